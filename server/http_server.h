@@ -191,9 +191,9 @@ void http_reply_file(struct http_request *req, int status, int fd, uint64_t offs
 /*
  * An answer whose bytes come from elsewhere, piece by piece, at the pace of the client. want() is called on the loop's
  * thread each time there is room (one outstanding want at a time); the source answers it, then or later, on the loop's
- * thread, with http_stream_push() or http_stream_abort(). closed() comes once, after the last byte is out or the
- * connection is lost, also when aborted: the source's memory may go then; no want() is outstanding or comes after it
- * except that a push for a want already outstanding may still arrive, and is ignored, before closed() is called.
+ * thread, with http_stream_push() or http_stream_abort(). closed() comes once, last: after the last byte is out, or the
+ * connection was lost, or the answer was aborted. It never comes while a want is outstanding (an answer to it is then
+ * still due, and is dropped in silence), so the source's memory may go in it.
  */
 struct http_source {
     void (*want)(struct http_request *req, size_t max_bytes, void *arg);

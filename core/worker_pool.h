@@ -1,0 +1,50 @@
+/*
+ * worker_pool - threads for everything that may block, with order per upload.
+ *
+ * Jobs with the same lane run one at a time, in order of submission; jobs without a lane run as soon as a thread is
+ * free. Lanes take turns, so that one busy upload cannot starve the rest. A job is embedded in what it works on:
+ * submitting allocates nothing.
+ *
+ * Bound: worker_pool_try_submit() refuses once max_queued jobs wait (new requests: the caller answers 503);
+ * worker_pool_submit() never refuses (the steps of work already admitted, bounded by the body pool).
+ *
+ * Threads: any. Ownership: job and lane are borrowed until run() was called resp. the lane is idle. A job may free
+ * itself, its lane, or both in run() as its last act: the pool touches neither the job after calling run(), nor the
+ * lane after the run() of a job whose release_lane is set (nothing may be queued behind such a job).
+ */
+#ifndef BLOBD_CORE_WORKER_POOL_H
+#define BLOBD_CORE_WORKER_POOL_H
+
+#include "core/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct worker_pool;
+
+struct worker_job {
+    struct worker_job *next;
+    struct worker_lane *lane;
+    void (*run)(struct worker_job *job);
+};
+
+struct worker_lane { /* zeroed is ready */
+    struct worker_job *head, *tail;
+    struct worker_lane *next;
+    bool active;
+};
+
+enum blob_status worker_pool_new(unsigned threads, size_t max_queued, struct worker_pool **out,
+                                 struct blob_error *err) BLOB_MUST_CHECK;
+/* lane may be NULL. job->run must be set. */
+void worker_pool_submit(struct worker_pool *pool, struct worker_lane *lane, struct worker_job *job);
+/* UNAVAILABLE: full, or draining. */
+enum blob_status worker_pool_try_submit(struct worker_pool *pool, struct worker_lane *lane,
+                                        struct worker_job *job) BLOB_MUST_CHECK;
+/* Refuses new try_submits; returns when nothing is queued or running, or after timeout_ms (then false). */
+bool worker_pool_drain(struct worker_pool *pool, int64_t timeout_ms);
+size_t worker_pool_queued(const struct worker_pool *pool);
+/* Runs what is queued, joins the threads, frees. */
+void worker_pool_free(struct worker_pool *pool);
+
+#endif

@@ -1,0 +1,174 @@
+/*
+ * session_store - the contract of what nodes share: upload sessions, the file index, leases, messages.
+ * Implement struct session_store_ops to add one; tests/contract/ judges the result.
+ *
+ * It is never the truth. Whatever was acknowledged can be rebuilt from the blob store: sessions by core/upload, the
+ * index by core/file_catalog. So an implementation may lose everything, but it must not mix: a value read back is one
+ * that was written whole, a compare-and-swap that answered OK was the only one on that epoch.
+ *
+ * Sessions are opaque bytes of core's, under a UUID, with an epoch and an expiry. Every change is a compare-and-swap on
+ * the epoch, which an insert sets and each replace raises by exactly one.
+ *
+ * Threads: every operation from any thread. Ownership: arguments are borrowed until return. Units: milliseconds since
+ * the epoch (UTC). Durability: survives kill -9 of blobd where the implementation can (embedded: yes; Redis: as it
+ * is set up); power loss may lose the latest changes.
+ *
+ * Errors any operation may give besides those listed: UNAVAILABLE (answered within the configured time-outs; retry
+ * later), IO, NO_SPACE, NO_MEMORY. After UNAVAILABLE a change may have happened or not: load again and look.
+ */
+#ifndef BLOBD_CORE_SESSION_STORE_H
+#define BLOBD_CORE_SESSION_STORE_H
+
+#include "core/bytebuf.h"
+#include "core/status.h"
+#include "core/uuid.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct session_store;
+struct metrics;
+
+#define SESSIONS_SHARED (1u << 0) /* several nodes use it at a time: take-overs are announced, leases matter */
+
+#define SESSION_VALUE_MAX 4096
+#define NODE_ID_CHARS     36
+
+/* ---- the file index: one row a file, answering /api/files ---------------------------------------------------------- */
+
+#define FILE_ID_MAX   80
+#define FILE_NAME_MAX 255
+#define OWNER_MAX     127
+
+struct index_row {
+    char id[FILE_ID_MAX];
+    char name[FILE_NAME_MAX + 1];
+    char owner[OWNER_MAX + 1]; /* "" where unknown */
+    uint64_t size;
+    int64_t created_ms;
+    int64_t expires_ms; /* 0: never */
+    uint32_t value_len; /* the record's JSON, given back with the row */
+    const void *value;  /* borrowed */
+};
+
+enum index_key { INDEX_BY_CREATED, INDEX_BY_NAME, INDEX_BY_SIZE };
+
+struct index_order {
+    enum index_key key;
+    bool descending;
+};
+
+#define INDEX_ORDER_MAX 3
+
+struct index_query {
+    const char *owner;  /* only this owner's; NULL: all */
+    const char *search; /* part of the name, compared under casefold_equal's folding; NULL: all */
+    struct index_order order[INDEX_ORDER_MAX];
+    unsigned orders; /* at least 1; equal rows are ordered by id */
+    uint64_t skip;
+    unsigned top; /* 1 to 100 */
+};
+
+/* Returning false ends the listing. row is borrowed for the call. */
+typedef bool index_row_fn(const struct index_row *row, void *arg);
+
+/* A take-over of an upload by a newer append, perhaps on another node. Called on a thread of the store's own. */
+typedef void session_notice_fn(const struct uuid *id, uint64_t epoch, void *arg);
+
+struct session_store_ops {
+    const char *name; /* as in sessions.store */
+    void (*close)(struct session_store *s);
+
+    /*
+     * Once, before serving: this node, the id of the blob store it sees, its clock. CONFLICT, with a text that says what to
+     * change, when another live node sees a different blob store, the clocks differ too much, or (embedded) another live
+     * process uses this store.
+     */
+    enum blob_status (*join)(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
+                             struct blob_error *err);
+    /* Reachable? Cheap. For /readyz, which then says degraded. */
+    enum blob_status (*check)(struct session_store *s, struct blob_error *err);
+
+    /* ---- sessions ---- */
+
+    /* With epoch (at least 1). EXISTS. */
+    enum blob_status (*insert)(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value, size_t len,
+                               int64_t expires_ms, struct blob_error *err);
+    /* Appends the value to out. NOT_FOUND: not there, or expired. */
+    enum blob_status (*load)(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
+                             struct blob_error *err);
+    /* Only while its epoch is expected; it becomes expected + 1. CONFLICT: another epoch; NOT_FOUND. */
+    enum blob_status (*replace)(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value, size_t len,
+                                int64_t expires_ms, struct blob_error *err);
+    /* Whatever its epoch. OK also when it is not there. */
+    enum blob_status (*remove)(struct session_store *s, const struct uuid *id, struct blob_error *err);
+    /* Drops what expired before now_ms (a store with TTLs of its own does nothing). */
+    enum blob_status (*sweep)(struct session_store *s, int64_t now_ms, struct blob_error *err);
+
+    /* ---- messages and leases; NULL without SESSIONS_SHARED ---- */
+
+    /* Tells the other nodes that id has a newer writer, of this epoch. Best effort: fencing does not depend on it. */
+    void (*announce)(struct session_store *s, const struct uuid *id, uint64_t epoch);
+    /* Who is called for announcements of other nodes. Once, before join. */
+    void (*listen)(struct session_store *s, session_notice_fn *fn, void *arg);
+    /* Takes or renews a named lease for ttl_ms. CONFLICT: another node holds it. */
+    enum blob_status (*lease)(struct session_store *s, const char *name, int64_t ttl_ms, struct blob_error *err);
+
+    /* ---- the file index ---- */
+
+    /* Adds or replaces rows. The implementation may gather puts and write them later, so long as a listing begun after the put
+     * returned, on the same node, shows it. */
+    enum blob_status (*index_put)(struct session_store *s, const struct index_row *row, struct blob_error *err);
+    /* OK also when it is not there. */
+    enum blob_status (*index_remove)(struct session_store *s, const char *id, struct blob_error *err);
+    /* *count: all that match, whatever skip and top; then fn for each of the page. */
+    enum blob_status (*index_list)(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
+                                   void *arg, struct blob_error *err);
+    /* Rows with 0 < expires_ms < now_ms, at most limit. */
+    enum blob_status (*index_expired)(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
+                                      struct blob_error *err);
+    /* Is the index whole? NOT_FOUND: it is missing, or was not closed cleanly: rebuild it. */
+    enum blob_status (*index_whole)(struct session_store *s, struct blob_error *err);
+    /* Begins a rebuild: rows put from now on are kept, the others go when it ends. Listings meanwhile show what there is. */
+    enum blob_status (*index_rebuild_begin)(struct session_store *s, struct blob_error *err);
+    /* Ends it; now index_whole is OK. */
+    enum blob_status (*index_rebuild_end)(struct session_store *s, struct blob_error *err);
+};
+
+/* An implementation embeds this as the first member; open fills it. */
+struct session_store {
+    const struct session_store_ops *ops;
+    unsigned caps;
+    struct session_metrics *metrics; /* session_store.c's; NULL until attached */
+};
+
+/* ---- what callers use: one thin wrapper a callback, of the same meaning ------------------------------------------- */
+
+void session_store_attach_metrics(struct session_store *s, struct metrics *metrics);
+void session_store_close(struct session_store *s); /* NULL is fine */
+enum blob_status session_store_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
+                                    struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_store_check(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_insert(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value, size_t len,
+                                int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_load(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
+                              struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value, size_t len,
+                                 int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_remove(struct session_store *s, const struct uuid *id, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
+void session_announce(struct session_store *s, const struct uuid *id, uint64_t epoch); /* nothing without SESSIONS_SHARED */
+void session_listen(struct session_store *s, session_notice_fn *fn, void *arg);        /* likewise */
+/* OK at once without SESSIONS_SHARED. */
+enum blob_status session_lease(struct session_store *s, const char *name, int64_t ttl_ms, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_put(struct session_store *s, const struct index_row *row, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_remove(struct session_store *s, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn, void *arg,
+                            struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_expired(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
+                               struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_whole(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_rebuild_begin(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_rebuild_end(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
+
+#endif

@@ -55,18 +55,20 @@ struct metrics;
 #define STORE_REDIRECT    (1u << 4) /* blob_url works */
 #define STORE_REMOTE      (1u << 5) /* bytes cross a network or another party's disk: hash what is served */
 
-/* ---- flags -------------------------------------------------------------------------------------------------------- */
+/* ---- flags --------------------------------------------------------------------------------------------------------
+ */
 
 #define BLOB_LAZY    (1u << 0) /* see Durability */
 #define BLOB_IF_NONE (1u << 1) /* record_put: EXISTS when the key is there, and nothing changed */
 
-/* ---- bounds ------------------------------------------------------------------------------------------------------- */
+/* ---- bounds -------------------------------------------------------------------------------------------------------
+ */
 
-#define STORE_ID_CHARS      36
-#define UPLOAD_STATE_MAX    1024 /* what a backend may ask the session to carry */
-#define UPLOAD_KEEP_MAX     512  /* what core may ask a backend to keep */
-#define RECORD_KEY_MAX      200  /* [A-Za-z0-9._-] in parts joined by '/', at least two parts, none empty, "." or ".." */
-#define RECORD_VALUE_MAX    65536
+#define STORE_ID_CHARS   36
+#define UPLOAD_STATE_MAX 1024 /* what a backend may ask the session to carry */
+#define UPLOAD_KEEP_MAX  512  /* what core may ask a backend to keep */
+#define RECORD_KEY_MAX   200  /* [A-Za-z0-9._-] in parts joined by '/', at least two parts, none empty, "." or ".." */
+#define RECORD_VALUE_MAX 65536
 
 /*
  * How far an upload is durable, and the backend's own bytes about it (part numbers, an S3 upload id). Opaque to
@@ -108,12 +110,15 @@ struct blob_store_ops {
 
     /* Can it be read and written now? Cheap (answered within a second or UNAVAILABLE). For /readyz. */
     enum blob_status (*check)(struct blob_store *store, struct blob_error *err);
-    /* NO_SPACE when bytes more would not fit above the reserve; OK where it cannot be known. Cheap: asked before every body. */
+    /* NO_SPACE when bytes more would not fit above the reserve; OK where it cannot be known. Cheap: asked before every
+     * body. */
     enum blob_status (*room)(struct blob_store *store, uint64_t bytes, struct blob_error *err);
-    /* Removes the backend's own leftovers older than before_ms (temporary files, multipart uploads without an upload). */
+    /* Removes the backend's own leftovers older than before_ms (temporary files, multipart uploads without an upload).
+     */
     enum blob_status (*sweep)(struct blob_store *store, int64_t before_ms, struct blob_error *err);
     /* The long check of --check-storage; reports each step. The first failing status, or OK. May be NULL. */
-    enum blob_status (*self_check)(struct blob_store *store, store_report_fn *report, void *arg, struct blob_error *err);
+    enum blob_status (*self_check)(struct blob_store *store, store_report_fn *report, void *arg,
+                                   struct blob_error *err);
 
     /* ---- uploads ---- */
 
@@ -131,41 +136,49 @@ struct blob_store_ops {
      */
     enum blob_status (*writer_write)(struct blob_writer *w, const void *data, size_t len, struct blob_error *err);
     /*
-     * Makes the first `offset` bytes of the upload durable (BLOB_LAZY: see above), offset being at most what was written
-     * when the call began, and keeps keep[] with them where STORE_KEEPS_STATE. Gives the mark to continue from,
+     * Makes the first `offset` bytes of the upload durable (BLOB_LAZY: see above), offset being at most what was
+     * written when the call began, and keeps keep[] with them where STORE_KEEPS_STATE. Gives the mark to continue from,
      * whose offset is the one asked for. May run in another thread while writer_write runs; one flush at a time.
      */
-    enum blob_status (*writer_flush)(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len, unsigned flags,
-                                     struct upload_mark *mark, struct blob_error *err);
+    enum blob_status (*writer_flush)(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len,
+                                     unsigned flags, struct upload_mark *mark, struct blob_error *err);
     /*
      * Turns everything written into the blob `digest`, which core has verified, and ends the upload: nothing is copied,
-     * whatever the size. The content is durable on OK even where earlier flushes were lazy. Where the blob is already there
-     * with this size, it is touched and the staged bytes are dropped; there with another size, it is replaced
-     * (a damaged leftover heals). The writer is closed on OK, and stays open on failure, to be tried again or closed.
+     * whatever the size. The content is durable on OK even where earlier flushes were lazy. Where the blob is already
+     * there with this size, it is touched and the staged bytes are dropped; there with another size, it is replaced (a
+     * damaged leftover heals). The writer is closed on OK, and stays open on failure, to be tried again or closed.
      */
-    enum blob_status (*writer_commit)(struct blob_writer *w, const struct digest *digest, unsigned flags, struct blob_error *err);
+    enum blob_status (*writer_commit)(struct blob_writer *w, const struct digest *digest, unsigned flags,
+                                      struct blob_error *err);
     /* Unflushed bytes may be lost. Cannot fail; w is freed. */
     void (*writer_close)(struct blob_writer *w);
 
     /* NOT_FOUND: no such upload, or one without bytes that left no trace. */
-    enum blob_status (*upload_stat)(struct blob_store *store, const struct uuid *id, struct upload_stat *out, struct blob_error *err);
+    enum blob_status (*upload_stat)(struct blob_store *store, const struct uuid *id, struct upload_stat *out,
+                                    struct blob_error *err);
     /* Reads staged bytes; *got < len only at the end of what is there. NULL without STORE_READ_STAGED. */
-    enum blob_status (*upload_read)(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
-                                    size_t *got, struct blob_error *err);
-    /* Drops an upload and all it holds (mark: the session's last, or NULL when unknown). OK also when it is not there. */
-    enum blob_status (*upload_discard)(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark, struct blob_error *err);
+    enum blob_status (*upload_read)(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf,
+                                    size_t len, size_t *got, struct blob_error *err);
+    /* Drops an upload and all it holds (mark: the session's last, or NULL when unknown). OK also when it is not there.
+     */
+    enum blob_status (*upload_discard)(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
+                                       struct blob_error *err);
     /* Every staged upload, in no particular order. */
     enum blob_status (*upload_list)(struct blob_store *store, upload_list_fn *fn, void *arg, struct blob_error *err);
 
     /* ---- blobs ---- */
 
     /* NOT_FOUND: no such blob. */
-    enum blob_status (*blob_stat)(struct blob_store *store, const struct digest *digest, struct blob_info *out, struct blob_error *err);
-    /* Opens for reading; a blob removed later stays readable through an open reader, or its reads fail: never other bytes. */
+    enum blob_status (*blob_stat)(struct blob_store *store, const struct digest *digest, struct blob_info *out,
+                                  struct blob_error *err);
+    /* Opens for reading; a blob removed later stays readable through an open reader, or its reads fail: never other
+     * bytes. */
     enum blob_status (*blob_open)(struct blob_store *store, const struct digest *digest, struct blob_reader **out,
                                   struct blob_info *info, struct blob_error *err);
-    /* Exactly len bytes (the caller stays within the size), else an error: a short read is CORRUPT. Any number of threads at a time. */
-    enum blob_status (*reader_read)(struct blob_reader *r, uint64_t offset, void *buf, size_t len, struct blob_error *err);
+    /* Exactly len bytes (the caller stays within the size), else an error: a short read is CORRUPT. Any number of
+     * threads at a time. */
+    enum blob_status (*reader_read)(struct blob_reader *r, uint64_t offset, void *buf, size_t len,
+                                    struct blob_error *err);
     /* The descriptor, owned by the reader; -1 where there is none. NULL without STORE_HAS_FD. */
     int (*reader_fd)(const struct blob_reader *r);
     void (*reader_close)(struct blob_reader *r);
@@ -175,26 +188,31 @@ struct blob_store_ops {
      * Removes a blob last touched before before_ms; CONFLICT, and it stays, when it was touched later. Atomic against
      * writer_commit on any node: a commit that reported this blob present is not undone. OK when it is not there.
      */
-    enum blob_status (*blob_remove)(struct blob_store *store, const struct digest *digest, int64_t before_ms, struct blob_error *err);
+    enum blob_status (*blob_remove)(struct blob_store *store, const struct digest *digest, int64_t before_ms,
+                                    struct blob_error *err);
     /* Every blob in ascending order of digest, those after `after` (NULL: all). */
     enum blob_status (*blob_list)(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
                                   struct blob_error *err);
     /* A URL, valid for expiry_ms, that gives the blob with these headers. NULL without STORE_REDIRECT. */
     enum blob_status (*blob_url)(struct blob_store *store, const struct digest *digest, const char *content_disposition,
-                                 const char *content_type, int64_t expiry_ms, struct bytebuf *url, struct blob_error *err);
+                                 const char *content_type, int64_t expiry_ms, struct bytebuf *url,
+                                 struct blob_error *err);
 
     /* ---- records ---- */
 
     /* Writes or replaces (BLOB_IF_NONE: creates). */
-    enum blob_status (*record_put)(struct blob_store *store, const char *key, const void *value, size_t len, unsigned flags,
-                                   struct blob_error *err);
+    enum blob_status (*record_put)(struct blob_store *store, const char *key, const void *value, size_t len,
+                                   unsigned flags, struct blob_error *err);
     /* Appends the value to out. NOT_FOUND. */
-    enum blob_status (*record_get)(struct blob_store *store, const char *key, struct bytebuf *out, struct blob_error *err);
+    enum blob_status (*record_get)(struct blob_store *store, const char *key, struct bytebuf *out,
+                                   struct blob_error *err);
     /* OK also when it is not there. */
-    enum blob_status (*record_delete)(struct blob_store *store, const char *key, unsigned flags, struct blob_error *err);
+    enum blob_status (*record_delete)(struct blob_store *store, const char *key, unsigned flags,
+                                      struct blob_error *err);
     /*
-     * Records whose key begins with prefix, ascending in byte order of the key, those after the key `after` (NULL: all), at most
-     * limit (0: no bound). prefix ends in '/' and names one or more whole parts. with_values: else value is NULL, len 0.
+     * Records whose key begins with prefix, ascending in byte order of the key, those after the key `after` (NULL:
+     * all), at most limit (0: no bound). prefix ends in '/' and names one or more whole parts. with_values: else value
+     * is NULL, len 0.
      */
     enum blob_status (*record_list)(struct blob_store *store, const char *prefix, const char *after, size_t limit,
                                     bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
@@ -216,7 +234,8 @@ struct blob_reader {
     uint64_t size;
 };
 
-/* ---- what callers use: one thin wrapper a callback, of the same meaning ------------------------------------------- */
+/* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------
+ */
 
 void blob_store_attach_metrics(struct blob_store *store, struct metrics *metrics);
 /* NULL is fine. */
@@ -227,9 +246,10 @@ enum blob_status blob_store_sweep(struct blob_store *store, int64_t before_ms, s
 enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn *report, void *arg,
                                        struct blob_error *err) BLOB_MUST_CHECK;
 
-enum blob_status upload_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from, uint64_t epoch,
-                             struct blob_writer **out, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status writer_write(struct blob_writer *w, const void *data, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status upload_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
+                             uint64_t epoch, struct blob_writer **out, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status writer_write(struct blob_writer *w, const void *data, size_t len,
+                              struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status writer_flush(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len, unsigned flags,
                               struct upload_mark *mark, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status writer_commit(struct blob_writer *w, const struct digest *digest, unsigned flags,
@@ -237,20 +257,23 @@ enum blob_status writer_commit(struct blob_writer *w, const struct digest *diges
 void writer_close(struct blob_writer *w); /* NULL is fine */
 enum blob_status upload_stat(struct blob_store *store, const struct uuid *id, struct upload_stat *out,
                              struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status upload_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len, size_t *got,
-                             struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status upload_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
+                             size_t *got, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status upload_discard(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
                                 struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status upload_list(struct blob_store *store, upload_list_fn *fn, void *arg, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status upload_list(struct blob_store *store, upload_list_fn *fn, void *arg,
+                             struct blob_error *err) BLOB_MUST_CHECK;
 
 enum blob_status blob_stat(struct blob_store *store, const struct digest *digest, struct blob_info *out,
                            struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status blob_open(struct blob_store *store, const struct digest *digest, struct blob_reader **out, struct blob_info *info,
-                           struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status reader_read(struct blob_reader *r, uint64_t offset, void *buf, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status blob_open(struct blob_store *store, const struct digest *digest, struct blob_reader **out,
+                           struct blob_info *info, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status reader_read(struct blob_reader *r, uint64_t offset, void *buf, size_t len,
+                             struct blob_error *err) BLOB_MUST_CHECK;
 int reader_fd(const struct blob_reader *r); /* -1 where there is none */
 void reader_close(struct blob_reader *r);   /* NULL is fine */
-enum blob_status blob_touch(struct blob_store *store, const struct digest *digest, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status blob_touch(struct blob_store *store, const struct digest *digest,
+                            struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_remove(struct blob_store *store, const struct digest *digest, int64_t before_ms,
                              struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_list(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
@@ -261,10 +284,12 @@ enum blob_status blob_url(struct blob_store *store, const struct digest *digest,
 
 enum blob_status record_put(struct blob_store *store, const char *key, const void *value, size_t len, unsigned flags,
                             struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status record_get(struct blob_store *store, const char *key, struct bytebuf *out, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status record_delete(struct blob_store *store, const char *key, unsigned flags, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status record_list(struct blob_store *store, const char *prefix, const char *after, size_t limit, bool with_values,
-                             record_list_fn *fn, void *arg, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status record_get(struct blob_store *store, const char *key, struct bytebuf *out,
+                            struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status record_delete(struct blob_store *store, const char *key, unsigned flags,
+                               struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status record_list(struct blob_store *store, const char *prefix, const char *after, size_t limit,
+                             bool with_values, record_list_fn *fn, void *arg, struct blob_error *err) BLOB_MUST_CHECK;
 /* Is this a key as RECORD_KEY_MAX says? */
 bool record_key_valid(const char *key);
 

@@ -34,7 +34,8 @@ struct metrics;
 #define SESSION_VALUE_MAX 4096
 #define NODE_ID_CHARS     36
 
-/* ---- the file index: one row a file, answering /api/files ---------------------------------------------------------- */
+/* ---- the file index: one row a file, answering /api/files ----------------------------------------------------------
+ */
 
 #define FILE_ID_MAX   80
 #define FILE_NAME_MAX 255
@@ -80,9 +81,9 @@ struct session_store_ops {
     void (*close)(struct session_store *s);
 
     /*
-     * Once, before serving: this node, the id of the blob store it sees, its clock. CONFLICT, with a text that says what to
-     * change, when another live node sees a different blob store, the clocks differ too much, or (embedded) another live
-     * process uses this store.
+     * Once, before serving: this node, the id of the blob store it sees, its clock. CONFLICT, with a text that says
+     * what to change, when another live node sees a different blob store, the clocks differ too much, or (embedded)
+     * another live process uses this store.
      */
     enum blob_status (*join)(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                              struct blob_error *err);
@@ -92,14 +93,14 @@ struct session_store_ops {
     /* ---- sessions ---- */
 
     /* With epoch (at least 1). EXISTS. */
-    enum blob_status (*insert)(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value, size_t len,
-                               int64_t expires_ms, struct blob_error *err);
+    enum blob_status (*insert)(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value,
+                               size_t len, int64_t expires_ms, struct blob_error *err);
     /* Appends the value to out. NOT_FOUND: not there, or expired. */
     enum blob_status (*load)(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
                              struct blob_error *err);
     /* Only while its epoch is expected; it becomes expected + 1. CONFLICT: another epoch; NOT_FOUND. */
-    enum blob_status (*replace)(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value, size_t len,
-                                int64_t expires_ms, struct blob_error *err);
+    enum blob_status (*replace)(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value,
+                                size_t len, int64_t expires_ms, struct blob_error *err);
     /* Whatever its epoch. OK also when it is not there. */
     enum blob_status (*remove)(struct session_store *s, const struct uuid *id, struct blob_error *err);
     /* Drops what expired before now_ms (a store with TTLs of its own does nothing). */
@@ -116,20 +117,21 @@ struct session_store_ops {
 
     /* ---- the file index ---- */
 
-    /* Adds or replaces rows. The implementation may gather puts and write them later, so long as a listing begun after the put
-     * returned, on the same node, shows it. */
+    /* Adds or replaces rows. The implementation may gather puts and write them later, so long as a listing begun after
+     * the put returned, on the same node, shows it. */
     enum blob_status (*index_put)(struct session_store *s, const struct index_row *row, struct blob_error *err);
     /* OK also when it is not there. */
     enum blob_status (*index_remove)(struct session_store *s, const char *id, struct blob_error *err);
     /* *count: all that match, whatever skip and top; then fn for each of the page. */
-    enum blob_status (*index_list)(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
-                                   void *arg, struct blob_error *err);
+    enum blob_status (*index_list)(struct session_store *s, const struct index_query *q, uint64_t *count,
+                                   index_row_fn *fn, void *arg, struct blob_error *err);
     /* Rows with 0 < expires_ms < now_ms, at most limit. */
-    enum blob_status (*index_expired)(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
-                                      struct blob_error *err);
+    enum blob_status (*index_expired)(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn,
+                                      void *arg, struct blob_error *err);
     /* Is the index whole? NOT_FOUND: it is missing, or was not closed cleanly: rebuild it. */
     enum blob_status (*index_whole)(struct session_store *s, struct blob_error *err);
-    /* Begins a rebuild: rows put from now on are kept, the others go when it ends. Listings meanwhile show what there is. */
+    /* Begins a rebuild: rows put from now on are kept, the others go when it ends. Listings meanwhile show what there
+     * is. */
     enum blob_status (*index_rebuild_begin)(struct session_store *s, struct blob_error *err);
     /* Ends it; now index_whole is OK. */
     enum blob_status (*index_rebuild_end)(struct session_store *s, struct blob_error *err);
@@ -142,29 +144,33 @@ struct session_store {
     struct session_metrics *metrics; /* session_store.c's; NULL until attached */
 };
 
-/* ---- what callers use: one thin wrapper a callback, of the same meaning ------------------------------------------- */
+/* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------
+ */
 
 void session_store_attach_metrics(struct session_store *s, struct metrics *metrics);
 void session_store_close(struct session_store *s); /* NULL is fine */
 enum blob_status session_store_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                                     struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_store_check(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status session_insert(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value, size_t len,
-                                int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_insert(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value,
+                                size_t len, int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_load(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
                               struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value, size_t len,
-                                 int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value,
+                                 size_t len, int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_remove(struct session_store *s, const struct uuid *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
-void session_announce(struct session_store *s, const struct uuid *id, uint64_t epoch); /* nothing without SESSIONS_SHARED */
-void session_listen(struct session_store *s, session_notice_fn *fn, void *arg);        /* likewise */
+void session_announce(struct session_store *s, const struct uuid *id,
+                      uint64_t epoch);                                          /* nothing without SESSIONS_SHARED */
+void session_listen(struct session_store *s, session_notice_fn *fn, void *arg); /* likewise */
 /* OK at once without SESSIONS_SHARED. */
-enum blob_status session_lease(struct session_store *s, const char *name, int64_t ttl_ms, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status index_put(struct session_store *s, const struct index_row *row, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_lease(struct session_store *s, const char *name, int64_t ttl_ms,
+                               struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_put(struct session_store *s, const struct index_row *row,
+                           struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_remove(struct session_store *s, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn, void *arg,
-                            struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
+                            void *arg, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_expired(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
                                struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_whole(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;

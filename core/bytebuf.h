@@ -9,6 +9,7 @@
 
 #include "core/status.h"
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ void bytebuf_clear(struct bytebuf *b);
 void bytebuf_add(struct bytebuf *b, const void *data, size_t len);
 void bytebuf_text(struct bytebuf *b, const char *text);
 void bytebuf_printf(struct bytebuf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void bytebuf_vprintf(struct bytebuf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* A JSON string with its quotes; input must be valid UTF-8 (what is not becomes U+FFFD). */
 void bytebuf_json_string(struct bytebuf *b, const char *text);
 /* Little-endian, for our own encodings. */

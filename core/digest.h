@@ -38,7 +38,10 @@ void hash_save(const struct hash *h, uint8_t out[HASH_STATE_BYTES]);
 /* INVALID when the bytes are not a saved state; h is untouched then. */
 enum blob_status hash_restore(struct hash *h, const uint8_t in[HASH_STATE_BYTES]) BLOB_MUST_CHECK;
 
-/* Bare hex or "sha256:hex", hex of any case, exactly 64 digits; anything else is INVALID. */
+/* HMAC-SHA256 (RFC 2104). Keys of any length. */
+void digest_hmac(const void *key, size_t key_len, const void *data, size_t len, struct digest *out);
+
+/* Bare hex or "sha256:hex", both of any case, exactly 64 hex digits; anything else is INVALID. */
 enum blob_status digest_parse(const char *text, struct digest *out) BLOB_MUST_CHECK;
 /* Lower-case hex and a NUL. */
 void digest_hex(const struct digest *d, char out[DIGEST_HEX_CHARS + 1]);

@@ -1,0 +1,27 @@
+/* rfc3339 - gmtime_r and fixed columns. */
+#include "core/rfc3339.h"
+
+#include "core/check.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define FIRST_MS INT64_C(-62167219200000) /* 0000-01-01T00:00:00.000Z */
+#define LAST_MS  INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
+
+void rfc3339_format(int64_t unix_ms, char out[RFC3339_CHARS + 1])
+{
+    unix_ms = unix_ms < FIRST_MS ? FIRST_MS : unix_ms > LAST_MS ? LAST_MS : unix_ms;
+    int64_t ms = unix_ms % 1000;
+    if (ms < 0)
+        ms += 1000;
+    time_t seconds = (time_t)((unix_ms - ms) / 1000);
+    struct tm tm;
+    CHECK(gmtime_r(&seconds, &tm) != NULL);
+    char text[80];
+    int n = snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1,
+                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)ms);
+    CHECK(n == RFC3339_CHARS);
+    memcpy(out, text, RFC3339_CHARS + 1);
+}

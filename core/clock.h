@@ -1,0 +1,13 @@
+/* clock - the two clocks: the wall's, for times that are stored or compared between nodes, and the steady one, for
+ * how long something took. Threads: any. Cannot fail. */
+#ifndef BLOBD_CORE_CLOCK_H
+#define BLOBD_CORE_CLOCK_H
+
+#include <stdint.h>
+
+/* Milliseconds since the epoch (UTC). May step. */
+int64_t clock_wall_ms(void);
+/* Microseconds since some moment. Never steps. */
+int64_t clock_steady_us(void);
+
+#endif

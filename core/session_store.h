@@ -37,9 +37,11 @@ struct metrics;
 /* ---- the file index: one row a file, answering /api/files ----------------------------------------------------------
  */
 
-#define FILE_ID_MAX   80
-#define FILE_NAME_MAX 255
-#define OWNER_MAX     127
+#define FILE_ID_MAX     80
+#define FILE_NAME_MAX   255
+#define OWNER_MAX       127
+#define INDEX_VALUE_MAX 65536
+#define INDEX_TOP_MAX   100
 
 struct index_row {
     char id[FILE_ID_MAX];
@@ -52,6 +54,7 @@ struct index_row {
     const void *value;  /* borrowed */
 };
 
+/* Names are compared as search compares them: by the bytes of their folded form, so "a" and "A" are equal. */
 enum index_key { INDEX_BY_CREATED, INDEX_BY_NAME, INDEX_BY_SIZE };
 
 struct index_order {
@@ -65,9 +68,9 @@ struct index_query {
     const char *owner;  /* only this owner's; NULL: all */
     const char *search; /* part of the name, compared under casefold_equal's folding; NULL: all */
     struct index_order order[INDEX_ORDER_MAX];
-    unsigned orders; /* at least 1; equal rows are ordered by id */
+    unsigned orders; /* at least 1; rows equal in all of them are ordered by id, in the direction of the first */
     uint64_t skip;
-    unsigned top; /* 1 to 100 */
+    unsigned top; /* 1 to INDEX_TOP_MAX */
 };
 
 /* Returning false ends the listing. row is borrowed for the call. */

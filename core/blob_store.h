@@ -9,9 +9,10 @@
  *
  * Durability. An operation without BLOB_LAZY has reached stable storage when it returns BLOB_OK: it survives kill -9
  * and power loss. With BLOB_LAZY it survives kill -9, and becomes durable no later than the next operation without
- * BLOB_LAZY that the same thread starts on this store after it: a batch is made durable by its last step, and
- * after power loss the survivors are a prefix of the batch. A backend may ignore BLOB_LAZY and be durable at once.
- * An operation that failed has either happened or not, never half; repeating it is safe.
+ * BLOB_LAZY that any thread of this process starts on this store after it returned: a batch is made durable by its last
+ * step, and after power loss the survivors are a prefix of the batch. A backend may ignore BLOB_LAZY and be durable at
+ * once; on storage shared by nodes it must. An operation that failed has either happened or not, never half; repeating
+ * it is safe.
  *
  * Atomicity. Nobody sees part of a record or of a blob, ever, also after a crash. Opening the store recovers: what a
  * crash left behind is finished or removed before open returns.
@@ -76,6 +77,9 @@ struct metrics;
  */
 struct upload_mark {
     uint64_t offset;
+    bool contended; /* set by core for upload_open when a writer of another node may still be writing to this upload:
+                       keep what is below offset safe from it (disk: go on in a file of its own); not to be kept in
+                       state */
     uint32_t state_len;
     uint8_t state[UPLOAD_STATE_MAX];
 };

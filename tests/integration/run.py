@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Runs the integration tests: every function test_* of every test_*.py beside this file.
+
+Each test is a process of its own with its own temporary directory and time limit (the attribute `timeout` of the
+function, 60 seconds by default); two run at a time, and a test with the attribute `alone` runs by itself. Prints a line
+a test and the count; the exit status is 0 when none failed.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from harness import Skip
+
+HERE = Path(__file__).resolve().parent
+SKIPPED = 77
+
+
+class Test:
+    def __init__(self, module, name, function):
+        self.module, self.function, self.name = module, name, f"{module}.{name}"
+        self.timeout = getattr(function, "timeout", 60) * float(os.environ.get("BLOBD_TEST_SLOW", 1))
+        self.alone = getattr(function, "alone", False)
+
+    def run(self):
+        """Returns (status, seconds, output)."""
+        work = tempfile.mkdtemp(prefix=f"blobd-{self.function[:40]}-")
+        env = dict(os.environ, BLOBD_TEST_TMP=work, PYTHONDONTWRITEBYTECODE="1")
+        began = time.monotonic()
+        proc = subprocess.Popen([sys.executable, __file__, "--child", self.module, self.function], env=env,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, errors="replace", start_new_session=True)
+        try:
+            output, _ = proc.communicate(timeout=self.timeout)
+            status = proc.returncode
+        except subprocess.TimeoutExpired:
+            status, output = 1, f"not finished after {self.timeout:.0f} s"
+        finally:
+            self.end_group(proc)
+        seconds = time.monotonic() - began
+        if status not in (0, SKIPPED):
+            output += self.server_logs(work)
+        if status in (0, SKIPPED) or not os.environ.get("BLOBD_TEST_KEEP"):
+            shutil.rmtree(work, ignore_errors=True)
+        else:
+            output += f"\nkept: {work}"
+        return status, seconds, output
+
+    @staticmethod
+    def end_group(proc):
+        """The test and every server it left running."""
+        try:
+            os.killpg(proc.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        proc.wait()
+        if proc.stdout:
+            proc.stdout.close()
+
+    @staticmethod
+    def server_logs(work):
+        text = ""
+        for log in sorted(Path(work).rglob("server.log")):
+            text += f"\n-- {log.parent.name}/server.log, its end:\n" + log.read_text(errors="replace")[-2500:]
+        return text
+
+
+def child(module, function):
+    try:
+        getattr(importlib.import_module(module), function)()
+    except Skip as e:
+        print(e)
+        return SKIPPED
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def discover(words, files):
+    tests = []
+    for path in sorted(HERE.glob("test_*.py")):
+        if files and path.stem not in files:
+            continue
+        module = importlib.import_module(path.stem)
+        for name, function in vars(module).items():
+            full = f"{path.stem}.{name}"
+            if name.startswith("test_") and callable(function) and getattr(function, "__module__", "") == path.stem:
+                if not words or any(w in full for w in words):
+                    tests.append(Test(path.stem, name, function))
+    return tests
+
+
+class Runner:
+    def __init__(self, tests, parallel):
+        self.queue, self.parallel = tests, parallel
+        self.lock = threading.Lock()
+        self.passed = self.skipped = 0
+        self.failed = []
+
+    def one(self, test):
+        status, seconds, output = test.run()
+        with self.lock:
+            if status == 0:
+                self.passed += 1
+                print(f"ok   {test.name} {seconds:.1f}", flush=True)
+            elif status == SKIPPED:
+                self.skipped += 1
+                print(f"skip {test.name} {seconds:.1f} ({output.strip().splitlines()[-1]})", flush=True)
+            else:
+                self.failed.append(test.name)
+                print(f"FAIL {test.name} {seconds:.1f}\n" + "".join(f"     {line}\n" for line in output.splitlines()), flush=True)
+
+    def worker(self, tests):
+        while True:
+            with self.lock:
+                if not tests:
+                    return
+                test = tests.pop(0)
+            self.one(test)
+
+    def run(self):
+        together = [t for t in self.queue if not t.alone]
+        threads = [threading.Thread(target=self.worker, args=(together,)) for _ in range(self.parallel)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        for test in self.queue:
+            if test.alone:
+                self.one(test)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("-k", action="append", default=[], metavar="WORD", help="only tests whose name holds WORD; repeatable")
+    p.add_argument("-j", type=int, default=2, choices=(1, 2), help="how many at a time (2)")
+    p.add_argument("--list", action="store_true", help="print the names, run nothing")
+    p.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    p.add_argument("file", nargs="*", help="only these files (test_resume or test_resume.py)")
+    a = p.parse_args()
+    if a.child:
+        return child(*a.child)
+    tests = discover(a.k, {Path(f).stem for f in a.file})
+    if a.list:
+        print("\n".join(t.name for t in tests))
+        return 0
+    began = time.monotonic()
+    runner = Runner(tests, a.j)
+    runner.run()
+    for name in runner.failed:
+        print(f"failed: {name}")
+    print(f"{runner.skipped} skipped, {time.monotonic() - began:.0f} s")
+    print(f"{runner.passed} passed, {len(runner.failed)} failed")
+    return 1 if runner.failed or not tests else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,10 @@
 #include "core/blob_store.h"
 #include "core/session_store.h"
 
+#include <stdatomic.h>
+
 struct logger;
+struct metrics;
 struct file_catalog;
 
 #define MEDIA_TYPE_MAX 127
@@ -37,6 +40,10 @@ struct file_record {
 
 struct file_catalog *file_catalog_new(struct blob_store *store, struct session_store *sessions, struct logger *log);
 void file_catalog_free(struct file_catalog *c);
+/* fn is told the digest whenever this process has added or removed a file of it, before the change is answered to
+ * anybody; on the changing thread, no lock held. One watcher, set before the catalog is used by others. */
+typedef void file_watch_fn(const struct digest *digest, void *arg);
+void file_catalog_watch(struct file_catalog *c, file_watch_fn *fn, void *arg);
 
 /* Who asks: an identity sees and destroys its own files, an admin all, and without auth everybody all. */
 struct identity {
@@ -55,9 +62,11 @@ enum blob_status file_id_parse(const char *id, struct digest *digest, uint64_t *
 const char *media_type_of_name(const char *name);
 
 /*
- * Writes the record of a completed upload and its index row. Idempotent: the record of the same upload is found again
- * and given back in *file, whatever number it got; a number taken by another upload's file is counted down until a free
- * one is found. flags: BLOB_LAZY as in the store. The index row is best effort (rebuilt later): its failure is logged.
+ * Writes the record of a completed upload and its index row. The caller fills all of file but its id, number by
+ * file_number(), and has committed or touched the blob just before (see janitor.h). Idempotent: the record of the
+ * same upload is found again and given back in *file, whatever number it got; a number taken by another upload's
+ * file is counted down until a free one is found. flags: BLOB_LAZY as in the store. The index row is best effort: its
+ * failure is logged, and the row repaired by the next file_catalog_heal_index().
  */
 enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *file, unsigned flags,
                                   struct blob_error *err) BLOB_MUST_CHECK;
@@ -67,8 +76,8 @@ enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const 
 /* The newest file that names a blob: what a download is called. NOT_FOUND: none does, so the blob is not served. */
 enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest *digest, struct file_record *out,
                                      struct blob_error *err) BLOB_MUST_CHECK;
-/* Removes the file durably. When it was the blob's last, *last_of_blob is set (digest in *digest) and the blob's grace
- * time has begun. */
+/* Removes the file durably; NOT_FOUND and INVALID as file_catalog_get, but an expired file is still found. When it was
+ * the blob's last, *last_of_blob is set (digest in *digest) and the blob's grace time has begun. */
 enum blob_status file_catalog_destroy(struct file_catalog *c, const char *id, const struct identity *who,
                                       struct digest *digest, bool *last_of_blob,
                                       struct blob_error *err) BLOB_MUST_CHECK;
@@ -78,8 +87,9 @@ typedef bool file_list_fn(const struct file_record *file, void *arg);
 enum blob_status file_catalog_list(struct file_catalog *c, const struct identity *who, const struct index_query *q,
                                    uint64_t *count, file_list_fn *fn, void *arg,
                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* Rebuilds the index from the records, where it is not whole. stop (may be NULL) is looked at between records. */
-enum blob_status file_catalog_heal_index(struct file_catalog *c, const volatile bool *stop,
+/* Repairs the rows that this process could not write, and rebuilds the index from the records where it is not whole.
+ * stop (may be NULL) is looked at between records: CANCELED. One at a time. */
+enum blob_status file_catalog_heal_index(struct file_catalog *c, const atomic_bool *stop,
                                          struct blob_error *err) BLOB_MUST_CHECK;
 /* Destroys temporary files past their time, at most limit; *done says how many. */
 enum blob_status file_catalog_expire(struct file_catalog *c, int64_t now_ms, size_t limit, size_t *done,

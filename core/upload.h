@@ -131,7 +131,7 @@ void upload_service_tick(struct upload_service *svc, int64_t now_ms);
 
 /* Removes uploads whose time is over, and what is left of them in the store; at most once at a time. stop may be NULL.
  */
-enum blob_status upload_service_expire(struct upload_service *svc, int64_t now_ms, const volatile bool *stop,
+enum blob_status upload_service_expire(struct upload_service *svc, int64_t now_ms, const atomic_bool *stop,
                                        struct blob_error *err) BLOB_MUST_CHECK;
 
 #endif

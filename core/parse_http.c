@@ -93,7 +93,7 @@ static const char *skip_blanks(const char *p)
     return p + strspn(p, " \t");
 }
 
-/* 1*DIGIT; a number beyond 2^63-1 counts as that. */
+/* 1*DIGIT; a number beyond 2^63-1 counts as that. Without a digit, nothing is touched. */
 static bool take_number(const char **p, uint64_t *out)
 {
     size_t digits = strspn(*p, "0123456789");
@@ -102,9 +102,11 @@ static bool take_number(const char **p, uint64_t *out)
         uint64_t digit = (uint64_t)((*p)[i] - '0');
         value = value > ((uint64_t)INT64_MAX - digit) / 10 ? (uint64_t)INT64_MAX : value * 10 + digit;
     }
+    if (digits == 0)
+        return false;
     *p += digits;
     *out = value;
-    return digits > 0;
+    return true;
 }
 
 static bool take_char(const char **p, char c)

@@ -17,7 +17,6 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,7 @@ import uuid
 from pathlib import Path
 
 import wire
+from api import Api
 
 REPO = Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("BLOBD_BIN") or str(REPO / "build" / "blobd")
@@ -50,11 +50,6 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-def bearer(name):
-    """Authorization header of a known identity, of nobody (None), or of a literal token."""
-    return {} if name is None else {"Authorization": "Bearer " + TOKENS.get(name, (name,))[0]}
 
 
 def make_certificate(directory, name="127.0.0.1", days=30):
@@ -105,7 +100,7 @@ class Redis:
         self.proc.wait(10)
 
 
-class Blobd:
+class Blobd(Api):
     """A blobd. Use it in a with block: it starts on entering, and on leaving is stopped by TERM and must exit with 0.
 
     options: {"section.key": value} over the test's defaults; None removes a default. root: data directory of an
@@ -113,6 +108,7 @@ class Blobd:
     """
 
     def __init__(self, options=None, tls=False, tokens=None, env=None, root=None, args=(), binary=None, redis=None):
+        super().__init__("127.0.0.1", 0, TOKENS if tokens is None else tokens)
         self.work = temp_dir()
         self.root = Path(root) if root else self.work / "data"
         self.root.mkdir(exist_ok=True)
@@ -121,13 +117,14 @@ class Blobd:
         self.config_file = self.work / "blobd.ini"
         self.log_path = self.work / "server.log"
         self.log_path.touch()
-        write_tokens(self.tokens_file, TOKENS if tokens is None else tokens)
+        write_tokens(self.tokens_file, self.tokens)
         self.redis, self.owns_redis = redis, False
         self.s3_prefix = f"t{uuid.uuid4().hex[:12]}/"
         self.given = dict(options or {})
         self.cert = self.key = self.proc = None
         if tls:
             self.cert, self.key = make_certificate(self.work)
+            self.trust(self.cert)
         self.ports()
 
     def ports(self):
@@ -246,43 +243,6 @@ class Blobd:
         return self.start()
 
     # -- talking to it
-
-    def context(self):
-        if not self.tls:
-            return None
-        context = ssl.create_default_context(cafile=str(self.cert))
-        context.check_hostname = False
-        return context
-
-    def connect(self, **kw):
-        return wire.Connection("127.0.0.1", self.port, self.context(), **kw)
-
-    def raw(self, data, timeout=10.0):
-        """Sends bytes on a new connection and returns everything that comes back until the server closes, or is
-        silent for `timeout`."""
-        with self.connect(timeout=timeout) as c:
-            c.send(data)
-            try:
-                while True:
-                    c.fill()
-            except (wire.Closed, TimeoutError):
-                return c.buffer
-
-    def http(self, method, target, headers=None, body=None, who="alice", **kw):
-        """One request on a new connection."""
-        with self.connect() as c:
-            return c.request(method, target, self.authorized(headers, who), body, **kw)
-
-    @staticmethod
-    def authorized(headers, who):
-        pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or ())
-        return list(bearer(who).items()) + pairs
-
-    def get(self, target, headers=None, who="alice", **kw):
-        return self.http("GET", target, headers, who=who, **kw)
-
-    def post(self, target, headers=None, body=None, who="alice", **kw):
-        return self.http("POST", target, headers, body, who=who, **kw)
 
     def admin(self, path, timeout=10.0):
         with wire.Connection("127.0.0.1", self.admin_port, timeout=timeout) as c:

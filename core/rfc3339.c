@@ -25,3 +25,31 @@ void rfc3339_format(int64_t unix_ms, char out[RFC3339_CHARS + 1])
     CHECK(n == RFC3339_CHARS);
     memcpy(out, text, RFC3339_CHARS + 1);
 }
+
+enum blob_status rfc3339_parse(const char *text, int64_t *unix_ms)
+{
+    if (strlen(text) != RFC3339_CHARS)
+        return BLOB_E_INVALID;
+    /* Each field as its column says; what is not a digit, or no date, fails the comparison at the end. */
+    static const struct {
+        int at, chars;
+    } fields[] = {{0, 4}, {5, 2}, {8, 2}, {11, 2}, {14, 2}, {17, 2}, {20, 3}};
+    int value[7] = {0};
+    for (size_t i = 0; i < 7; i++) {
+        for (int k = 0; k < fields[i].chars; k++)
+            value[i] = value[i] * 10 + ((text[fields[i].at + k] - '0') & 15);
+    }
+    struct tm tm = {.tm_year = value[0] - 1900,
+                    .tm_mon = value[1] - 1,
+                    .tm_mday = value[2],
+                    .tm_hour = value[3],
+                    .tm_min = value[4],
+                    .tm_sec = value[5]};
+    int64_t ms = (int64_t)timegm(&tm) * 1000 + value[6];
+    char again[RFC3339_CHARS + 1];
+    rfc3339_format(ms, again);
+    if (memcmp(text, again, RFC3339_CHARS) != 0)
+        return BLOB_E_INVALID;
+    *unix_ms = ms;
+    return BLOB_OK;
+}

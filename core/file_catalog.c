@@ -1,0 +1,391 @@
+/*
+ * file_catalog - files are their records; everything else follows them.
+ *
+ * Order of steps. Adding: the record, then the watcher (a cached answer of the old state goes), then the index row. The
+ * record is put create-only and without a look first: the usual upload costs one store operation, and only one that is
+ * repeated, or meets another of the same number, reads. Destroying: the record, the watcher, the row, and where no
+ * record of the blob is left, blob_touch, which starts the grace time. Each step may be the last one before a crash: a
+ * record without a row is settled by the index, a blob without records is swept (without a grace time of its own then,
+ * which exists for adders, and they touch the blob themselves).
+ *
+ * Races. Two destroys of one file: both may find the record, both succeed, the second changes nothing. Destroys of a
+ * blob's two last files: the later deletion sees no record left, perhaps both do; touching twice is harmless. A
+ * destroy beside an add: whatever the destroy believes of being the last, it only touches the blob; the sweeper
+ * lists the records again.
+ */
+#include "core/file_catalog.h"
+
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/file_index.h"
+#include "core/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NUMBER_TRIES 64 /* uploads of equal content, made in one millisecond, alike in 22 random bits */
+
+struct file_catalog {
+    struct blob_store *store;
+    struct session_store *sessions;
+    struct logger *log;
+    struct file_index *index;
+    file_watch_fn *watch;
+    void *watch_arg;
+};
+
+struct file_catalog *file_catalog_new(struct blob_store *store, struct session_store *sessions, struct logger *log)
+{
+    struct file_catalog *c = calloc(1, sizeof *c);
+    CHECK(c != NULL);
+    c->store = store;
+    c->sessions = sessions;
+    c->log = log;
+    c->index = file_index_new(store, sessions, log);
+    return c;
+}
+
+void file_catalog_free(struct file_catalog *c)
+{
+    if (!c)
+        return;
+    file_index_free(c->index);
+    free(c);
+}
+
+void file_catalog_watch(struct file_catalog *c, file_watch_fn *fn, void *arg)
+{
+    CHECK(!c->watch || !fn);
+    c->watch = fn;
+    c->watch_arg = arg;
+}
+
+static void tell_watcher(struct file_catalog *c, const struct digest *digest)
+{
+    if (c->watch)
+        c->watch(digest, c->watch_arg);
+}
+
+/* ---- reading ---- */
+
+static enum blob_status read_record(struct file_catalog *c, const struct digest *digest, uint64_t number,
+                                    struct file_record *out, struct blob_error *err)
+{
+    char key[FILE_KEY_CHARS + 1];
+    file_key_make(digest, number, key);
+    struct bytebuf json;
+    bytebuf_init(&json);
+    struct blob_error own;
+    enum blob_status st = record_get(c->store, key, &json, err);
+    if (st == BLOB_OK && json.failed)
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "file record %s", key);
+    if (st == BLOB_OK) {
+        st = file_record_decode(digest, number, json.data, json.len, out, &own);
+        if (st != BLOB_OK) {
+            log_line(c->log, LOG_ERROR, NULL, "%s", own.text);
+            if (err)
+                *err = own;
+        }
+    }
+    bytebuf_release(&json);
+    return st;
+}
+
+static bool visible(const struct file_record *file, const struct identity *who)
+{
+    return !who || !who->known || who->admin || strcmp(file->owner, who->name) == 0;
+}
+
+static bool expired(const struct file_record *file, int64_t now_ms)
+{
+    return file->expires_ms != 0 && file->expires_ms <= now_ms;
+}
+
+enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const struct identity *who,
+                                  struct file_record *out, struct blob_error *err)
+{
+    struct digest digest;
+    uint64_t number;
+    if (file_id_parse(id, &digest, &number) != BLOB_OK)
+        return blob_fail(err, BLOB_E_INVALID, 0, "not a file id");
+    struct file_record file;
+    enum blob_status st = read_record(c, &digest, number, &file, err);
+    if (st != BLOB_OK)
+        return st;
+    if (!visible(&file, who) || expired(&file, clock_wall_ms()))
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "file %s is another's, or past its time", id);
+    *out = file;
+    return BLOB_OK;
+}
+
+struct newest_search {
+    struct file_catalog *c;
+    int64_t now_ms;
+    bool met, found; /* a record at all; one that counts */
+    char key[RECORD_KEY_MAX + 1];
+    struct file_record file;
+};
+
+static bool take_if_it_counts(const char *key, const void *value, size_t len, void *arg)
+{
+    struct newest_search *s = arg;
+    struct digest digest;
+    uint64_t number;
+    struct blob_error err;
+    s->met = true;
+    snprintf(s->key, sizeof s->key, "%s", key);
+    if (file_key_parse(key, &digest, &number) != BLOB_OK)
+        return false;
+    if (file_record_decode(&digest, number, value, len, &s->file, &err) != BLOB_OK)
+        log_line(s->c->log, LOG_ERROR, NULL, "%s", err.text);
+    else
+        s->found = !expired(&s->file, s->now_ms);
+    return false;
+}
+
+enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest *digest, struct file_record *out,
+                                     struct blob_error *err)
+{
+    char prefix[FILE_PREFIX_CHARS + 1];
+    file_prefix_make(digest, prefix);
+    struct newest_search s = {.c = c, .now_ms = clock_wall_ms()};
+    /* One at a time: the first nearly always counts, and a store may pay for each value. */
+    do {
+        s.met = false;
+        enum blob_status st =
+            record_list(c->store, prefix, s.key[0] ? s.key : NULL, 1, true, take_if_it_counts, &s, err);
+        if (st != BLOB_OK)
+            return st;
+    } while (s.met && !s.found);
+    if (!s.found)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
+    *out = s.file;
+    return BLOB_OK;
+}
+
+/* ---- adding ---- */
+
+enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *file, unsigned flags,
+                                  struct blob_error *err)
+{
+    struct file_record made = *file;
+    for (int tries = 0; tries < NUMBER_TRIES; tries++, made.number--) {
+        char key[FILE_KEY_CHARS + 1], *json;
+        size_t len;
+        file_id_make(&made);
+        file_key_make(&made.digest, made.number, key);
+        enum blob_status st = file_record_encode(&made, &json, &len, err);
+        if (st != BLOB_OK)
+            return st;
+        st = record_put(c->store, key, json, len, flags | BLOB_IF_NONE, err);
+        tell_watcher(c, &made.digest); /* also after a failure: it may have happened */
+        if (st == BLOB_OK) {
+            file_index_put(c->index, &made, json, len);
+            *file = made;
+        }
+        free(json);
+        if (st != BLOB_E_EXISTS)
+            return st;
+        struct file_record there;
+        st = read_record(c, &made.digest, made.number, &there, err);
+        if (st == BLOB_OK && strcmp(there.upload.text, made.upload.text) == 0) {
+            /* Our own, of an attempt whose answer was lost: its row may be missing. */
+            file_index_settle(c->index, &there.digest, there.number);
+            *file = there;
+            return BLOB_OK;
+        }
+        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
+            return st;
+    }
+    return blob_fail(err, BLOB_E_IO, 0, "no free number for a file of upload %s", file->upload.text);
+}
+
+/* ---- destroying ---- */
+
+static bool note_one(const char *key, const void *value, size_t len, void *arg)
+{
+    (void)key;
+    (void)value;
+    (void)len;
+    *(bool *)arg = true;
+    return false;
+}
+
+enum blob_status file_catalog_names(struct file_catalog *c, const struct digest *digest, bool *named,
+                                    struct blob_error *err)
+{
+    char prefix[FILE_PREFIX_CHARS + 1];
+    file_prefix_make(digest, prefix);
+    bool any = false;
+    enum blob_status st = record_list(c->store, prefix, NULL, 1, false, note_one, &any, err);
+    if (st == BLOB_OK)
+        *named = any;
+    return st;
+}
+
+/* After the record is gone nothing below may fail the destroy: what is not done now, the sweeper does. */
+static bool start_grace_if_last(struct file_catalog *c, const struct digest *digest)
+{
+    bool named;
+    struct blob_error err;
+    enum blob_status st = file_catalog_names(c, digest, &named, &err);
+    if (st == BLOB_OK && named)
+        return false;
+    bool last = st == BLOB_OK;
+    if (last)
+        st = blob_touch(c->store, digest, &err);
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        log_line(c->log, LOG_WARN, NULL, "the grace time of a blob without files was not renewed: %s", err.text);
+    return last;
+}
+
+static enum blob_status destroy_record(struct file_catalog *c, const struct digest *digest, uint64_t number, bool *last,
+                                       struct blob_error *err)
+{
+    char key[FILE_KEY_CHARS + 1];
+    file_key_make(digest, number, key);
+    enum blob_status st = record_delete(c->store, key, 0, err);
+    tell_watcher(c, digest);
+    if (st != BLOB_OK) {
+        file_index_doubt(c->index, digest, number); /* it may have happened */
+        return st;
+    }
+    file_index_remove(c->index, digest, number);
+    *last = start_grace_if_last(c, digest);
+    return BLOB_OK;
+}
+
+enum blob_status file_catalog_destroy(struct file_catalog *c, const char *id, const struct identity *who,
+                                      struct digest *digest, bool *last_of_blob, struct blob_error *err)
+{
+    struct digest of;
+    uint64_t number;
+    if (file_id_parse(id, &of, &number) != BLOB_OK)
+        return blob_fail(err, BLOB_E_INVALID, 0, "not a file id");
+    struct file_record file;
+    bool last;
+    enum blob_status st = read_record(c, &of, number, &file, err);
+    if (st == BLOB_E_NOT_FOUND) {
+        /* A row that outlived its record would be listed for ever: the destroy that failed half-way is repeated. */
+        file_index_remove(c->index, &of, number);
+        return st;
+    }
+    /* A damaged record shows no owner: it is left to whoever may destroy anything. */
+    if (st == BLOB_E_CORRUPT && who && who->known && !who->admin)
+        return st;
+    if (st != BLOB_OK && st != BLOB_E_CORRUPT)
+        return st;
+    if (st == BLOB_OK && !visible(&file, who))
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "file %s is another's", id);
+    st = destroy_record(c, &of, number, &last, err);
+    if (st != BLOB_OK)
+        return st;
+    *digest = of;
+    *last_of_blob = last;
+    return BLOB_OK;
+}
+
+/* ---- the index ---- */
+
+struct listing {
+    struct file_catalog *c;
+    file_list_fn *fn;
+    void *arg;
+};
+
+static bool pass_row_on(const struct index_row *row, void *arg)
+{
+    struct listing *l = arg;
+    struct digest digest;
+    uint64_t number;
+    struct file_record file;
+    struct blob_error err;
+    enum blob_status st = file_id_parse(row->id, &digest, &number);
+    if (st == BLOB_OK)
+        st = file_record_decode(&digest, number, row->value, row->value_len, &file, &err);
+    else
+        blob_fail(&err, st, 0, "the file index has a row that is not a file's");
+    if (st != BLOB_OK) {
+        log_line(l->c->log, LOG_ERROR, NULL, "%s", err.text);
+        return true;
+    }
+    return l->fn(&file, l->arg);
+}
+
+enum blob_status file_catalog_list(struct file_catalog *c, const struct identity *who, const struct index_query *q,
+                                   uint64_t *count, file_list_fn *fn, void *arg, struct blob_error *err)
+{
+    struct index_query query = *q;
+    struct listing l = {c, fn, arg};
+    query.owner = who && who->known && !who->admin ? who->name : NULL;
+    return index_list(c->sessions, &query, count, pass_row_on, &l, err);
+}
+
+enum blob_status file_catalog_repair_index(struct file_catalog *c, const atomic_bool *stop, struct blob_error *err)
+{
+    return file_index_repair(c->index, stop, err);
+}
+
+enum blob_status file_catalog_heal_index(struct file_catalog *c, const atomic_bool *stop, struct blob_error *err)
+{
+    enum blob_status st = file_index_repair(c->index, stop, err);
+    if (st != BLOB_OK)
+        return st;
+    st = index_whole(c->sessions, err);
+    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && file_index_overflowed(c->index)))
+        st = file_index_rebuild(c->index, stop, err);
+    return st;
+}
+
+/* ---- expiry ---- */
+
+struct expired_rows {
+    struct file_record *files; /* digest and number only */
+    size_t count, room;
+};
+
+static bool note_expired(const struct index_row *row, void *arg)
+{
+    struct expired_rows *e = arg;
+    struct file_record *f = &e->files[e->count];
+    if (file_id_parse(row->id, &f->digest, &f->number) == BLOB_OK)
+        e->count++;
+    return e->count < e->room;
+}
+
+/* The record decides: the row may be a ghost, or older than it. */
+static enum blob_status expire_one(struct file_catalog *c, const struct file_record *row, int64_t now_ms,
+                                   struct blob_error *err)
+{
+    struct file_record file;
+    bool last;
+    enum blob_status st = read_record(c, &row->digest, row->number, &file, err);
+    if (st == BLOB_OK && expired(&file, now_ms))
+        return destroy_record(c, &row->digest, row->number, &last, err);
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
+        return st;
+    file_index_settle(c->index, &row->digest, row->number);
+    return BLOB_OK;
+}
+
+enum blob_status file_catalog_expire(struct file_catalog *c, int64_t now_ms, size_t limit, size_t *done,
+                                     struct blob_error *err)
+{
+    struct expired_rows e = {.room = limit, .files = calloc(limit, sizeof *e.files)};
+    CHECK(limit > 0);
+    if (!e.files)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "expiry of %zu files", limit);
+    /* Collected first: a session store may not be called back from within its own listing. */
+    enum blob_status st = index_expired(c->sessions, now_ms, limit, note_expired, &e, err);
+    size_t dealt = 0;
+    while (st == BLOB_OK && dealt < e.count) {
+        st = expire_one(c, &e.files[dealt], now_ms, err);
+        if (st == BLOB_OK)
+            dealt++;
+    }
+    free(e.files);
+    if (st == BLOB_OK)
+        *done = dealt;
+    return st;
+}

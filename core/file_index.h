@@ -1,0 +1,44 @@
+/*
+ * file_index - keeps the session store's index in step with the file records. The catalog's own part, used by nobody
+ * else.
+ *
+ * The index may fail while the records do not: Redis may be away when a file is made or destroyed. The rows that
+ * could not be written are remembered here, and settled later by looking at their records; where there are too many
+ * to remember, the whole index is rebuilt.
+ *
+ * Threads: any, but for file_index_rebuild(): one at a time. Ownership: borrows both stores and the logger.
+ */
+#ifndef BLOBD_CORE_FILE_INDEX_H
+#define BLOBD_CORE_FILE_INDEX_H
+
+#include "core/blob_store.h"
+#include "core/file_record.h"
+#include "core/session_store.h"
+
+#include <stdatomic.h>
+
+struct logger;
+struct file_index;
+
+struct file_index *file_index_new(struct blob_store *store, struct session_store *sessions, struct logger *log);
+void file_index_free(struct file_index *ix);
+
+/* A new record, and its JSON. A failure is logged and remembered. */
+void file_index_put(struct file_index *ix, const struct file_record *file, const char *json, size_t len);
+/* A deleted record; likewise. */
+void file_index_remove(struct file_index *ix, const struct digest *digest, uint64_t number);
+/* Makes the row agree with the record, whatever it is now, also beside somebody who destroys the file; likewise. */
+void file_index_settle(struct file_index *ix, const struct digest *digest, uint64_t number);
+
+/* Remembers to settle it: whether a change of the record happened is not known. Does not block. */
+void file_index_doubt(struct file_index *ix, const struct digest *digest, uint64_t number);
+
+/* Settles what was remembered. What fails stays remembered: the first failure. */
+enum blob_status file_index_repair(struct file_index *ix, const atomic_bool *stop,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
+/* Was more lost than could be remembered? Then only a rebuild helps. */
+bool file_index_overflowed(struct file_index *ix);
+enum blob_status file_index_rebuild(struct file_index *ix, const atomic_bool *stop,
+                                    struct blob_error *err) BLOB_MUST_CHECK;
+
+#endif

@@ -204,7 +204,7 @@ struct blob_store_ops {
 
     /* ---- records ---- */
 
-    /* Writes or replaces (BLOB_IF_NONE: creates). */
+    /* Writes or replaces (BLOB_IF_NONE: creates; an EXISTS means a durable record). The value has at least one byte. */
     enum blob_status (*record_put)(struct blob_store *store, const char *key, const void *value, size_t len,
                                    unsigned flags, struct blob_error *err);
     /* Appends the value to out. NOT_FOUND. */

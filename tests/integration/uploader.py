@@ -112,11 +112,14 @@ class Upload:
         c.abort() if reset else c.close()
 
     def send_all(self, data, rng, cut_chance=0.0, biggest=65536):
-        """Uploads data from the present offset in random pieces, some of them cut, and resumes as its kind does."""
+        """Uploads data from the present offset in random pieces, some of them cut, and resumes as its kind does.
+        Returns how many were cut."""
+        cuts = 0
         while self.offset < len(data):
             piece = data[self.offset:self.offset + rng.randint(1, biggest)]
             if rng.random() < cut_chance:
                 self.cut_append(piece, rng.randint(0, len(piece)), reset=rng.random() < 0.5)
+                cuts += 1
                 answer = self.status()
                 assert answer.status == 204, answer
                 continue
@@ -125,7 +128,7 @@ class Upload:
                 assert self.status().status == 204
                 continue
             assert answer.status == 203, answer
-        return self
+        return cuts
 
 
 def store(srv, data, name=None, who="alice", temporary=None):

@@ -1,0 +1,31 @@
+"""A PBX's real files, all of them, over a link that keeps breaking."""
+
+import random
+
+import prompts
+from harness import Blobd, Skip
+
+
+def through(**options):
+    files = prompts.prompts()
+    if not files:
+        raise Skip("asterisk-core-sounds-en-wav is not installed")
+    with Blobd(**options) as srv:
+        stored, stats = prompts.upload_all(srv, files, random.Random(1), "alice")
+        assert stats["cuts"] > 50, stats
+        assert prompts.verify_all(srv, stored, "alice") == stats["bytes"]
+        assert prompts.list_all(srv, "alice")[1] == len(files)
+        srv.restart()
+        prompts.verify_all(srv, stored, "alice")
+
+
+def test_every_prompt_survives_random_cuts_and_a_restart():
+    through()
+
+
+def test_every_prompt_survives_random_cuts_over_tls():
+    through(tls=True)
+
+
+test_every_prompt_survives_random_cuts_and_a_restart.timeout = 180
+test_every_prompt_survives_random_cuts_over_tls.timeout = 180

@@ -1,0 +1,76 @@
+"""The commands a newcomer pastes: what scripts/run prints works as it stands; scripts/demo verifies every prompt."""
+
+import os
+import signal
+import subprocess
+
+import harness
+import prompts
+from harness import REPO, Skip, free_port, temp_dir
+
+
+def run_environment():
+    return {**os.environ, "BLOBD_RUN_BIN": harness.BINARY, "BLOBD_RUN_PORT": str(free_port()),
+            "BLOBD_RUN_ADMIN_PORT": str(free_port()), "BLOBD_RUN_VAR": str(temp_dir())}
+
+
+def start(env):
+    """scripts/run in the background; returns it and the tour it printed."""
+    proc = subprocess.Popen([str(REPO / "scripts" / "run")], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+    tour, printed = [], []
+    for line in proc.stdout:
+        printed.append(line)
+        if line.startswith("# ---- end of the tour"):
+            return proc, "".join(tour)
+        if tour or line.startswith("# ---- tour"):
+            tour.append(line)
+    raise AssertionError("scripts/run ended early:\n" + "".join(printed))
+
+
+def stop(proc):
+    proc.send_signal(signal.SIGTERM)
+    assert proc.wait(40) == 0
+
+
+def test_the_tour_that_run_prints_works_when_pasted_twice():
+    env = run_environment()
+    proc, tour = start(env)
+    assert "curl" in tour and "--cacert" in tour
+    for _ in range(2):
+        p = subprocess.run(["bash"], input=tour, capture_output=True, text=True, timeout=60, cwd=temp_dir())
+        assert "the download equals the recording" in p.stdout, p.stdout + p.stderr
+        assert "the server has 3000000 bytes" in p.stdout, p.stdout
+        assert "curl: (28)" in p.stderr, "the connection was not lost on the way:\n" + p.stderr
+        assert '"id"' in p.stdout and '"count"' in p.stdout, p.stdout
+    stop(proc)
+
+
+def test_run_starts_again_on_what_it_left():
+    env = run_environment()
+    for _ in range(2):
+        proc, tour = start(env)
+        stop(proc)
+    assert len(os.listdir(env["BLOBD_RUN_VAR"])) >= 6
+
+
+def test_run_says_why_when_the_port_is_taken():
+    env = run_environment()
+    proc, _ = start(env)
+    other = {**env, "BLOBD_RUN_VAR": str(temp_dir()), "BLOBD_RUN_ADMIN_PORT": str(free_port())}
+    p = subprocess.run([str(REPO / "scripts" / "run")], env=other, capture_output=True, text=True, timeout=60)
+    assert p.returncode != 0 and env["BLOBD_RUN_PORT"] in p.stderr, p.stdout + p.stderr
+    stop(proc)
+
+
+def test_demo_verifies_every_prompt():
+    if not prompts.prompts():
+        raise Skip("asterisk-core-sounds-en-wav is not installed")
+    env = run_environment()
+    p = subprocess.run([str(REPO / "scripts" / "demo")], env=env, capture_output=True, text=True, timeout=200)
+    count = len(prompts.prompts())
+    assert p.returncode == 0 and f"{count} of {count} with the right name" in p.stdout, p.stdout + p.stderr
+
+
+test_the_tour_that_run_prints_works_when_pasted_twice.timeout = 120
+test_demo_verifies_every_prompt.timeout = 240

@@ -1,0 +1,453 @@
+/*
+ * blob_cache - sharded by digest: a lookup takes one mutex that few others want, for the time of a hash chain's walk.
+ *
+ * Invariants.
+ * - A table slot is one hold on its entry; every get and load gives out another; the last one given back frees it.
+ *   Entries are never changed once others can see them, but for the links and times that the shard's lock guards.
+ * - A load reads without a lock, while files come and go. So it signs in with its shard first; an invalidation marks
+ *   the loads of that digest under way, and a marked load's entry is handed to its caller (whose request overlapped
+ *   the change, and may be answered from before it) but not kept. Hence nothing that is kept is older than the latest
+ *   invalidation.
+ * - Locks: one shard's at a time; no store, catalog or callback is called under it.
+ */
+#include "core/blob_cache.h"
+
+#include "core/check.h"
+#include "core/log.h"
+#include "core/metrics.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SHARDS       16
+#define CACHED_MAGIC 0x63616368u
+
+struct cached {
+    struct blob_entry entry; /* first: callers hold a pointer to it */
+    unsigned magic;
+    atomic_uint holds;
+    size_t cost;
+    /* Under the shard's lock. */
+    struct cached *chain;         /* of the same bucket */
+    struct cached *newer, *older; /* by last use */
+    int64_t checked_ms;           /* when the catalog was last asked */
+};
+
+/* A load under way. */
+struct load {
+    const struct digest *digest;
+    bool stale;
+    struct load *next;
+};
+
+struct shard {
+    _Alignas(64) pthread_mutex_t lock;
+    struct cached **buckets;
+    struct cached *newest, *oldest;
+    size_t entries, bytes, readers;
+    struct load *loads;
+};
+
+struct blob_cache {
+    struct shard shards[SHARDS];
+    struct blob_store *store;
+    struct file_catalog *catalog;
+    struct logger *log;
+    struct blob_cache_options opt;
+    size_t bucket_mask;
+    size_t shard_entries, shard_bytes, shard_readers;
+    struct metric *hits, *misses, *corrupt, *entries, *bytes, *readers;
+};
+
+static struct cached *cached_of(struct blob_entry *entry)
+{
+    struct cached *e = (struct cached *)entry;
+    MAGIC_OK(e, CACHED_MAGIC);
+    return e;
+}
+
+static struct shard *shard_of(struct blob_cache *cache, const struct digest *digest)
+{
+    return &cache->shards[digest->bytes[0] % SHARDS];
+}
+
+/* ---- an entry's life ---- */
+
+static struct cached *entry_new(const struct file_record *file, size_t content_len)
+{
+    struct cached *e = calloc(1, sizeof *e + content_len);
+    if (!e)
+        return NULL;
+    e->magic = CACHED_MAGIC;
+    atomic_init(&e->holds, 1);
+    e->cost = sizeof *e + content_len;
+    e->entry.digest = file->digest;
+    e->entry.file = *file;
+    e->entry.size = file->size;
+    e->entry.fd = -1;
+    return e;
+}
+
+struct blob_entry *blob_cache_hold(struct blob_entry *entry)
+{
+    atomic_fetch_add_explicit(&cached_of(entry)->holds, 1, memory_order_relaxed);
+    return entry;
+}
+
+void blob_cache_release(struct blob_cache *cache, struct blob_entry *entry)
+{
+    if (!entry)
+        return;
+    struct cached *e = cached_of(entry);
+    if (atomic_fetch_sub_explicit(&e->holds, 1, memory_order_acq_rel) != 1)
+        return;
+    if (entry->extra && cache->opt.discard)
+        cache->opt.discard(entry->extra, cache->opt.arg);
+    reader_close(entry->reader);
+    e->magic = 0;
+    free(e);
+}
+
+/* ---- the table: everything here under the shard's lock ---- */
+
+static struct cached **slot_of(struct blob_cache *cache, struct shard *sh, const struct digest *digest)
+{
+    size_t hash;
+    memcpy(&hash, digest->bytes + 1, sizeof hash);
+    struct cached **slot = &sh->buckets[hash & cache->bucket_mask];
+    while (*slot && memcmp((*slot)->entry.digest.bytes, digest->bytes, DIGEST_BYTES) != 0)
+        slot = &(*slot)->chain;
+    return slot;
+}
+
+static void unlink_use(struct shard *sh, struct cached *e)
+{
+    *(e->newer ? &e->newer->older : &sh->newest) = e->older;
+    *(e->older ? &e->older->newer : &sh->oldest) = e->newer;
+}
+
+static void link_newest(struct shard *sh, struct cached *e)
+{
+    e->newer = NULL;
+    e->older = sh->newest;
+    *(sh->newest ? &sh->newest->newer : &sh->oldest) = e;
+    sh->newest = e;
+}
+
+/* Takes the entry out of its slot; the table's hold goes to the caller. */
+static struct cached *take_out(struct blob_cache *cache, struct shard *sh, struct cached **slot)
+{
+    struct cached *e = *slot;
+    *slot = e->chain;
+    unlink_use(sh, e);
+    size_t is_reader = e->entry.reader != NULL;
+    sh->entries--;
+    sh->bytes -= e->cost;
+    sh->readers -= is_reader;
+    metric_add(cache->entries, -1);
+    metric_add(cache->bytes, -(int64_t)e->cost);
+    metric_add(cache->readers, -(int64_t)is_reader);
+    e->chain = NULL;
+    return e;
+}
+
+/* What has to go so that the bounds hold, chained; NULL for nothing. */
+static struct cached *take_out_excess(struct blob_cache *cache, struct shard *sh)
+{
+    struct cached *out = NULL, *e = sh->oldest;
+    while (e) {
+        bool crowded = sh->entries > cache->shard_entries || sh->bytes > cache->shard_bytes;
+        bool too_many_open = sh->readers > cache->shard_readers;
+        if (!crowded && !too_many_open)
+            break;
+        struct cached *newer = e->newer;
+        if (crowded || e->entry.reader) {
+            take_out(cache, sh, slot_of(cache, sh, &e->entry.digest));
+            e->chain = out;
+            out = e;
+        }
+        e = newer;
+    }
+    return out;
+}
+
+/* Keeps a loaded entry (with a hold of the table's own) in place of an older one. Gives what goes for it, chained. */
+static struct cached *put_in(struct blob_cache *cache, struct shard *sh, struct cached *e)
+{
+    struct cached **slot = slot_of(cache, sh, &e->entry.digest), *replaced = NULL;
+    if (*slot) {
+        replaced = take_out(cache, sh, slot);
+        slot = slot_of(cache, sh, &e->entry.digest);
+    }
+    size_t is_reader = e->entry.reader != NULL;
+    blob_cache_hold(&e->entry);
+    e->chain = *slot;
+    *slot = e;
+    link_newest(sh, e);
+    sh->entries++;
+    sh->bytes += e->cost;
+    sh->readers += is_reader;
+    metric_add(cache->entries, 1);
+    metric_add(cache->bytes, (int64_t)e->cost);
+    metric_add(cache->readers, (int64_t)is_reader);
+    struct cached *out = take_out_excess(cache, sh);
+    if (replaced) {
+        replaced->chain = out;
+        out = replaced;
+    }
+    return out;
+}
+
+static void release_chain(struct blob_cache *cache, struct cached *e)
+{
+    while (e) {
+        struct cached *next = e->chain;
+        blob_cache_release(cache, &e->entry);
+        e = next;
+    }
+}
+
+/* ---- looking up, forgetting ---- */
+
+static bool fresh(const struct blob_cache *cache, const struct cached *e, int64_t now_ms)
+{
+    if (e->entry.file.expires_ms != 0 && e->entry.file.expires_ms <= now_ms)
+        return false;
+    /* A clock that was set back makes an entry of the future: ask. */
+    return cache->opt.max_age_ms == 0 || (now_ms >= e->checked_ms && now_ms - e->checked_ms < cache->opt.max_age_ms);
+}
+
+struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, int64_t now_ms)
+{
+    struct shard *sh = shard_of(cache, digest);
+    struct blob_entry *found = NULL;
+    pthread_mutex_lock(&sh->lock);
+    struct cached *e = *slot_of(cache, sh, digest);
+    if (e && fresh(cache, e, now_ms)) {
+        found = blob_cache_hold(&e->entry);
+        if (sh->newest != e) {
+            unlink_use(sh, e);
+            link_newest(sh, e);
+        }
+    }
+    pthread_mutex_unlock(&sh->lock);
+    if (found)
+        metric_add(cache->hits, 1);
+    return found;
+}
+
+void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest)
+{
+    struct shard *sh = shard_of(cache, digest);
+    struct cached *out = NULL;
+    pthread_mutex_lock(&sh->lock);
+    for (struct load *load = sh->loads; load; load = load->next) {
+        if (memcmp(load->digest->bytes, digest->bytes, DIGEST_BYTES) == 0)
+            load->stale = true;
+    }
+    struct cached **slot = slot_of(cache, sh, digest);
+    if (*slot)
+        out = take_out(cache, sh, slot);
+    pthread_mutex_unlock(&sh->lock);
+    release_chain(cache, out);
+}
+
+static void on_file_change(const struct digest *digest, void *arg)
+{
+    blob_cache_invalidate(arg, digest);
+}
+
+/* ---- loading ---- */
+
+static enum blob_status is_corrupt(struct blob_cache *cache, const struct file_record *file, struct blob_error *err,
+                                   const char *what)
+{
+    char hex[DIGEST_HEX_CHARS + 1];
+    digest_hex(&file->digest, hex);
+    log_line(cache->log, LOG_ERROR, NULL, "blob %s %s, although file %s names it", hex, what, file->id);
+    metric_add(cache->corrupt, 1);
+    return blob_fail(err, BLOB_E_CORRUPT, 0, "blob %s %s", hex, what);
+}
+
+/* No blob, though a record was there a moment ago: destroyed and swept in between, or lost. */
+static enum blob_status blob_is_missing(struct blob_cache *cache, const struct digest *digest, struct blob_error *err)
+{
+    struct file_record file;
+    enum blob_status st = file_catalog_newest(cache->catalog, digest, &file, err);
+    return st == BLOB_OK ? is_corrupt(cache, &file, err, "is missing") : st;
+}
+
+/* Reads and verifies a small blob; closes the reader. */
+static enum blob_status read_content(struct blob_cache *cache, struct cached *e, struct blob_reader *reader,
+                                     struct blob_error *err)
+{
+    size_t len = (size_t)e->entry.size;
+    uint8_t *content = (uint8_t *)(e + 1);
+    enum blob_status st = len ? reader_read(reader, 0, content, len, err) : BLOB_OK;
+    reader_close(reader);
+    if (st != BLOB_OK)
+        return st == BLOB_E_CORRUPT ? is_corrupt(cache, &e->entry.file, err, "is cut short") : st;
+    struct hash hash;
+    struct digest actual;
+    hash_init(&hash);
+    hash_update(&hash, content, len);
+    hash_peek(&hash, &actual);
+    if (!digest_equal(&actual, &e->entry.digest))
+        return is_corrupt(cache, &e->entry.file, err, "does not match its digest");
+    e->entry.content = content;
+    return BLOB_OK;
+}
+
+static enum blob_status open_entry(struct blob_cache *cache, const struct file_record *file, struct cached **out,
+                                   struct blob_error *err)
+{
+    struct blob_reader *reader;
+    struct blob_info info;
+    enum blob_status st = blob_open(cache->store, &file->digest, &reader, &info, err);
+    if (st == BLOB_E_NOT_FOUND)
+        return blob_is_missing(cache, &file->digest, err);
+    if (st != BLOB_OK)
+        return st;
+    if (info.size != file->size) {
+        reader_close(reader);
+        return is_corrupt(cache, file, err, "has another size than recorded");
+    }
+    bool small = file->size <= cache->opt.content_max;
+    struct cached *e = entry_new(file, small ? (size_t)file->size : 0);
+    if (!e) {
+        reader_close(reader);
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "cache entry");
+    }
+    if (small) {
+        st = read_content(cache, e, reader, err);
+    } else {
+        e->entry.reader = reader;
+        e->entry.fd = reader_fd(reader);
+    }
+    if (st != BLOB_OK) {
+        blob_cache_release(cache, &e->entry);
+        return st;
+    }
+    if (cache->opt.prepare)
+        e->entry.extra = cache->opt.prepare(&e->entry, cache->opt.arg);
+    *out = e;
+    return BLOB_OK;
+}
+
+/* Signs a load in; gives a hold on the entry there is, perhaps too old, or NULL. */
+static struct cached *begin_load(struct blob_cache *cache, struct shard *sh, struct load *load)
+{
+    pthread_mutex_lock(&sh->lock);
+    load->next = sh->loads;
+    sh->loads = load;
+    struct cached *known = *slot_of(cache, sh, load->digest);
+    if (known)
+        blob_cache_hold(&known->entry);
+    pthread_mutex_unlock(&sh->lock);
+    return known;
+}
+
+/* Signs it out, and keeps what it made (NULL: nothing), or what it found still right, unless something changed
+ * meanwhile. What was found is not put in again once it is out: whoever took it out may be using its chain. */
+static void end_load(struct blob_cache *cache, struct shard *sh, struct load *load, struct cached *made,
+                     struct cached *right, int64_t now_ms)
+{
+    struct cached *out = NULL;
+    pthread_mutex_lock(&sh->lock);
+    struct load **link = &sh->loads;
+    while (*link != load)
+        link = &(*link)->next;
+    *link = load->next;
+    if (made && !load->stale) {
+        made->checked_ms = now_ms;
+        out = put_in(cache, sh, made);
+    }
+    if (right && !load->stale)
+        right->checked_ms = now_ms;
+    pthread_mutex_unlock(&sh->lock);
+    release_chain(cache, out);
+}
+
+enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, int64_t now_ms,
+                                 struct blob_entry **out, struct blob_error *err)
+{
+    struct shard *sh = shard_of(cache, digest);
+    struct load load = {.digest = digest};
+    struct cached *known = begin_load(cache, sh, &load), *made = NULL;
+    struct file_record file;
+    metric_add(cache->misses, 1);
+    enum blob_status st = file_catalog_newest(cache->catalog, digest, &file, err);
+    /* The same newest file: only the entry's age was in doubt. */
+    bool still_right = st == BLOB_OK && known && strcmp(known->entry.file.id, file.id) == 0;
+    if (st == BLOB_OK && !still_right)
+        st = open_entry(cache, &file, &made, err);
+    end_load(cache, sh, &load, made, still_right ? known : NULL, now_ms);
+    if (known && !still_right)
+        blob_cache_release(cache, &known->entry);
+    if (st == BLOB_OK)
+        *out = still_right ? &known->entry : &made->entry;
+    return st;
+}
+
+/* ---- the cache's life ---- */
+
+static void register_metrics(struct blob_cache *cache, struct metrics *m)
+{
+    cache->hits = metrics_counter(m, "blobd_cache_hits_total", "Downloads answered from the cache", NULL);
+    cache->misses = metrics_counter(m, "blobd_cache_misses_total", "Downloads that asked the stores", NULL);
+    cache->corrupt = metrics_counter(m, "blobd_corrupt_blobs_total",
+                                     "Blobs found missing or damaged although a file names them", NULL);
+    cache->entries = metrics_gauge(m, "blobd_cache_entries", "Blobs in the cache", NULL);
+    cache->bytes = metrics_gauge(m, "blobd_cache_bytes", "Memory of the cache", NULL);
+    cache->readers = metrics_gauge(m, "blobd_cache_readers", "Blobs the cache keeps open", NULL);
+}
+
+struct blob_cache *blob_cache_new(struct blob_store *store, struct file_catalog *catalog, struct logger *log,
+                                  struct metrics *metrics, const struct blob_cache_options *opt)
+{
+    CHECK(opt->content_max <= BLOB_CACHE_CONTENT_MAX);
+    struct blob_cache *cache = aligned_alloc(_Alignof(struct blob_cache), sizeof *cache);
+    CHECK(cache != NULL);
+    memset(cache, 0, sizeof *cache);
+    cache->store = store;
+    cache->catalog = catalog;
+    cache->log = log;
+    cache->opt = *opt;
+    cache->shard_entries = (opt->max_entries + SHARDS - 1) / SHARDS;
+    cache->shard_bytes = (opt->max_bytes + SHARDS - 1) / SHARDS;
+    cache->shard_readers = (opt->max_readers + SHARDS - 1) / SHARDS;
+    size_t buckets = 16;
+    while (buckets < cache->shard_entries)
+        buckets *= 2;
+    cache->bucket_mask = buckets - 1;
+    for (int i = 0; i < SHARDS; i++) {
+        struct shard *sh = &cache->shards[i];
+        sh->buckets = calloc(buckets, sizeof *sh->buckets);
+        CHECK(sh->buckets != NULL && pthread_mutex_init(&sh->lock, NULL) == 0);
+    }
+    if (metrics)
+        register_metrics(cache, metrics);
+    file_catalog_watch(catalog, on_file_change, cache);
+    return cache;
+}
+
+void blob_cache_free(struct blob_cache *cache)
+{
+    if (!cache)
+        return;
+    file_catalog_watch(cache->catalog, NULL, NULL);
+    for (int i = 0; i < SHARDS; i++) {
+        struct shard *sh = &cache->shards[i];
+        CHECK(sh->loads == NULL);
+        while (sh->oldest) {
+            struct cached *e = take_out(cache, sh, slot_of(cache, sh, &sh->oldest->entry.digest));
+            CHECK(atomic_load(&e->holds) == 1);
+            blob_cache_release(cache, &e->entry);
+        }
+        free(sh->buckets);
+        pthread_mutex_destroy(&sh->lock);
+    }
+    free(cache);
+}

@@ -50,6 +50,9 @@ struct upload_service *upload_service_new(struct blob_store *store, struct sessi
 /* No call is under way, every append has ended. */
 void upload_service_free(struct upload_service *svc);
 
+/* This process's node id, made with the service; what session_store_join() is told. */
+const char *upload_service_node(const struct upload_service *svc);
+
 /* The lane for everything about this upload. Does not block. */
 struct worker_lane *upload_lane(struct upload_service *svc, const struct uuid *id);
 

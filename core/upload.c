@@ -1,0 +1,156 @@
+/*
+ * upload - the service, and the operations without a body: create, status, destroy.
+ *
+ * The rules are in upload.h; upload_internal.h says which file holds which part of them.
+ */
+#include "core/upload_internal.h"
+#include "core/upload_record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void make_metrics(struct upload_metrics *m, struct metrics *registry)
+{
+    if (!registry)
+        return;
+    m->created = metrics_counter(registry, "blobd_uploads_created_total", "Uploads initiated.", NULL);
+    m->completed = metrics_counter(registry, "blobd_uploads_completed_total", "Uploads completed.", NULL);
+    m->destroyed =
+        metrics_counter(registry, "blobd_uploads_destroyed_total", "Uploads destroyed by their client.", NULL);
+    m->expired = metrics_counter(registry, "blobd_uploads_expired_total", "Uploads removed after their timeout.", NULL);
+    m->appends = metrics_counter(registry, "blobd_upload_appends_total", "Appends that ended whole.", NULL);
+    m->cut =
+        metrics_counter(registry, "blobd_upload_appends_cut_total", "Appends cut off or refused in the middle.", NULL);
+    m->superseded =
+        metrics_counter(registry, "blobd_upload_appends_superseded_total", "Appends stopped by a newer one.", NULL);
+    m->repeats =
+        metrics_counter(registry, "blobd_upload_repeats_total", "Chunks sent again after a lost answer.", NULL);
+    m->mismatches =
+        metrics_counter(registry, "blobd_upload_offset_mismatches_total", "Appends refused for their offset.", NULL);
+    m->rebuilt = metrics_counter(registry, "blobd_sessions_rebuilt_total", "Sessions rebuilt from the store.", NULL);
+    m->bytes = metrics_counter(registry, "blobd_upload_bytes_total", "Bytes received into uploads.", NULL);
+}
+
+struct upload_service *upload_service_new(struct blob_store *store, struct session_store *sessions,
+                                          struct file_catalog *catalog, struct worker_pool *pool, struct logger *log,
+                                          struct metrics *metrics, const struct upload_options *opt)
+{
+    struct uuid node;
+    struct upload_service *svc = calloc(1, sizeof *svc);
+    if (!svc)
+        return NULL;
+    svc->store = store;
+    svc->sessions = sessions;
+    svc->catalog = catalog;
+    svc->pool = pool;
+    svc->log = log;
+    svc->opt = *opt;
+    uuid_new(&node);
+    memcpy(svc->node, node.text, sizeof svc->node);
+    make_metrics(&svc->metrics, metrics);
+    live_init(svc);
+    session_listen(sessions, live_notice, svc);
+    return svc;
+}
+
+void upload_service_free(struct upload_service *svc)
+{
+    if (!svc)
+        return;
+    live_release(svc);
+    free(svc);
+}
+
+const char *upload_service_node(const struct upload_service *svc)
+{
+    return svc->node;
+}
+
+enum api_code upload_create(struct upload_service *svc, const struct upload_create *req, struct upload_view *view,
+                            struct api_error *err)
+{
+    struct session s;
+    struct blob_error detail = {0};
+    size_t name_len = strlen(req->filename);
+    CHECK(name_len <= FILE_NAME_MAX);
+    session_init(&s, clock_wall_ms());
+    memcpy(s.filename, req->filename, name_len + 1);
+    if (req->who && req->who->known)
+        memcpy(s.owner, req->who->name, sizeof s.owner);
+    s.temporary = req->temporary;
+
+    /* The record first: a session without one would look destroyed. Lazy: the first append's sync carries it. */
+    enum blob_status st = recover_put_record(svc, &s, BLOB_LAZY, &detail);
+    if (st == BLOB_OK)
+        st = recover_persist(svc, &s, &detail);
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s.id, "creating it", st, &detail, err);
+    upload_view_of(&s, true, view);
+    metric_add(svc->metrics.created, 1);
+    return API_OK;
+}
+
+enum api_code upload_status(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                            struct upload_view *view, struct api_error *err)
+{
+    struct session s;
+    enum api_code code = recover_load(svc, id, who, &s, err);
+    if (code != API_OK)
+        return code;
+    /* An append in flight, here or on a node that is alive, has not been counted yet; a dead one's bytes have. */
+    if (s.state != SESSION_COMPLETED && !live_find(svc, id) && !recover_is_busy(svc, &s)) {
+        code = recover_settle(svc, &s, err);
+        if (code != API_OK)
+            return code;
+    }
+    upload_view_of(&s, false, view);
+    return API_OK;
+}
+
+/* Removes every trace. The record goes first: what is left of a removal that was cut short is swept. */
+static enum blob_status remove_upload(struct upload_service *svc, const struct uuid *id, const struct upload_mark *mark,
+                                      struct blob_error *detail)
+{
+    char key[RECORD_KEY_MAX];
+    upload_record_key(id, key);
+    enum blob_status st = record_delete(svc->store, key, BLOB_LAZY, detail);
+    if (st == BLOB_OK)
+        st = session_remove(svc->sessions, id, detail);
+    if (st == BLOB_OK)
+        st = upload_discard(svc->store, id, mark, detail);
+    return st;
+}
+
+enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                             struct api_error *err)
+{
+    struct session s;
+    struct blob_error detail = {0};
+    enum api_code code = recover_load(svc, id, who, &s, err);
+    if (code != API_OK)
+        return code;
+    if (s.state == SESSION_COMPLETED)
+        return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed; destroy its file instead");
+    struct upload_append *old = live_find(svc, id);
+    if (old)
+        append_end_older(old);
+    enum blob_status st = remove_upload(svc, id, &s.mark, &detail);
+    if (st != BLOB_OK)
+        return upload_fail(svc, id, "destroying it", st, &detail, err);
+    session_announce(svc->sessions, id, UINT64_MAX);
+    metric_add(svc->metrics.destroyed, 1);
+    return API_OK;
+}
+
+enum blob_status upload_remove_expired(struct upload_service *svc, const struct uuid *id, struct blob_error *detail)
+{
+    struct session s;
+    struct api_error gone;
+    /* Looked at again, in the upload's lane: it may have moved since it was listed. */
+    if (live_find(svc, id) || recover_load(svc, id, NULL, &s, &gone) != API_UPLOAD_UNKNOWN)
+        return BLOB_OK;
+    enum blob_status st = remove_upload(svc, id, NULL, detail);
+    if (st == BLOB_OK)
+        metric_add(svc->metrics.expired, 1);
+    return st;
+}

@@ -1,0 +1,503 @@
+/*
+ * upload_append - one body on its way in: begin, write, end.
+ *
+ * Everything here runs in the upload's lane, one call at a time. What is received is written and hashed in order; the
+ * session follows in checkpoints, and once more at the end. Whatever goes wrong in between, the session stands at
+ * durable bytes that belong to it.
+ */
+#include "core/upload_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void fill_view(const struct session *s, struct upload_result *result)
+{
+    upload_view_of(s, false, &result->view);
+    result->has_view = true;
+}
+
+/* ---- begin ------------------------------------------------------------------------------------------------------ */
+
+static struct upload_append *append_new(struct upload_service *svc, const struct upload_request *req,
+                                        const struct session *s, enum append_mode mode)
+{
+    struct upload_append *a = calloc(1, sizeof *a);
+    if (!a)
+        return NULL;
+    if (req->completes || (req->has_length && !req->body_known)) {
+        a->before = malloc(sizeof *a->before);
+        if (!a->before) {
+            free(a);
+            return NULL;
+        }
+        *a->before = *s;
+    }
+    a->magic = APPEND_MAGIC;
+    a->svc = svc;
+    a->id = s->id;
+    a->mode = mode;
+    a->completes = req->completes;
+    a->has_length = req->has_length;
+    a->length = req->length;
+    a->expected = req->digest;
+    a->superseded = req->superseded;
+    a->arg = req->arg;
+    a->s = *s;
+    a->start = s->mark.offset;
+    a->written = a->start;
+    a->flush_offset = a->start;
+    a->flush_us = clock_steady_us();
+    a->tick_job.run = checkpoint_tick_run;
+    a->refs = 1;
+    if (mode == APPEND_REPEAT)
+        hash_init(&a->hash);
+    else
+        a->hash = s->hash;
+    a->hash_chunk = mode == APPEND_WRITE && s->rotating && !req->has_offset && !(svc->store->caps & STORE_READ_STAGED);
+    hash_init(&a->chunk_hash);
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->flushed, NULL);
+    return a;
+}
+
+void append_end_older(struct upload_append *old)
+{
+    struct api_error ignored;
+    struct upload_service *svc = old->svc;
+    live_remove(old);
+    if (old->mode == APPEND_WRITE && append_settle(old, &ignored) != API_OK)
+        log_line(svc->log, LOG_WARN, NULL, "upload %s: a superseded append could not be flushed", old->id.text);
+    writer_close(old->writer);
+    old->writer = NULL;
+    old->over = true;
+    old->failed = api_fail(&old->error, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    metric_add(svc->metrics.superseded, 1);
+    live_notify(old);
+}
+
+/* The session to decide on; an older append in flight here is ended first, if the request may do that. */
+static enum api_code load_for_append(struct upload_service *svc, const struct upload_request *req, struct session *s,
+                                     struct api_error *err)
+{
+    struct upload_token token;
+    enum api_code code = recover_load(svc, &req->id, req->who, s, err);
+    if (code != API_OK)
+        return code;
+    code = decide_token(req, s, &token, err);
+    if (code != API_OK)
+        return code;
+    struct upload_append *old = live_find(svc, &req->id);
+    if (!old)
+        return API_OK;
+    append_end_older(old);
+    return recover_load(svc, &req->id, req->who, s, err);
+}
+
+static enum api_code answer_completed(struct upload_service *svc, const struct upload_request *req,
+                                      const struct session *s, struct upload_result *result, struct api_error *err)
+{
+    fill_view(s, result);
+    if (!req->completes)
+        return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed and takes no more bytes");
+    if (!digest_equal(&req->digest, &s->digest)) {
+        api_fail_field(err, API_DIGEST_INVALID, "digest", "the upload was completed with another digest");
+        digest_hex(&s->digest, err->expected);
+        digest_hex(&req->digest, err->actual);
+        return API_DIGEST_INVALID;
+    }
+    complete_result(svc, s, result);
+    return API_OK;
+}
+
+static bool needs_writer(const struct upload_request *req)
+{
+    return req->completes || !req->body_known || req->body_length > 0;
+}
+
+/*
+ * The staged bytes are gone or shorter than the session says. A completion that was cut short by a crash explains it:
+ * then its blob is there, and the request goes on without writing. Else the store's word is taken, and the caller
+ * decides anew.
+ */
+static enum api_code explain_missing(struct upload_service *svc, const struct upload_request *req, struct session *s,
+                                     enum append_mode *mode, struct api_error *err)
+{
+    struct blob_info info;
+    struct blob_error detail;
+    struct digest digest = req->digest;
+    if (!req->completes)
+        hash_peek(&s->hash, &digest);
+    enum blob_status st = blob_stat(svc->store, &digest, &info, &detail);
+    if (st == BLOB_OK && info.size >= s->mark.offset && hash_length(&s->hash) == s->mark.offset) {
+        if (req->completes) {
+            *mode = APPEND_REST;
+            return API_OK;
+        }
+        return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; repeat the complete");
+    }
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        return upload_fail(svc, &s->id, "looking for its blob", st, &detail, err);
+    return recover_from_store(svc, s, err);
+}
+
+/* Opens the store's writer at the session's offset; *again: the session was changed and the rules must be asked again.
+ */
+static enum api_code open_writer(struct upload_append *a, const struct upload_request *req, struct session *s,
+                                 bool contended, bool *again, struct api_error *err)
+{
+    struct blob_error detail;
+    struct upload_mark from = s->mark;
+    from.contended = contended;
+    enum blob_status st = upload_open(a->svc->store, &s->id, &from, s->epoch + 1, &a->writer, &detail);
+    if (st == BLOB_OK)
+        return API_OK;
+    if (st != BLOB_E_NOT_FOUND)
+        return upload_fail(a->svc, &s->id, "opening it", st, &detail, err);
+    uint64_t was = s->mark.offset;
+    enum api_code code = explain_missing(a->svc, req, s, &a->mode, err);
+    *again = code == API_OK && a->mode == APPEND_WRITE;
+    if (*again && s->mark.offset == was)
+        return upload_fail(a->svc, &s->id, "opening it", BLOB_E_IO, &detail, err);
+    return code;
+}
+
+/* On shared sessions a writer says so before it writes: that fences its predecessor, wherever it is. */
+static enum api_code claim(struct upload_append *a, struct session *s, struct api_error *err)
+{
+    struct upload_service *svc = a->svc;
+    struct blob_error detail;
+    if (!(svc->sessions->caps & SESSIONS_SHARED) || a->mode == APPEND_REPEAT)
+        return API_OK;
+    s->append_from = s->mark.offset;
+    enum blob_status st = recover_persist(svc, s, &detail);
+    if (st == BLOB_E_CONFLICT) {
+        api_fail(err, API_UPLOAD_BUSY, "another request for this upload came at the same moment; try again");
+        err->retry_after_s = 1;
+        return API_UPLOAD_BUSY;
+    }
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "claiming it", st, &detail, err);
+    session_announce(svc->sessions, &s->id, s->epoch);
+    return API_OK;
+}
+
+static enum api_code check_size(const struct upload_service *svc, uint64_t offset, uint64_t more, struct api_error *err)
+{
+    uint64_t max = svc->opt.max_size;
+    if (max == 0 || (more <= max && offset <= max - more))
+        return API_OK;
+    return api_fail(err, API_SIZE_LIMIT_EXCEEDED, "an upload may have at most %" PRIu64 " bytes", max);
+}
+
+/* From a decided mode to an append that takes bytes. */
+static enum api_code start_append(struct upload_service *svc, const struct upload_request *req, struct session *s,
+                                  enum append_mode mode, bool contended, bool *again, struct upload_append **out,
+                                  struct api_error *err)
+{
+    enum api_code code = mode == APPEND_WRITE ? recover_hash(svc, s, err) : API_OK;
+    if (code == API_OK && mode == APPEND_WRITE && req->body_known)
+        code = check_size(svc, s->mark.offset, req->body_length, err);
+    if (code != API_OK)
+        return code;
+    struct upload_append *a = append_new(svc, req, s, mode);
+    if (!a)
+        return api_fail_status(err, BLOB_E_NO_MEMORY);
+    code = claim(a, s, err);
+    if (code == API_OK && mode == APPEND_WRITE && needs_writer(req))
+        code = open_writer(a, req, s, contended, again, err);
+    if (code != API_OK || *again) {
+        append_unref(a);
+        return code;
+    }
+    a->s = *s;
+    live_add(a);
+    *out = a;
+    return API_OK;
+}
+
+static enum api_code decide_and_start(struct upload_service *svc, const struct upload_request *req, struct session *s,
+                                      struct upload_append **out, struct upload_result *result, struct api_error *err)
+{
+    bool readable = svc->store->caps & STORE_READ_STAGED;
+    bool contended = recover_is_busy(svc, s), was_rotating = s->rotating;
+    enum api_code code = recover_settle(svc, s, err);
+    if (code != API_OK)
+        return code;
+    /* Twice at most: the second time on what the store itself says. */
+    for (int round = 0; round < 2; round++) {
+        enum append_mode mode = APPEND_WRITE;
+        bool again = false;
+        code = decide_append(req, readable, s, &mode, err);
+        if (code == API_OK)
+            code = start_append(svc, req, s, mode, contended, &again, out, err);
+        if (code != API_OK || !again)
+            break;
+    }
+    if (code == API_UPLOAD_OFFSET_MISMATCH || code == API_SIZE_LIMIT_EXCEEDED) {
+        struct blob_error ignored;
+        if (s->rotating && !was_rotating && recover_persist(svc, s, &ignored) != BLOB_OK)
+            log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, ignored.text);
+        metric_add(svc->metrics.mismatches, 1);
+        fill_view(s, result);
+    }
+    return code;
+}
+
+enum api_code upload_append_begin(struct upload_service *svc, const struct upload_request *req,
+                                  struct upload_append **out, struct upload_result *result, struct api_error *err)
+{
+    struct session s;
+    memset(result, 0, sizeof *result);
+    *out = NULL;
+    enum api_code code = load_for_append(svc, req, &s, err);
+    if (code != API_OK)
+        return code;
+    if (s.state == SESSION_COMPLETED)
+        return answer_completed(svc, req, &s, result, err);
+    if (s.state == SESSION_COMPLETING && !req->completes && recover_is_busy(svc, &s))
+        return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed");
+    s.state = SESSION_OPEN;
+    return decide_and_start(svc, req, &s, out, result, err);
+}
+
+/* ---- write ------------------------------------------------------------------------------------------------------ */
+
+static enum api_code write_new(struct upload_append *a, const void *data, size_t len)
+{
+    struct blob_error detail;
+    enum blob_status st = writer_write(a->writer, data, len, &detail);
+    if (st != BLOB_OK)
+        return upload_fail(a->svc, &a->id, "writing", st, &detail, &a->error);
+    hash_update(&a->hash, data, len);
+    if (a->hash_chunk)
+        hash_update(&a->chunk_hash, data, len);
+    return API_OK;
+}
+
+static enum api_code check_flush(struct upload_append *a)
+{
+    pthread_mutex_lock(&a->lock);
+    bool fenced = a->fenced;
+    enum blob_status st = a->flush_status;
+    struct blob_error detail = a->flush_error;
+    pthread_mutex_unlock(&a->lock);
+    if (fenced)
+        return api_fail(&a->error, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    if (st != BLOB_OK)
+        return upload_fail(a->svc, &a->id, "making a checkpoint", st, &detail, &a->error);
+    return API_OK;
+}
+
+static enum api_code take(struct upload_append *a, const void *data, size_t len)
+{
+    if (a->has_length && len > a->length - a->received) {
+        a->roll_back = true;
+        return api_fail_field(&a->error, API_BAD_REQUEST, "Content-Range",
+                              "the range covers %" PRIu64 " bytes and the body has more", a->length);
+    }
+    if (a->mode != APPEND_WRITE) {
+        hash_update(&a->hash, data, len);
+        return API_OK;
+    }
+    enum api_code code = check_size(a->svc, a->start + a->received, len, &a->error);
+    if (code == API_OK)
+        code = write_new(a, data, len);
+    return code;
+}
+
+enum api_code upload_append_write(struct upload_append *a, const void *data, size_t len, struct api_error *err)
+{
+    MAGIC_OK(a, APPEND_MAGIC);
+    if (a->failed == API_OK)
+        a->failed = take(a, data, len);
+    if (a->failed == API_OK) {
+        a->received += len;
+        atomic_store(&a->written, a->start + a->received);
+        metric_add(a->svc->metrics.bytes, (int64_t)len);
+        if (a->mode == APPEND_WRITE) {
+            checkpoint_maybe(a);
+            a->failed = check_flush(a);
+        }
+    }
+    if (a->failed != API_OK)
+        *err = a->error;
+    return a->failed;
+}
+
+/* ---- end -------------------------------------------------------------------------------------------------------- */
+
+static void set_session(struct upload_append *a, const struct session *s)
+{
+    pthread_mutex_lock(&a->lock);
+    a->s = *s;
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* A session that could not be moved: lost to another writer, or the upload is gone, or try again. */
+static enum api_code persist_failed(struct upload_append *a, enum blob_status st, const struct blob_error *detail,
+                                    struct api_error *err)
+{
+    if (st == BLOB_E_CONFLICT)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    if (st == BLOB_E_NOT_FOUND)
+        return api_fail(err, API_UPLOAD_UNKNOWN, "the upload was destroyed meanwhile");
+    return upload_fail(a->svc, &a->id, "ending an append", st, detail, err);
+}
+
+enum api_code append_settle(struct upload_append *a, struct api_error *err)
+{
+    struct blob_error detail = {0};
+    checkpoint_wait(a);
+    if (a->fenced)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+
+    struct session next = a->s;
+    struct digest chunk;
+    next.append_from = a->start;
+    next.hash = a->hash;
+    next.mark.offset = a->start + a->received;
+    if (a->hash_chunk)
+        hash_peek(&a->chunk_hash, &chunk);
+    recover_count_append(&next, a->hash_chunk ? &chunk : NULL);
+    enum blob_status st;
+    if (a->received > 0)
+        st = checkpoint_flush(a, &next, a->start + a->received, &detail);
+    else
+        st = recover_persist(a->svc, &next, &detail);
+    if (st == BLOB_OK) {
+        set_session(a, &next);
+        return API_OK;
+    }
+    if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
+        return persist_failed(a, st, &detail, err);
+
+    /* What the last checkpoint reached is durable: end the append there, so that its bytes are counted. */
+    struct blob_error ignored;
+    next = a->s;
+    next.append_from = a->start;
+    recover_count_append(&next, NULL);
+    if (recover_persist(a->svc, &next, &ignored) == BLOB_OK)
+        set_session(a, &next);
+    return persist_failed(a, st, &detail, err);
+}
+
+enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
+{
+    struct blob_error detail = {0};
+    CHECK(a->before != NULL);
+    checkpoint_wait(a);
+    writer_close(a->writer);
+    a->writer = NULL;
+    if (a->fenced)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    struct session next = *a->before;
+    next.epoch = a->s.epoch;
+    next.uncertain = a->s.uncertain;
+    next.append_from = NO_APPEND;
+    enum blob_status st = BLOB_OK;
+    if (a->mode == APPEND_WRITE && a->received > 0) {
+        st = upload_open(a->svc->store, &a->id, &next.mark, next.epoch + 1, &a->writer, &detail);
+        writer_close(a->writer);
+        a->writer = NULL;
+    }
+    if (st == BLOB_OK)
+        st = recover_persist(a->svc, &next, &detail);
+    if (st != BLOB_OK)
+        return persist_failed(a, st, &detail, err);
+    set_session(a, &next);
+    return API_OK;
+}
+
+static bool same_as_staged(struct upload_append *a, const struct digest *actual, struct blob_error *detail)
+{
+    struct hash h;
+    const struct session_chunk *chunk = &a->s.chunk;
+    uint8_t *buf = malloc(HASH_READ_BYTES);
+    hash_init(&h);
+    bool ok = buf != NULL;
+    while (ok && hash_length(&h) < chunk->length) {
+        uint64_t left = chunk->length - hash_length(&h);
+        size_t got = 0;
+        ok = upload_read(a->svc->store, &a->id, chunk->offset + hash_length(&h), buf,
+                         left < HASH_READ_BYTES ? (size_t)left : HASH_READ_BYTES, &got, detail) == BLOB_OK &&
+             got > 0;
+        if (ok)
+            hash_update(&h, buf, got);
+    }
+    free(buf);
+    struct digest stored;
+    hash_peek(&h, &stored);
+    return ok && digest_equal(&stored, actual);
+}
+
+/* A repeat has come whole: is it the last chunk again? */
+static enum api_code end_repeat(struct upload_append *a, struct api_error *err)
+{
+    struct digest actual;
+    struct blob_error detail = {0};
+    hash_peek(&a->hash, &actual);
+    bool same = a->received == a->s.chunk.length &&
+                (a->s.chunk.hashed ? digest_equal(&actual, &a->s.chunk.digest) : same_as_staged(a, &actual, &detail));
+    if (same) {
+        metric_add(a->svc->metrics.repeats, 1);
+        return API_OK;
+    }
+    metric_add(a->svc->metrics.mismatches, 1);
+    return api_fail(err, API_UPLOAD_OFFSET_MISMATCH,
+                    "the token is older than the upload and the body is not its last chunk again; nothing was written");
+}
+
+/* What follows the last byte; a->failed where bytes were refused. */
+static enum api_code finish(struct upload_append *a, enum upload_body_end how, struct upload_result *result,
+                            struct api_error *err)
+{
+    bool whole = how == UPLOAD_BODY_WHOLE && a->failed == API_OK;
+    if (whole && a->has_length && a->received != a->length) {
+        a->roll_back = true;
+        a->failed =
+            api_fail_field(&a->error, API_BAD_REQUEST, "Content-Range",
+                           "the range covers %" PRIu64 " bytes and the body has %" PRIu64, a->length, a->received);
+        whole = false;
+    }
+    if (whole && a->completes)
+        return complete_finish(a, result, err);
+    if (whole && a->mode == APPEND_REPEAT)
+        return end_repeat(a, err);
+
+    enum api_code code = API_OK;
+    if (a->roll_back)
+        code = append_roll_back(a, err);
+    else if (a->mode == APPEND_WRITE)
+        code = append_settle(a, err);
+    if (whole || code != API_OK) {
+        metric_add(a->svc->metrics.appends, 1);
+        return code;
+    }
+    metric_add(a->svc->metrics.cut, 1);
+    if (a->failed == API_OK)
+        return api_fail(err, API_BAD_REQUEST, "the body ended early; what arrived is kept");
+    *err = a->error;
+    return a->failed;
+}
+
+enum api_code upload_append_end(struct upload_append *a, enum upload_body_end how, struct upload_result *result,
+                                struct api_error *err)
+{
+    enum api_code code;
+    MAGIC_OK(a, APPEND_MAGIC);
+    memset(result, 0, sizeof *result);
+    if (a->over) {
+        *err = a->error;
+        code = a->failed;
+    } else {
+        live_remove(a);
+        code = finish(a, how, result, err);
+    }
+    if (!result->completed && code != API_UPLOAD_UNKNOWN && !a->fenced)
+        fill_view(&a->s, result);
+    writer_close(a->writer);
+    a->writer = NULL;
+    append_unref(a);
+    return code;
+}

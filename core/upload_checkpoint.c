@@ -1,0 +1,141 @@
+/*
+ * upload_checkpoint - flushes beside the writing, so that receiving and hashing go on while the disk syncs.
+ *
+ * A checkpoint takes the offset and the hash of the moment, has the store make the bytes below durable, and then
+ * moves the session there: what a status tells is always durable. At most one runs at a time; when the next would be
+ * due twice over, the lane waits for it, which pushes back on the client.
+ */
+#include "core/upload_internal.h"
+
+#include <string.h>
+
+static unsigned flush_flags(const struct upload_append *a)
+{
+    return a->svc->opt.sync == UPLOAD_SYNC_APPEND ? 0 : BLOB_LAZY;
+}
+
+static enum blob_status flush(struct upload_append *a, struct session *next, uint64_t offset, struct blob_error *err)
+{
+    struct bytebuf keep;
+    bytebuf_init(&keep);
+    if (a->svc->store->caps & STORE_KEEPS_STATE)
+        session_encode_progress(next, &keep);
+    enum blob_status st = keep.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a checkpoint") : BLOB_OK;
+    if (st == BLOB_OK)
+        st = writer_flush(a->writer, offset, keep.data, keep.len, flush_flags(a), &next->mark, err);
+    bytebuf_release(&keep);
+    return st;
+}
+
+enum blob_status checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
+                                  struct blob_error *err)
+{
+    enum blob_status st = flush(a, next, offset, err);
+    if (st == BLOB_OK)
+        st = recover_persist(a->svc, next, err);
+    return st;
+}
+
+/* Does the queued flush; called and returns with a->lock held. */
+static void run_queued(struct upload_append *a)
+{
+    struct blob_error err = {0};
+    struct session next = a->s;
+    uint64_t offset = a->flush_offset;
+    next.hash = a->flush_hash;
+    next.append_from = a->start;
+    a->flush_queued = false;
+    a->flushing = true;
+    pthread_mutex_unlock(&a->lock);
+
+    enum blob_status st = checkpoint_flush(a, &next, offset, &err);
+
+    pthread_mutex_lock(&a->lock);
+    if (st == BLOB_OK)
+        a->s = next;
+    else if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
+        a->fenced = true;
+    else
+        a->s.uncertain = next.uncertain;
+    a->flush_status = st;
+    a->flush_error = err;
+    a->flushing = false;
+    pthread_cond_broadcast(&a->flushed);
+}
+
+static void flush_run(struct worker_job *job)
+{
+    struct upload_append *a = (struct upload_append *)((char *)job - offsetof(struct upload_append, flush_job));
+    MAGIC_OK(a, APPEND_MAGIC);
+    pthread_mutex_lock(&a->lock);
+    a->flush_out = false;
+    if (a->flush_queued && !a->flushing)
+        run_queued(a);
+    pthread_mutex_unlock(&a->lock);
+    append_unref(a);
+}
+
+/* With a->lock held. A queued flush is done here: were all workers to wait for jobs in the queue, none would run them.
+ */
+static void wait_idle(struct upload_append *a)
+{
+    if (a->flush_queued && !a->flushing)
+        run_queued(a);
+    while (a->flushing)
+        pthread_cond_wait(&a->flushed, &a->lock);
+}
+
+void checkpoint_maybe(struct upload_append *a)
+{
+    const struct upload_options *opt = &a->svc->opt;
+    uint64_t written = a->start + a->received;
+    int64_t now_us = clock_steady_us();
+    bool submit = false;
+
+    pthread_mutex_lock(&a->lock);
+    uint64_t dirty = written - a->flush_offset;
+    bool due =
+        dirty >= opt->checkpoint_bytes || (dirty > 0 && now_us - a->flush_us >= opt->checkpoint_interval_ms * 1000);
+    if (due && dirty >= 2 * opt->checkpoint_bytes)
+        wait_idle(a);
+    if (due && !a->flushing && !a->flush_queued && a->flush_status == BLOB_OK && !a->fenced) {
+        a->flush_queued = true;
+        a->flush_offset = written;
+        a->flush_hash = a->hash;
+        a->flush_us = now_us;
+        submit = !a->flush_out;
+        a->flush_out = true;
+    }
+    pthread_mutex_unlock(&a->lock);
+    if (!submit)
+        return;
+    append_ref(a);
+    a->flush_job.run = flush_run;
+    worker_pool_submit(a->svc->pool, NULL, &a->flush_job);
+}
+
+void checkpoint_wait(struct upload_append *a)
+{
+    pthread_mutex_lock(&a->lock);
+    wait_idle(a);
+    pthread_mutex_unlock(&a->lock);
+}
+
+void checkpoint_tick_run(struct worker_job *job)
+{
+    struct upload_append *a = (struct upload_append *)((char *)job - offsetof(struct upload_append, tick_job));
+    MAGIC_OK(a, APPEND_MAGIC);
+    pthread_mutex_lock(&a->svc->live);
+    a->tick_queued = false;
+    bool ended = a->ended;
+    pthread_mutex_unlock(&a->svc->live);
+    if (!ended && a->writer)
+        checkpoint_maybe(a);
+    append_unref(a);
+}
+
+void upload_service_tick(struct upload_service *svc, int64_t now_ms)
+{
+    (void)now_ms;
+    live_tick(svc);
+}

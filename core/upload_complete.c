@@ -1,0 +1,174 @@
+/*
+ * upload_complete - from the last byte to the file: blob, file record, upload record, session, in this order.
+ *
+ * Each step can be repeated, and each leaves what the next needs to find it done: a crash anywhere in between is
+ * healed by the client's own repeat of the complete. The first two ride on the third's sync (BLOB_LAZY), so that a
+ * completion waits for stable storage once. Nothing is answered before it.
+ */
+#include "core/upload_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void fill_file(const struct session *s, struct file_record *file)
+{
+    memset(file, 0, sizeof *file);
+    memcpy(file->name, s->filename, sizeof file->name);
+    memcpy(file->owner, s->owner, sizeof file->owner);
+    snprintf(file->media_type, sizeof file->media_type, "%s", media_type_of_name(s->filename));
+    file->digest = s->digest;
+    file->number = s->file_number;
+    file->size = s->mark.offset;
+    file->temporary = s->temporary;
+    file->created_ms = s->completed_ms;
+    file->upload = s->id;
+    file_id_make(file);
+}
+
+void complete_result(struct upload_service *svc, const struct session *s, struct upload_result *result)
+{
+    fill_file(s, &result->file);
+    if (s->temporary)
+        result->file.expires_ms = s->completed_ms + svc->opt.temp_file_retention_ms;
+    upload_view_of(s, false, &result->view);
+    result->has_view = true;
+    result->completed = true;
+}
+
+static enum api_code wrong_digest(struct upload_append *a, const struct digest *actual, struct api_error *err)
+{
+    enum api_code code = append_roll_back(a, err);
+    if (code != API_OK)
+        return code;
+    api_fail_field(err, API_DIGEST_INVALID, "digest",
+                   "the content does not have this digest; the upload is kept as it was before "
+                   "this request");
+    digest_hex(&a->expected, err->expected);
+    digest_hex(actual, err->actual);
+    return API_DIGEST_INVALID;
+}
+
+/* Do the staged bytes, which a late writer may have changed, still hash to what was received? */
+static enum api_code verify_staged(struct upload_append *a, struct api_error *err)
+{
+    struct session probe = a->s;
+    struct digest digest;
+    hash_init(&probe.hash);
+    probe.mark.offset = a->start + a->received;
+    enum api_code code = recover_hash(a->svc, &probe, err);
+    if (code != API_OK)
+        return code;
+    hash_peek(&probe.hash, &digest);
+    if (digest_equal(&digest, &a->expected))
+        return API_OK;
+    log_line(a->svc->log, LOG_ERROR, NULL,
+             "upload %s: the staged bytes were changed by another writer; starting it over", a->id.text);
+    memset(&a->before->mark, 0, sizeof a->before->mark);
+    hash_init(&a->before->hash);
+    a->before->chunk.length = 0;
+    a->before->rehash = false;
+    a->before->appends = a->s.appends + 1;
+    code = append_roll_back(a, err);
+    if (code != API_OK)
+        return code;
+    return api_fail(err, API_UPLOAD_OFFSET_MISMATCH, "the stored bytes were damaged; the upload starts again at 0");
+}
+
+/* On shared sessions: nobody else may take the upload for open while its bytes become a blob. */
+static enum api_code announce_completing(struct upload_append *a, struct session *next, struct api_error *err)
+{
+    struct blob_error detail;
+    if (!(a->svc->sessions->caps & SESSIONS_SHARED))
+        return API_OK;
+    struct session completing = a->s;
+    completing.state = SESSION_COMPLETING;
+    completing.digest = a->expected;
+    completing.append_from = a->start;
+    enum blob_status st = recover_persist(a->svc, &completing, &detail);
+    if (st == BLOB_OK) {
+        pthread_mutex_lock(&a->lock);
+        a->s.epoch = completing.epoch;
+        pthread_mutex_unlock(&a->lock);
+        next->epoch = completing.epoch;
+        return API_OK;
+    }
+    if (st == BLOB_E_CONFLICT)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    return upload_fail(a->svc, &a->id, "completing it", st, &detail, err);
+}
+
+/* The steps that may be repeated; *file is the file, made now or by an earlier try. */
+static enum blob_status make_file(struct upload_append *a, struct session *next, struct file_record *file,
+                                  const char **what, struct blob_error *detail)
+{
+    struct upload_service *svc = a->svc;
+    *what = "turning it into a blob";
+    if (a->mode == APPEND_WRITE) {
+        enum blob_status st = writer_commit(a->writer, &next->digest, BLOB_LAZY, detail);
+        if (st != BLOB_OK)
+            return st;
+        a->writer = NULL;
+    }
+    *what = "writing its file record";
+    next->file_number = file_number(next->created_ms, &next->id);
+    fill_file(next, file);
+    if (next->temporary)
+        file->expires_ms = next->completed_ms + svc->opt.temp_file_retention_ms;
+    enum blob_status st = file_catalog_add(svc->catalog, file, BLOB_LAZY, detail);
+    if (st != BLOB_OK)
+        return st;
+    next->file_number = file->number;
+    next->state = SESSION_COMPLETED;
+    *what = "recording its completion";
+    return recover_put_record(svc, next, svc->opt.sync == UPLOAD_SYNC_NEVER ? BLOB_LAZY : 0, detail);
+}
+
+enum api_code complete_finish(struct upload_append *a, struct upload_result *result, struct api_error *err)
+{
+    struct upload_service *svc = a->svc;
+    struct digest actual;
+    struct blob_error detail = {0};
+    const char *what;
+
+    hash_peek(&a->hash, &actual);
+    if (!digest_equal(&actual, &a->expected))
+        return wrong_digest(a, &actual, err);
+    checkpoint_wait(a);
+    if (a->fenced)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    enum api_code code = a->s.rehash && a->mode == APPEND_WRITE ? verify_staged(a, err) : API_OK;
+    struct session next = a->s;
+    if (code == API_OK)
+        code = announce_completing(a, &next, err);
+    if (code != API_OK)
+        return code;
+
+    next.append_from = a->start;
+    next.mark.offset = a->start + a->received;
+    recover_count_append(&next, NULL);
+    next.hash = a->hash;
+    next.mark.state_len = 0;
+    next.digest = actual;
+    next.completed_ms = clock_wall_ms();
+    enum blob_status st = make_file(a, &next, &result->file, &what, &detail);
+    if (st != BLOB_OK) {
+        struct api_error ignored;
+        code = upload_fail(svc, &a->id, what, st, &detail, err);
+        if (append_roll_back(a, &ignored) != API_OK)
+            log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
+        return code;
+    }
+    /* The record says it all; a session that cannot be moved only makes the next look at it slower. */
+    st = recover_persist(svc, &next, &detail);
+    if (st != BLOB_OK)
+        log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, but its session was not moved: %s: %s", a->id.text,
+                 blob_status_name(st), detail.text);
+    pthread_mutex_lock(&a->lock);
+    a->s = next;
+    pthread_mutex_unlock(&a->lock);
+    metric_add(svc->metrics.completed, 1);
+    result->completed = true;
+    upload_view_of(&next, false, &result->view);
+    result->has_view = true;
+    return API_OK;
+}

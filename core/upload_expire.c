@@ -1,0 +1,127 @@
+/*
+ * upload_expire - what the janitor removes of uploads: those whose time is over, and staged bytes without a record.
+ *
+ * Records are listed in pages; each candidate is looked at again and removed in its own lane, so that expiry cannot
+ * meet an append half-way. The listing thread waits for each: expiry is a background matter.
+ */
+#include "core/upload_internal.h"
+#include "core/upload_record.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define EXPIRE_PAGE   256
+/* A record is written before the first byte: staged bytes without one, this old, are left over from a cut-off removal.
+ */
+#define ORPHAN_AGE_MS (60 * 60 * 1000)
+
+struct candidates {
+    struct upload_service *svc;
+    int64_t now_ms;
+    size_t listed, count;
+    char last[RECORD_KEY_MAX];
+    struct uuid ids[EXPIRE_PAGE];
+};
+
+struct removal {
+    struct worker_job job;
+    struct upload_service *svc;
+    struct uuid id;
+    enum blob_status status;
+    struct blob_error error;
+    bool done;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+};
+
+static void removal_run(struct worker_job *job)
+{
+    struct removal *r = (struct removal *)job;
+    enum blob_status st = upload_remove_expired(r->svc, &r->id, &r->error);
+    pthread_mutex_lock(&r->lock);
+    r->status = st;
+    r->done = true;
+    pthread_cond_signal(&r->cond);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static enum blob_status remove_in_lane(struct upload_service *svc, const struct uuid *id, struct blob_error *err)
+{
+    struct removal r = {.job.run = removal_run, .svc = svc, .id = *id};
+    pthread_mutex_init(&r.lock, NULL);
+    pthread_cond_init(&r.cond, NULL);
+    worker_pool_submit(svc->pool, upload_lane(svc, id), &r.job);
+    pthread_mutex_lock(&r.lock);
+    while (!r.done)
+        pthread_cond_wait(&r.cond, &r.lock);
+    pthread_mutex_unlock(&r.lock);
+    pthread_cond_destroy(&r.cond);
+    pthread_mutex_destroy(&r.lock);
+    if (r.status != BLOB_OK && err)
+        *err = r.error;
+    return r.status;
+}
+
+/* Could it be over? By the record's own times; the session and the staged bytes are asked in the lane. */
+static bool note_record(const char *key, const void *value, size_t len, void *arg)
+{
+    struct candidates *c = arg;
+    struct session s;
+    c->listed++;
+    snprintf(c->last, sizeof c->last, "%s", key);
+    if (upload_record_decode(value, len, &s) != BLOB_OK) {
+        log_line(c->svc->log, LOG_ERROR, NULL, "the record %s is damaged", key);
+        return true;
+    }
+    int64_t since = s.state == SESSION_COMPLETED ? s.completed_ms : s.created_ms;
+    int64_t keep = s.state == SESSION_COMPLETED ? c->svc->opt.completed_retention_ms : c->svc->opt.timeout_ms;
+    if (since + keep < c->now_ms)
+        c->ids[c->count++] = s.id;
+    return true;
+}
+
+static bool note_orphan(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg)
+{
+    struct candidates *c = arg;
+    (void)bytes;
+    int64_t age = c->svc->opt.timeout_ms > ORPHAN_AGE_MS ? ORPHAN_AGE_MS : c->svc->opt.timeout_ms;
+    if (modified_ms + age < c->now_ms)
+        c->ids[c->count++] = *id;
+    return c->count < EXPIRE_PAGE;
+}
+
+static enum blob_status expire_orphans(struct candidates *c, struct blob_error *err)
+{
+    c->count = 0;
+    enum blob_status st = upload_list(c->svc->store, note_orphan, c, err);
+    for (size_t i = 0; st == BLOB_OK && i < c->count; i++) {
+        char key[RECORD_KEY_MAX];
+        struct bytebuf value;
+        upload_record_key(&c->ids[i], key);
+        bytebuf_init(&value);
+        st = record_get(c->svc->store, key, &value, err);
+        bytebuf_release(&value);
+        if (st == BLOB_E_NOT_FOUND)
+            st = remove_in_lane(c->svc, &c->ids[i], err);
+    }
+    return st;
+}
+
+enum blob_status upload_service_expire(struct upload_service *svc, int64_t now_ms, const atomic_bool *stop,
+                                       struct blob_error *err)
+{
+    struct candidates c = {.svc = svc, .now_ms = now_ms};
+    enum blob_status st = session_sweep(svc->sessions, now_ms, err);
+    while (st == BLOB_OK) {
+        c.listed = c.count = 0;
+        st = record_list(svc->store, UPLOAD_RECORD_PREFIX, c.last[0] ? c.last : NULL, EXPIRE_PAGE, true, note_record,
+                         &c, err);
+        for (size_t i = 0; st == BLOB_OK && i < c.count && !(stop && atomic_load(stop)); i++)
+            st = remove_in_lane(svc, &c.ids[i], err);
+        if (c.listed < EXPIRE_PAGE || (stop && atomic_load(stop)))
+            break;
+    }
+    if (st == BLOB_OK && !(stop && atomic_load(stop)))
+        st = expire_orphans(&c, err);
+    return st;
+}

@@ -1,0 +1,27 @@
+/*
+ * upload_record - the record uploads/<id>: what the blob store itself knows of an upload, whatever becomes of its
+ * session.
+ *
+ * Written when an upload is created and again, durably, when it is completed; it is what makes a repeated completion
+ * answer the same file after a restart or an emptied session store. Removed by destroy and expiry.
+ *
+ * Threads: any; plain values. Format: JSON, one object, version 1.
+ */
+#ifndef BLOBD_CORE_UPLOAD_RECORD_H
+#define BLOBD_CORE_UPLOAD_RECORD_H
+
+#include "core/session.h"
+
+#define UPLOAD_RECORD_PREFIX "uploads/"
+
+/* Writes the key of id into key. */
+void upload_record_key(const struct uuid *id, char key[RECORD_KEY_MAX]);
+/* From a key of that prefix; INVALID. */
+enum blob_status upload_record_id(const char *key, struct uuid *id) BLOB_MUST_CHECK;
+
+/* What never changes, and the completion where state is SESSION_COMPLETED (then also the offset). */
+void upload_record_encode(const struct session *s, struct bytebuf *out);
+/* Fills a zeroed session: state SESSION_OPEN with nothing received, or SESSION_COMPLETED. CORRUPT. */
+enum blob_status upload_record_decode(const void *data, size_t len, struct session *out) BLOB_MUST_CHECK;
+
+#endif

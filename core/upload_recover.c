@@ -1,0 +1,321 @@
+/*
+ * upload_recover - sessions: loaded, stored, and rebuilt from the blob store when the session store lost them.
+ *
+ * The store is the truth. A lost session is made again from the record uploads/<id> and the staged bytes; an old one (a
+ * shared session store that was restarted with old data) is brought forward to what the store has. Epochs start at the
+ * wall clock's microseconds, so that a rebuilt session's epoch is beyond any that a forgotten writer may still hold.
+ */
+#include "core/upload_internal.h"
+#include "core/upload_record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool sessions_shared(const struct upload_service *svc)
+{
+    return svc->sessions->caps & SESSIONS_SHARED;
+}
+
+enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, const char *what, enum blob_status st,
+                          const struct blob_error *detail, struct api_error *err)
+{
+    enum log_level level = st == BLOB_E_UNAVAILABLE || st == BLOB_E_NO_SPACE ? LOG_WARN : LOG_ERROR;
+    log_line(svc->log, level, NULL, "upload %s: %s: %s: %s", id->text, what, blob_status_name(st), detail->text);
+    return api_fail_status(err, st);
+}
+
+static enum api_code unknown_upload(struct api_error *err)
+{
+    return api_fail(err, API_UPLOAD_UNKNOWN, "there is no such upload");
+}
+
+static bool may_use(const struct session *s, const struct identity *who)
+{
+    return !who || !who->known || s->owner[0] == '\0' || strcmp(s->owner, who->name) == 0;
+}
+
+/* Sets progress from what the store says. */
+static enum blob_status progress_from_stat(struct session *s, const struct upload_stat *stat)
+{
+    struct session next = *s;
+    if (stat->keep_len > 0) {
+        enum blob_status st = session_decode_progress(stat->keep, stat->keep_len, &next);
+        if (st != BLOB_OK)
+            return st;
+        if (hash_length(&next.hash) > stat->mark.offset)
+            return BLOB_E_CORRUPT;
+    }
+    next.mark = stat->mark;
+    *s = next;
+    return BLOB_OK;
+}
+
+/* The staged bytes of an open upload whose session is lost. */
+static enum api_code rebuild_progress(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct blob_error detail;
+    struct upload_stat stat;
+    int64_t last_ms = s->created_ms;
+    enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
+    if (st == BLOB_OK) {
+        s->appends_known = stat.mark.offset == 0;
+        st = progress_from_stat(s, &stat);
+        if (st != BLOB_OK)
+            blob_fail(&detail, st, 0, "the kept progress of the upload cannot be read");
+        if (stat.modified_ms > last_ms)
+            last_ms = stat.modified_ms;
+    } else if (st == BLOB_E_NOT_FOUND) {
+        s->appends_known = true;
+        st = BLOB_OK;
+    }
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "rebuilding the session", st, &detail, err);
+    if (last_ms + svc->opt.timeout_ms < clock_wall_ms())
+        return unknown_upload(err);
+    return API_OK;
+}
+
+static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
+                             struct api_error *err)
+{
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    struct blob_error detail;
+
+    upload_record_key(id, key);
+    bytebuf_init(&value);
+    enum blob_status st = record_get(svc->store, key, &value, &detail);
+    if (st == BLOB_OK) {
+        st = upload_record_decode(value.data, value.len, s);
+        if (st != BLOB_OK)
+            blob_fail(&detail, st, 0, "the record %s is damaged", key);
+    }
+    bytebuf_release(&value);
+    if (st == BLOB_E_NOT_FOUND)
+        return unknown_upload(err);
+    if (st != BLOB_OK)
+        return upload_fail(svc, id, "reading its record", st, &detail, err);
+    if (s->state == SESSION_COMPLETED) {
+        s->appends_known = false;
+        return s->completed_ms + svc->opt.completed_retention_ms < clock_wall_ms() ? unknown_upload(err) : API_OK;
+    }
+    return rebuild_progress(svc, s, err);
+}
+
+enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                           struct session *s, struct api_error *err)
+{
+    struct bytebuf value;
+    struct blob_error detail;
+    uint64_t epoch = 0;
+
+    bytebuf_init(&value);
+    enum blob_status st = session_load(svc->sessions, id, &value, &epoch, &detail);
+    if (st == BLOB_OK && session_decode(value.data, value.len, epoch, s) != BLOB_OK) {
+        log_line(svc->log, LOG_ERROR, NULL, "upload %s: its session is damaged; rebuilding it", id->text);
+        st = session_remove(svc->sessions, id, &detail);
+        if (st == BLOB_OK)
+            st = BLOB_E_NOT_FOUND;
+    }
+    bytebuf_release(&value);
+
+    enum api_code code = API_OK;
+    if (st == BLOB_E_NOT_FOUND) {
+        code = rebuild(svc, id, s, err);
+        if (code == API_OK)
+            metric_add(svc->metrics.rebuilt, 1);
+    } else if (st != BLOB_OK) {
+        code = upload_fail(svc, id, "loading its session", st, &detail, err);
+    }
+    if (code == API_OK && !may_use(s, who))
+        code = unknown_upload(err);
+    return code;
+}
+
+bool recover_is_busy(const struct upload_service *svc, const struct session *s)
+{
+    return sessions_shared(svc) && s->append_from != NO_APPEND && strcmp(s->node, svc->node) != 0 &&
+           s->lease_until_ms > clock_wall_ms();
+}
+
+void recover_count_append(struct session *s, const struct digest *chunk)
+{
+    uint64_t from = s->append_from;
+    s->append_from = NO_APPEND;
+    s->node[0] = '\0';
+    s->lease_until_ms = 0;
+    if (from == NO_APPEND || s->mark.offset <= from)
+        return;
+    s->appends++;
+    s->chunk = (struct session_chunk){.offset = from, .length = s->mark.offset - from, .hashed = chunk != NULL};
+    if (chunk)
+        s->chunk.digest = *chunk;
+}
+
+/* A store that is ahead of a session which nobody is writing: the session is old, or its writer died before the last
+ * change. */
+static enum api_code catch_up(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct blob_error detail;
+    struct upload_stat stat;
+    enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
+    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && stat.mark.offset <= s->mark.offset))
+        return API_OK;
+    uint64_t from = s->mark.offset;
+    uint32_t appends = s->appends;
+    if (st == BLOB_OK)
+        st = progress_from_stat(s, &stat);
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "bringing its session forward", st, &detail, err);
+    log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has %llu bytes, its session %llu: taking the store's",
+             s->id.text, (unsigned long long)s->mark.offset, (unsigned long long)from);
+    if (stat.keep_len > 0) {
+        recover_count_append(s, NULL);
+        if (s->appends > appends)
+            return API_OK;
+    }
+    s->appends = appends;
+    s->append_from = from;
+    recover_count_append(s, NULL);
+    return API_OK;
+}
+
+enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    bool busy = recover_is_busy(svc, s);
+    if (busy && (svc->store->caps & STORE_READ_STAGED))
+        s->rehash = true;
+    recover_count_append(s, NULL);
+    if (sessions_shared(svc) && !busy)
+        return catch_up(svc, s, err);
+    return API_OK;
+}
+
+enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct blob_error detail;
+    struct upload_stat stat;
+    enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
+    if (st == BLOB_E_NOT_FOUND) {
+        memset(&stat, 0, sizeof stat);
+        st = BLOB_OK;
+    }
+    if (st == BLOB_OK) {
+        log_line(svc->log, LOG_ERROR, NULL,
+                 "upload %s: its session says %llu bytes, the store has %llu: bytes are missing", s->id.text,
+                 (unsigned long long)s->mark.offset, (unsigned long long)stat.mark.offset);
+        hash_init(&s->hash);
+        s->chunk.length = 0;
+        s->append_from = NO_APPEND;
+        st = progress_from_stat(s, &stat);
+    }
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "asking the store how far it is", st, &detail, err);
+    return API_OK;
+}
+
+enum api_code recover_hash(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct blob_error detail;
+    enum blob_status st = BLOB_OK;
+    if (hash_length(&s->hash) == s->mark.offset)
+        return API_OK;
+    uint8_t *buf = malloc(HASH_READ_BYTES);
+    if (!buf)
+        st = blob_fail(&detail, BLOB_E_NO_MEMORY, 0, "no memory to hash the upload again");
+    while (st == BLOB_OK && hash_length(&s->hash) < s->mark.offset) {
+        uint64_t at = hash_length(&s->hash), left = s->mark.offset - at;
+        size_t got = 0;
+        st = upload_read(svc->store, &s->id, at, buf, left < HASH_READ_BYTES ? (size_t)left : HASH_READ_BYTES, &got,
+                         &detail);
+        if (st == BLOB_OK && got == 0)
+            st = blob_fail(&detail, BLOB_E_CORRUPT, 0, "the staged bytes end at %llu", (unsigned long long)at);
+        if (st == BLOB_OK)
+            hash_update(&s->hash, buf, got);
+    }
+    free(buf);
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "hashing it again", st, &detail, err);
+    return API_OK;
+}
+
+enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
+                                    struct blob_error *err)
+{
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    upload_record_key(&s->id, key);
+    bytebuf_init(&value);
+    upload_record_encode(s, &value);
+    enum blob_status st = value.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for an upload record")
+                                       : record_put(svc->store, key, value.data, value.len, flags, err);
+    bytebuf_release(&value);
+    return st;
+}
+
+/* The session is gone from its store: destroyed with its upload, or lost? The record decides. */
+static enum blob_status insert_again(struct upload_service *svc, struct session *s, const struct bytebuf *value,
+                                     struct blob_error *err)
+{
+    char key[RECORD_KEY_MAX];
+    struct bytebuf record;
+    upload_record_key(&s->id, key);
+    bytebuf_init(&record);
+    enum blob_status st = record_get(svc->store, key, &record, err);
+    bytebuf_release(&record);
+    if (st != BLOB_OK)
+        return st;
+    st = session_insert(svc->sessions, &s->id, s->epoch + 1, value->data, value->len, s->expires_ms, err);
+    return st == BLOB_E_EXISTS ? BLOB_E_CONFLICT : st;
+}
+
+/* After a change of unknown outcome the next one finds either epoch: ours, if the session names this append. */
+static bool change_was_made(struct upload_service *svc, const struct session *s)
+{
+    struct bytebuf value;
+    struct session found;
+    uint64_t epoch = 0;
+    bytebuf_init(&value);
+    bool made = session_load(svc->sessions, &s->id, &value, &epoch, NULL) == BLOB_OK &&
+                session_decode(value.data, value.len, epoch, &found) == BLOB_OK && epoch == s->epoch + 1 &&
+                strcmp(found.node, svc->node) == 0;
+    bytebuf_release(&value);
+    return made;
+}
+
+enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
+{
+    struct bytebuf value;
+    int64_t now = clock_wall_ms();
+    s->expires_ms = now + (s->state == SESSION_COMPLETED ? svc->opt.completed_retention_ms : svc->opt.timeout_ms);
+    if (s->append_from != NO_APPEND && sessions_shared(svc)) {
+        memcpy(s->node, svc->node, sizeof s->node);
+        s->lease_until_ms = now + svc->opt.lease_ms;
+    }
+    bytebuf_init(&value);
+    session_encode(s, &value);
+    enum blob_status st;
+    if (value.failed) {
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a session");
+    } else if (s->epoch == 0) {
+        uint64_t first = (uint64_t)now * 1000;
+        st = session_insert(svc->sessions, &s->id, first, value.data, value.len, s->expires_ms, err);
+        if (st == BLOB_OK)
+            s->epoch = first;
+        else if (st == BLOB_E_EXISTS)
+            st = blob_fail(err, BLOB_E_CONFLICT, 0, "another writer made this session first");
+    } else {
+        st = session_replace(svc->sessions, &s->id, s->epoch, value.data, value.len, s->expires_ms, err);
+        if (st == BLOB_E_CONFLICT && s->uncertain && change_was_made(svc, s)) {
+            s->epoch++;
+            st = session_replace(svc->sessions, &s->id, s->epoch, value.data, value.len, s->expires_ms, err);
+        } else if (st == BLOB_E_NOT_FOUND) {
+            st = insert_again(svc, s, &value, err);
+        }
+        if (st == BLOB_OK)
+            s->epoch++;
+    }
+    s->uncertain = st == BLOB_E_UNAVAILABLE;
+    bytebuf_release(&value);
+    return st;
+}

@@ -282,7 +282,7 @@ static enum blob_status memory_upload_open(struct blob_store *base, const struct
     if (!w)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "upload %s", id->text);
     pthread_mutex_lock(&s->lock);
-    struct item *upload;
+    struct item *upload = NULL;
     enum blob_status st = upload_at(s, id, from->offset, &upload, err);
     if (st == BLOB_OK) {
         content_cut(s, upload->content, from->offset);

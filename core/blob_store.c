@@ -399,6 +399,7 @@ enum blob_status record_list(struct blob_store *store, const char *prefix, const
                              bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
 {
     CHECK(record_prefix_valid(prefix) && fn);
+    CHECK(!after || strnlen(after, RECORD_KEY_MAX + 1) <= RECORD_KEY_MAX);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_RECORD_LIST, err);
     return op_end(&t, st ? st : store->ops->record_list(store, prefix, after, limit, with_values, fn, arg, err));

@@ -23,20 +23,21 @@
 struct worker_pool;
 
 struct worker_job {
-    struct worker_job *next;
-    struct worker_lane *lane;
+    struct worker_job *next;  /* the pool's */
+    struct worker_lane *lane; /* the pool's */
     void (*run)(struct worker_job *job);
+    bool release_lane; /* the lane's last job: run() may free the lane */
 };
 
-struct worker_lane { /* zeroed is ready */
-    struct worker_job *head, *tail;
-    struct worker_lane *next;
-    bool active;
+/* Zeroed is ready. Its members are the pool's. */
+struct worker_lane {
+    struct worker_job *head, *tail; /* behind the one that is ready or running */
+    bool active;                    /* one is ready or running */
 };
 
 enum blob_status worker_pool_new(unsigned threads, size_t max_queued, struct worker_pool **out,
                                  struct blob_error *err) BLOB_MUST_CHECK;
-/* lane may be NULL. job->run must be set. */
+/* lane may be NULL. job->run and job->release_lane must be set; the rest need not. */
 void worker_pool_submit(struct worker_pool *pool, struct worker_lane *lane, struct worker_job *job);
 /* UNAVAILABLE: full, or draining. */
 enum blob_status worker_pool_try_submit(struct worker_pool *pool, struct worker_lane *lane,
@@ -44,7 +45,7 @@ enum blob_status worker_pool_try_submit(struct worker_pool *pool, struct worker_
 /* Refuses new try_submits; returns when nothing is queued or running, or after timeout_ms (then false). */
 bool worker_pool_drain(struct worker_pool *pool, int64_t timeout_ms);
 size_t worker_pool_queued(const struct worker_pool *pool);
-/* Runs what is queued, joins the threads, frees. */
+/* Runs what is queued, joins the threads, frees. Nobody else may submit any more but the jobs themselves. */
 void worker_pool_free(struct worker_pool *pool);
 
 #endif

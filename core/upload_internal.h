@@ -89,11 +89,11 @@ struct upload_append {
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t flushed;
-    struct session s;  /* as it stands in the session store */
-    bool flush_queued; /* decided, not begun: whoever comes first does it, the pool or who waits for it */
-    bool flushing;     /* under way */
-    bool flush_out;    /* flush_job is in the pool, with a reference of its own */
-    bool fenced;       /* another writer has this upload now */
+    struct session s;   /* as it stands in the session store */
+    bool flush_queued;  /* decided, not begun: whoever comes first does it, the pool or who waits for it */
+    bool flushing;      /* under way */
+    bool flush_out;     /* flush_job is in the pool, with a reference of its own */
+    atomic_bool fenced; /* another writer has this upload now */
     enum blob_status flush_status;
     struct blob_error flush_error;
     uint64_t flush_offset; /* of the flush under way, or the last one */

@@ -1,0 +1,675 @@
+/*
+ * s3_sigv4 - the default driver: S3's REST API over libcurl, every attempt signed anew with Signature V4.
+ *
+ * One function, call(), is the loop around all operations: sign, send, judge, wait, again. A request is described once,
+ * so what an operation adds is its query, its headers, and how it accepts the answer. Signing happens at each attempt,
+ * since a signature ages and the clock's offset may have been learned meanwhile. A payload in memory, or over plain
+ * http, is covered by its real SHA-256 (the endpoint then refuses a damaged one); a stream over TLS goes unsigned.
+ *
+ * What is not believed: a bare 404 to HEAD (asked again with GET, which has a body), a 200 with an <Error> in it, a
+ * range other than the one asked for, an answer without the length it must have.
+ */
+#include "backends/s3_answer.h"
+#include "backends/s3_credentials.h"
+#include "backends/s3_driver.h"
+#include "backends/s3_endpoint.h"
+#include "backends/s3_error.h"
+#include "backends/s3_http.h"
+#include "backends/s3_retry.h"
+#include "backends/s3_sign.h"
+#include "core/bytebuf.h"
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/digest.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SIGV4_MAGIC  0x53335634u
+#define HOPS_MAX     2
+#define PAIRS_MAX    8
+#define PATH_MAX_LEN (128 + S3_KEY_MAX + 128)
+#define PUT_MAX      (5ull << 30)
+
+struct sigv4 {
+    unsigned magic;
+    struct s3_endpoint endpoint;
+    struct s3_credentials cred;
+    char region[64];
+    char bucket[64];
+    int64_t stall_timeout_ms, complete_timeout_ms, retry_timeout_ms;
+    unsigned retries;
+    struct s3_gate gate;
+    struct s3_http *http;
+    atomic_int_least64_t
+        sign_offset_ms; /* added to our clock for signing; moved only when a signature was too skewed */
+    atomic_int_least64_t seen_offset_ms; /* of the last answer */
+};
+
+/* One operation; what varies between attempts is kept elsewhere. */
+struct request {
+    const char *method;
+    const char *key; /* NULL: the bucket */
+    struct s3_pair query[PAIRS_MAX];
+    size_t query_count;
+    struct s3_pair headers[PAIRS_MAX];
+    size_t header_count;
+    const struct s3_body *body;
+    void *sink;
+    size_t sink_size;
+    int64_t stall_timeout_ms; /* 0: the usual one */
+    /* Is a 2xx what it must be? Anything but OK is tried again. NULL: always. */
+    enum blob_status (*accept)(const struct s3_http_answer *answer, void *arg, struct blob_error *err);
+    void *accept_arg;
+};
+
+static struct sigv4 *self_of(void *self)
+{
+    struct sigv4 *d = self;
+    MAGIC_OK(d, SIGV4_MAGIC);
+    return d;
+}
+
+/* ---- one attempt ---------------------------------------------------------------------------------------------------
+ */
+
+/* Where an attempt goes; a 307 changes it. */
+struct place {
+    struct s3_endpoint endpoint;
+    char path[PATH_MAX_LEN];
+};
+
+static enum blob_status hash_body(const struct s3_body *body, char out[DIGEST_HEX_CHARS + 1], struct blob_error *err)
+{
+    struct hash h;
+    struct digest d;
+    hash_init(&h);
+    if (body->data) {
+        hash_update(&h, body->data, body->length);
+    } else if (body->length > 0) {
+        size_t size = 256 * 1024;
+        void *buf = malloc(size);
+        if (!buf)
+            return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 body");
+        for (uint64_t at = 0; at < body->length;) {
+            size_t len = body->length - at < size ? (size_t)(body->length - at) : size;
+            enum blob_status st = body->read(body->arg, at, buf, len, err);
+            if (st != BLOB_OK) {
+                free(buf);
+                return st;
+            }
+            hash_update(&h, buf, len);
+            at += len;
+        }
+        free(buf);
+    }
+    hash_peek(&h, &d);
+    digest_hex(&d, out);
+    return BLOB_OK;
+}
+
+/* The hash goes into the signature: once an operation, not once an attempt. */
+static enum blob_status payload_of(const struct sigv4 *d, const struct request *rq, char out[DIGEST_HEX_CHARS + 1],
+                                   struct blob_error *err)
+{
+    if (!rq->body || rq->body->length == 0)
+        snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_EMPTY_SHA256);
+    else if (d->endpoint.tls && !rq->body->data)
+        snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_UNSIGNED_PAYLOAD);
+    else
+        return hash_body(rq->body, out, err);
+    return BLOB_OK;
+}
+
+static struct s3_sign_key sign_key(const struct sigv4 *d)
+{
+    return (struct s3_sign_key){d->cred.id, d->cred.secret, d->cred.token, d->region};
+}
+
+/* Adds "name: value" to lines, at most 16 of them. false without memory. */
+static bool add_line(char **lines, size_t *count, const char *name, const char *value)
+{
+    CHECK(*count < 16);
+    if (asprintf(&lines[*count], "%s: %s", name, value) < 0)
+        return false;
+    ++*count;
+    return true;
+}
+
+static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const struct place *place,
+                                const char *payload, struct s3_http_answer *answer, bool *retry, struct blob_error *err)
+{
+    const struct s3_signable what = {.method = rq->method,
+                                     .host = place->endpoint.host,
+                                     .path = place->path,
+                                     .query = rq->query,
+                                     .query_count = rq->query_count,
+                                     .headers = rq->headers,
+                                     .header_count = rq->header_count,
+                                     .payload = payload};
+    const struct s3_sign_key key = sign_key(d);
+    struct s3_signed sig = {0};
+    char base[S3_HOST_MAX + 8], *url = NULL, *lines[16] = {0};
+    size_t count = 0;
+    *answer = (struct s3_http_answer){0};
+    *retry = false;
+    enum blob_status st = s3_sign(&key, &what, (clock_wall_ms() + atomic_load(&d->sign_offset_ms)) / 1000, &sig);
+    if (st != BLOB_OK)
+        return blob_fail(err, st, 0, "S3 request cannot be signed");
+
+    s3_endpoint_base(&place->endpoint, base, sizeof base);
+    bool built = asprintf(&url, "%s%s", base, sig.target) >= 0;
+    for (size_t i = 0; built && i < rq->header_count; i++)
+        built = add_line(lines, &count, rq->headers[i].name, rq->headers[i].value);
+    built = built && add_line(lines, &count, "x-amz-content-sha256", payload) &&
+            add_line(lines, &count, "x-amz-date", sig.date) &&
+            (!d->cred.token[0] || add_line(lines, &count, "x-amz-security-token", d->cred.token)) &&
+            add_line(lines, &count, "Authorization", sig.authorization);
+    if (built) {
+        const struct s3_http_request http = {.method = rq->method,
+                                             .url = url,
+                                             .headers = (const char *const *)lines,
+                                             .header_count = count,
+                                             .body = rq->body,
+                                             .sink = rq->sink,
+                                             .sink_size = rq->sink_size,
+                                             .stall_timeout_ms =
+                                                 rq->stall_timeout_ms ? rq->stall_timeout_ms : d->stall_timeout_ms};
+        st = s3_http_send(d->http, &http, answer, retry, err);
+    } else {
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 request");
+    }
+    for (size_t i = 0; i < count; i++)
+        free(lines[i]);
+    free(url);
+    s3_signed_release(&sig);
+    return st;
+}
+
+/* ---- the loop
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void see_clock(struct sigv4 *d, const struct s3_http_answer *answer)
+{
+    /* Date has whole seconds: half of one is the best guess. */
+    if (answer->date_s)
+        atomic_store(&d->seen_offset_ms, answer->date_s * 1000 + 500 - clock_wall_ms());
+}
+
+/* What the answer says went wrong; http_status 200 with an <Error> included. false: it is a success. */
+static bool refused(const struct s3_http_answer *answer, struct s3_refusal *out)
+{
+    *out = (struct s3_refusal){.http_status = answer->status};
+    memcpy(out->region, answer->region, sizeof out->region);
+    bool told = answer->text.len > 0 && s3_answer_refusal(answer->text.data, answer->text.len, out);
+    return told || answer->status / 100 != 2;
+}
+
+/* A temporary redirect to an endpoint we may follow: place is moved there. */
+static bool follow(const struct s3_http_answer *answer, struct place *place)
+{
+    struct s3_endpoint to;
+    char *path;
+    if (answer->status != 307 || !s3_endpoint_from_location(answer->location, &place->endpoint, &to, &path))
+        return false;
+    bool fits = strlen(path) < sizeof place->path;
+    if (fits) {
+        place->endpoint = to;
+        memcpy(place->path, path, strlen(path) + 1);
+    }
+    free(path);
+    return fits;
+}
+
+static enum blob_status judge(const struct sigv4 *d, const struct request *rq, const struct s3_refusal *refusal,
+                              bool *retry, struct blob_error *err)
+{
+    struct s3_errand errand = {
+        .verb = rq->method, .key = rq->key, .bucket = d->bucket, .endpoint = d->endpoint.host, .region = d->region};
+    for (size_t i = 0; i < rq->header_count; i++)
+        errand.create_only |= strcmp(rq->headers[i].name, "If-None-Match") == 0;
+    return s3_refusal_judge(refusal, &errand, retry, err);
+}
+
+/*
+ * Sends rq until it succeeds, is refused for good, or time is up. The answer is the last one; release it in any case.
+ */
+static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s3_http_answer *answer,
+                             struct blob_error *err)
+{
+    *answer = (struct s3_http_answer){0};
+    char payload[DIGEST_HEX_CHARS + 1];
+    enum blob_status st = payload_of(d, rq, payload, err);
+    if (st != BLOB_OK)
+        return st;
+    struct place place = {.endpoint = d->endpoint};
+    snprintf(place.path, sizeof place.path, "%s/%s", d->endpoint.path, rq->key ? rq->key : "");
+    struct s3_retry retries;
+    s3_retry_start(&retries, &d->gate, d->retry_timeout_ms, d->retries);
+    unsigned hops = 0;
+    bool clock_learned = false;
+
+    for (;;) {
+        bool again;
+        struct s3_refusal refusal;
+        s3_http_answer_release(answer);
+        st = attempt(d, rq, &place, payload, answer, &again, err);
+        if (st == BLOB_OK) {
+            see_clock(d, answer);
+            if (!refused(answer, &refusal)) {
+                if (!rq->accept || (st = rq->accept(answer, rq->accept_arg, err)) == BLOB_OK)
+                    return BLOB_OK;
+                again = st == BLOB_E_UNAVAILABLE;
+            } else if (hops < HOPS_MAX && follow(answer, &place)) {
+                hops++;
+                continue;
+            } else {
+                bool skewed = strcmp(refusal.code, "RequestTimeTooSkewed") == 0;
+                if (skewed && !clock_learned && answer->date_s) {
+                    atomic_store(&d->sign_offset_ms, atomic_load(&d->seen_offset_ms));
+                    clock_learned = true;
+                    continue;
+                }
+                st = judge(d, rq, &refusal, &again, err);
+            }
+        }
+        if (!again || !s3_retry_wait(&retries, answer->retry_after_ms))
+            return s3_gate_is_shut(&d->gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", rq->method) : st;
+    }
+}
+
+/* For operations whose answer is not looked at. */
+static enum blob_status call_only(struct sigv4 *d, const struct request *rq, struct blob_error *err)
+{
+    struct s3_http_answer answer;
+    enum blob_status st = call(d, rq, &answer, err);
+    s3_http_answer_release(&answer);
+    return st;
+}
+
+static void object_of(const struct s3_http_answer *answer, uint64_t size, struct s3_object *out)
+{
+    *out = (struct s3_object){.size = size, .modified_s = answer->modified_s};
+    memcpy(out->etag, answer->etag, sizeof out->etag);
+}
+
+static enum blob_status nonsense(struct blob_error *err, const char *what)
+{
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: %s", what);
+}
+
+/* ---- objects
+ * ----------------------------------------------------------------------------------------------------------- */
+
+static enum blob_status accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    (void)arg;
+    return answer->etag[0] ? BLOB_OK : nonsense(err, "the answer to an upload has no ETag");
+}
+
+static enum blob_status put_if(struct sigv4 *d, const char *key, const struct s3_body *body, const struct s3_pair *cond,
+                               struct s3_object *out, struct blob_error *err)
+{
+    struct request rq = {.method = "PUT", .key = key, .body = body, .accept = accept_etag};
+    if (cond)
+        rq.headers[rq.header_count++] = *cond;
+    struct s3_http_answer answer;
+    enum blob_status st = call(d, &rq, &answer, err);
+    if (st == BLOB_OK)
+        object_of(&answer, body->length, out);
+    s3_http_answer_release(&answer);
+    return st;
+}
+
+static enum blob_status sigv4_put(void *self, const char *key, const struct s3_body *body,
+                                  const struct s3_condition *cond, struct s3_object *out, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    if (cond && cond->absent)
+        return put_if(d, key, body, &(struct s3_pair){"If-None-Match", "*"}, out, err);
+    if (!cond || !cond->etag)
+        return put_if(d, key, body, NULL, out, err);
+    enum blob_status st = put_if(d, key, body, &(struct s3_pair){"If-Match", cond->etag}, out, err);
+    size_t len = strlen(cond->etag);
+    if (st != BLOB_E_CONFLICT || len < 2 || cond->etag[0] != '"')
+        return st;
+    /* Ceph RGW 16 compares with the ETag without its quotes, so that with them nothing ever matches. */
+    char bare[S3_ETAG_MAX];
+    snprintf(bare, sizeof bare, "%.*s", (int)len - 2, cond->etag + 1);
+    return put_if(d, key, body, &(struct s3_pair){"If-Match", bare}, out, err);
+}
+
+/* arg: the span. The bytes are in the sink already, as many as Content-Length said. */
+static enum blob_status accept_span(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    const struct s3_span *span = arg;
+    if (span->whole)
+        return answer->status == 200 ? BLOB_OK : nonsense(err, "part of an object came where the whole was asked for");
+    if (answer->status != 206 || !answer->has_range)
+        return nonsense(err, "the endpoint does not heed Range");
+    uint64_t last = span->offset + span->length - 1;
+    if (last >= answer->range_total)
+        last = answer->range_total - 1;
+    if (answer->range_first != span->offset || answer->range_last != last || answer->sunk != last - span->offset + 1)
+        return nonsense(err, "another range came than was asked for");
+    return BLOB_OK;
+}
+
+static enum blob_status sigv4_get(void *self, const char *key, const struct s3_span *span, void *buf, size_t *got,
+                                  struct s3_object *out, struct blob_error *err)
+{
+    char range[64];
+    struct s3_span asked = *span;
+    struct request rq = {.method = "GET",
+                         .key = key,
+                         .sink = buf,
+                         .sink_size = span->length,
+                         .accept = accept_span,
+                         .accept_arg = &asked};
+    if (!span->whole) {
+        snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, span->offset, span->offset + span->length - 1);
+        rq.headers[rq.header_count++] = (struct s3_pair){"Range", range};
+    }
+    struct s3_http_answer answer;
+    enum blob_status st = call(self_of(self), &rq, &answer, err);
+    if (st == BLOB_OK) {
+        *got = answer.sunk;
+        object_of(&answer, span->whole ? answer.length : answer.range_total, out);
+    }
+    s3_http_answer_release(&answer);
+    return st;
+}
+
+static enum blob_status accept_length(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    (void)arg;
+    return answer->has_length ? BLOB_OK : nonsense(err, "the answer to HEAD has no Content-Length");
+}
+
+/* HEAD has no body to name the error: GET of one byte asks again where a 404 must be believed or not. */
+static enum blob_status name_the_404(struct sigv4 *d, const char *key, struct blob_error *err)
+{
+    char byte;
+    struct request rq = {.method = "GET", .key = key, .sink = &byte, .sink_size = 1};
+    rq.headers[rq.header_count++] = (struct s3_pair){"Range", "bytes=0-0"};
+    enum blob_status st = call_only(d, &rq, err);
+    /* There after all (INVALID: and empty; TOO_LARGE: Range is not heeded): it has just been written. */
+    if (st == BLOB_OK || st == BLOB_E_INVALID || st == BLOB_E_TOO_LARGE)
+        return nonsense(err, "the endpoint first had no such object, then had it");
+    return st;
+}
+
+static enum blob_status sigv4_head(void *self, const char *key, struct s3_object *out, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    struct request rq = {.method = "HEAD", .key = key, .accept = accept_length};
+    struct s3_http_answer answer;
+    enum blob_status st = call(d, &rq, &answer, err);
+    if (st == BLOB_OK)
+        object_of(&answer, answer.length, out);
+    bool bare_404 = st != BLOB_OK && answer.status == 404;
+    s3_http_answer_release(&answer);
+    return bare_404 ? name_the_404(d, key, err) : st;
+}
+
+static enum blob_status sigv4_remove(void *self, const char *key, struct blob_error *err)
+{
+    const struct request rq = {.method = "DELETE", .key = key};
+    enum blob_status st = call_only(self_of(self), &rq, err);
+    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
+}
+
+static enum blob_status accept_page(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    enum blob_status st = s3_answer_page(answer->text.data, answer->text.len, arg);
+    return st == BLOB_E_INVALID ? nonsense(err, "the listing is not well-formed") : st;
+}
+
+static enum blob_status sigv4_list(void *self, const char *prefix, const char *after, unsigned max, struct s3_page *out,
+                                   struct blob_error *err)
+{
+    char max_keys[16];
+    snprintf(max_keys, sizeof max_keys, "%u", max);
+    struct request rq = {.method = "GET", .accept = accept_page, .accept_arg = out};
+    rq.query[rq.query_count++] = (struct s3_pair){"list-type", "2"};
+    rq.query[rq.query_count++] = (struct s3_pair){"max-keys", max_keys};
+    rq.query[rq.query_count++] = (struct s3_pair){"prefix", prefix};
+    if (after)
+        rq.query[rq.query_count++] = (struct s3_pair){"start-after", after};
+    return call_only(self_of(self), &rq, err);
+}
+
+/* ---- multipart uploads
+ * ---------------------------------------------------------------------------------------------------- */
+
+static enum blob_status accept_upload_id(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    enum blob_status st = s3_answer_upload_id(answer->text.data, answer->text.len, arg);
+    return st == BLOB_E_INVALID ? nonsense(err, "the answer to a new multipart upload names none") : st;
+}
+
+static enum blob_status sigv4_create(void *self, const char *key, char upload_id[S3_UPLOAD_ID_MAX],
+                                     struct blob_error *err)
+{
+    const struct s3_body empty = {.data = ""};
+    struct request rq = {
+        .method = "POST", .key = key, .body = &empty, .accept = accept_upload_id, .accept_arg = upload_id};
+    rq.query[rq.query_count++] = (struct s3_pair){"uploads", ""};
+    return call_only(self_of(self), &rq, err);
+}
+
+static enum blob_status sigv4_put_part(void *self, const char *key, const char *upload_id, unsigned number,
+                                       const struct s3_body *body, struct s3_part *out, struct blob_error *err)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%u", number);
+    struct request rq = {.method = "PUT", .key = key, .body = body, .accept = accept_etag};
+    rq.query[rq.query_count++] = (struct s3_pair){"partNumber", text};
+    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
+    struct s3_http_answer answer;
+    enum blob_status st = call(self_of(self), &rq, &answer, err);
+    if (st == BLOB_OK) {
+        *out = (struct s3_part){.number = number, .size = body->length};
+        memcpy(out->etag, answer.etag, sizeof out->etag);
+    }
+    s3_http_answer_release(&answer);
+    return st;
+}
+
+static enum blob_status accept_completed(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    (void)arg;
+    if (s3_answer_is_completed(answer->text.data, answer->text.len))
+        return BLOB_OK;
+    return nonsense(err, "the answer to a finished multipart upload is not whole");
+}
+
+static enum blob_status sigv4_complete(void *self, const char *key, const char *upload_id, const struct s3_part *parts,
+                                       unsigned count, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    struct bytebuf xml;
+    bytebuf_init(&xml);
+    s3_answer_write_parts(&xml, parts, count);
+    if (xml.failed) {
+        bytebuf_release(&xml);
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part list");
+    }
+    const struct s3_body body = {.data = xml.data, .length = xml.len};
+    struct request rq = {.method = "POST",
+                         .key = key,
+                         .body = &body,
+                         .accept = accept_completed,
+                         .stall_timeout_ms = d->complete_timeout_ms};
+    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
+    enum blob_status st = call_only(d, &rq, err);
+    bytebuf_release(&xml);
+    return st;
+}
+
+static enum blob_status sigv4_abort(void *self, const char *key, const char *upload_id, struct blob_error *err)
+{
+    struct request rq = {.method = "DELETE", .key = key};
+    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
+    enum blob_status st = call_only(self_of(self), &rq, err);
+    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
+}
+
+static enum blob_status accept_parts(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    enum blob_status st = s3_answer_parts(answer->text.data, answer->text.len, arg);
+    return st == BLOB_E_INVALID ? nonsense(err, "the listing of parts is not well-formed") : st;
+}
+
+static enum blob_status sigv4_parts(void *self, const char *key, const char *upload_id, unsigned after,
+                                    struct s3_parts *out, struct blob_error *err)
+{
+    char marker[16];
+    snprintf(marker, sizeof marker, "%u", after);
+    struct request rq = {.method = "GET", .key = key, .accept = accept_parts, .accept_arg = out};
+    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
+    if (after)
+        rq.query[rq.query_count++] = (struct s3_pair){"part-number-marker", marker};
+    return call_only(self_of(self), &rq, err);
+}
+
+static enum blob_status accept_uploads(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    enum blob_status st = s3_answer_uploads(answer->text.data, answer->text.len, arg);
+    return st == BLOB_E_INVALID ? nonsense(err, "the listing of multipart uploads is not well-formed") : st;
+}
+
+static enum blob_status sigv4_uploads(void *self, const char *prefix, const char *after_key, const char *after_id,
+                                      struct s3_uploads *out, struct blob_error *err)
+{
+    struct request rq = {.method = "GET", .accept = accept_uploads, .accept_arg = out};
+    rq.query[rq.query_count++] = (struct s3_pair){"uploads", ""};
+    rq.query[rq.query_count++] = (struct s3_pair){"prefix", prefix};
+    if (after_key)
+        rq.query[rq.query_count++] = (struct s3_pair){"key-marker", after_key};
+    if (after_key && after_id)
+        rq.query[rq.query_count++] = (struct s3_pair){"upload-id-marker", after_id};
+    return call_only(self_of(self), &rq, err);
+}
+
+/* ---- presigned downloads
+ * ----------------------------------------------------------------------------------------------------- */
+
+static enum blob_status sigv4_presign(void *self, const char *key, int64_t expiry_s, const char *disposition,
+                                      const char *content_type, char **url, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    char path[PATH_MAX_LEN], base[S3_HOST_MAX + 8];
+    struct s3_pair query[2];
+    size_t count = 0;
+    if (disposition)
+        query[count++] = (struct s3_pair){"response-content-disposition", disposition};
+    if (content_type)
+        query[count++] = (struct s3_pair){"response-content-type", content_type};
+    snprintf(path, sizeof path, "%s/%s", d->endpoint.path, key);
+    const struct s3_signable what = {
+        .method = "GET", .host = d->endpoint.host, .path = path, .query = query, .query_count = count};
+    const struct s3_sign_key sign = sign_key(d);
+    char *target = NULL;
+    int64_t now_s = (clock_wall_ms() + atomic_load(&d->sign_offset_ms)) / 1000;
+    enum blob_status st = s3_sign_url(&sign, &what, now_s, expiry_s, &target);
+    if (st != BLOB_OK)
+        return blob_fail(err, st, 0, "S3 URL cannot be signed");
+    s3_endpoint_base(&d->endpoint, base, sizeof base);
+    char *made;
+    int n = asprintf(&made, "%s%s", base, target);
+    free(target);
+    if (n < 0)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 URL");
+    *url = made;
+    return BLOB_OK;
+}
+
+/* ---- open and close
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static enum blob_status sigv4_open(const struct s3_options *opts, void **self, struct blob_error *err)
+{
+    struct sigv4 *d = calloc(1, sizeof *d);
+    if (!d)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 client");
+    d->magic = SIGV4_MAGIC;
+    d->stall_timeout_ms = opts->stall_timeout_ms;
+    d->complete_timeout_ms = opts->complete_timeout_ms;
+    d->retry_timeout_ms = opts->retry_timeout_ms;
+    d->retries = opts->retries;
+    snprintf(d->region, sizeof d->region, "%s", opts->region && opts->region[0] ? opts->region : "us-east-1");
+    snprintf(d->bucket, sizeof d->bucket, "%s", opts->bucket ? opts->bucket : "");
+
+    enum blob_status st = s3_endpoint_from_options(opts, &d->endpoint, err);
+    if (st != BLOB_OK)
+        goto fail;
+    st = s3_credentials_load(opts, &d->cred, err);
+    if (st != BLOB_OK)
+        goto fail;
+    st = s3_gate_init(&d->gate);
+    if (st != BLOB_OK)
+        goto fail_cred;
+    const struct s3_http_config http = {.ca_file = opts->ca_file,
+                                        .connect_timeout_ms = opts->connect_timeout_ms,
+                                        .max_connections = opts->max_connections,
+                                        .gate = &d->gate};
+    st = s3_http_new(&http, &d->http, err);
+    if (st != BLOB_OK)
+        goto fail_gate;
+    *self = d;
+    return BLOB_OK;
+
+fail_gate:
+    s3_gate_release(&d->gate);
+fail_cred:
+    s3_credentials_release(&d->cred);
+fail:
+    free(d);
+    return st;
+}
+
+static void sigv4_close(void *self)
+{
+    struct sigv4 *d = self_of(self);
+    s3_http_free(d->http);
+    s3_gate_release(&d->gate);
+    s3_credentials_release(&d->cred);
+    d->magic = 0;
+    free(d);
+}
+
+static void sigv4_cancel(void *self)
+{
+    s3_gate_shut(&self_of(self)->gate);
+}
+
+static int64_t sigv4_clock_offset_ms(void *self)
+{
+    return atomic_load(&self_of(self)->seen_offset_ms);
+}
+
+const struct s3_driver s3_driver_sigv4 = {
+    .name = "sigv4",
+    .caps = S3_CAP_MULTIPART | S3_CAP_CONDITIONAL_PUT | S3_CAP_PRESIGN | S3_CAP_VERIFIED_TLS,
+    .max_put = PUT_MAX,
+    .open = sigv4_open,
+    .close = sigv4_close,
+    .cancel = sigv4_cancel,
+    .clock_offset_ms = sigv4_clock_offset_ms,
+    .put = sigv4_put,
+    .get = sigv4_get,
+    .head = sigv4_head,
+    .remove = sigv4_remove,
+    .list = sigv4_list,
+    .create = sigv4_create,
+    .put_part = sigv4_put_part,
+    .complete = sigv4_complete,
+    .abort = sigv4_abort,
+    .parts = sigv4_parts,
+    .uploads = sigv4_uploads,
+    .presign = sigv4_presign,
+};

@@ -1,0 +1,117 @@
+/*
+ * index_row - one encoding for the queue of the embedded index, the hash of the Redis one and pages of both, so that
+ * there is one place where a row's fields are listed.
+ */
+#include "backends/index_row.h"
+
+#include "core/check.h"
+
+#include <string.h>
+
+#define ROW_VERSION 1
+
+static void add_text(struct bytebuf *out, const char *text)
+{
+    size_t len = strlen(text);
+    bytebuf_u8(out, (uint8_t)len);
+    bytebuf_add(out, text, len);
+}
+
+void index_row_encode(const struct index_row *row, struct bytebuf *out)
+{
+    bytebuf_u8(out, ROW_VERSION);
+    add_text(out, row->id);
+    add_text(out, row->name);
+    add_text(out, row->owner);
+    bytebuf_u64(out, row->size);
+    bytebuf_u64(out, (uint64_t)row->created_ms);
+    bytebuf_u64(out, (uint64_t)row->expires_ms);
+    bytebuf_u32(out, row->value_len);
+    bytebuf_add(out, row->value, row->value_len);
+}
+
+static void read_text(struct byteview *in, char *text, size_t size)
+{
+    size_t len = byteview_u8(in);
+    const void *bytes = byteview_bytes(in, len);
+    if (!bytes || len >= size) {
+        in->failed = true;
+        return;
+    }
+    memcpy(text, bytes, len);
+    text[len] = '\0';
+}
+
+enum blob_status index_row_decode(struct byteview *in, struct index_row *row)
+{
+    struct index_row got;
+    if (byteview_u8(in) != ROW_VERSION)
+        return BLOB_E_CORRUPT;
+    read_text(in, got.id, sizeof got.id);
+    read_text(in, got.name, sizeof got.name);
+    read_text(in, got.owner, sizeof got.owner);
+    got.size = byteview_u64(in);
+    got.created_ms = (int64_t)byteview_u64(in);
+    got.expires_ms = (int64_t)byteview_u64(in);
+    got.value_len = byteview_u32(in);
+    got.value = byteview_bytes(in, got.value_len);
+    if (in->failed)
+        return BLOB_E_CORRUPT;
+    *row = got;
+    return BLOB_OK;
+}
+
+static int compare_key(const struct index_sort_row *a, const struct index_sort_row *b, enum index_key key)
+{
+    switch (key) {
+    case INDEX_BY_NAME:
+        return strcmp(a->folded, b->folded);
+    case INDEX_BY_SIZE:
+        return (a->row->size > b->row->size) - (a->row->size < b->row->size);
+    case INDEX_BY_CREATED:
+        break;
+    }
+    return (a->row->created_ms > b->row->created_ms) - (a->row->created_ms < b->row->created_ms);
+}
+
+int index_row_compare(const struct index_sort_row *a, const struct index_sort_row *b, const struct index_query *q)
+{
+    for (unsigned i = 0; i < q->orders; i++) {
+        int c = compare_key(a, b, q->order[i].key);
+        if (c)
+            return q->order[i].descending ? -c : c;
+    }
+    int c = strcmp(a->row->id, b->row->id);
+    return q->order[0].descending ? -c : c;
+}
+
+void row_page_init(struct row_page *page)
+{
+    bytebuf_init(&page->bytes);
+    page->count = 0;
+}
+
+void row_page_release(struct row_page *page)
+{
+    bytebuf_release(&page->bytes);
+}
+
+void row_page_add(struct row_page *page, const struct index_row *row)
+{
+    index_row_encode(row, &page->bytes);
+    page->count++;
+}
+
+enum blob_status row_page_give(const struct row_page *page, index_row_fn *fn, void *arg, struct blob_error *err)
+{
+    if (page->bytes.failed)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a page of the file index");
+    struct byteview in = {.data = (const uint8_t *)page->bytes.data, .len = page->bytes.len};
+    for (size_t i = 0; i < page->count; i++) {
+        struct index_row row;
+        CHECK(index_row_decode(&in, &row) == BLOB_OK);
+        if (!fn(&row, arg))
+            break;
+    }
+    return BLOB_OK;
+}

@@ -19,6 +19,7 @@
 #include "core/clock.h"
 #include "core/file_index.h"
 #include "core/log.h"
+#include "core/unnamed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -224,20 +225,20 @@ enum blob_status file_catalog_names(struct file_catalog *c, const struct digest 
     return st;
 }
 
-/* After the record is gone nothing below may fail the destroy: what is not done now, the sweeper does. */
+/* After the record is gone nothing below may fail the destroy: what is not done now, the sweeper does, later. */
 static bool start_grace_if_last(struct file_catalog *c, const struct digest *digest)
 {
-    bool named;
+    bool named = true;
     struct blob_error err;
     enum blob_status st = file_catalog_names(c, digest, &named, &err);
-    if (st == BLOB_OK && named)
-        return false;
-    bool last = st == BLOB_OK;
-    if (last)
-        st = blob_touch(c->store, digest, &err);
+    if (st == BLOB_OK && !named) {
+        st = unnamed_mark(c->store, digest, &err);
+        if (st == BLOB_OK)
+            st = blob_touch(c->store, digest, &err);
+    }
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
-        log_line(c->log, LOG_WARN, NULL, "the grace time of a blob without files was not renewed: %s", err.text);
-    return last;
+        log_line(c->log, LOG_WARN, NULL, "a blob without files was not marked for the sweeper: %s", err.text);
+    return !named;
 }
 
 static enum blob_status destroy_record(struct file_catalog *c, const struct digest *digest, uint64_t number, bool *last,

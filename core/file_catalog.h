@@ -67,7 +67,7 @@ enum blob_status file_catalog_list(struct file_catalog *c, const struct identity
 /* Writes the index rows that this process failed to write when it changed their records. */
 enum blob_status file_catalog_repair_index(struct file_catalog *c, const atomic_bool *stop,
                                            struct blob_error *err) BLOB_MUST_CHECK;
-/* The same, and rebuilds the index from the records where it is not whole. On shared sessions for one node at a time.
+/* The same, and rebuilds the index from the records where it is not whole and no other node does.
  * stop (may be NULL) is looked at between records: CANCELED. */
 enum blob_status file_catalog_heal_index(struct file_catalog *c, const atomic_bool *stop,
                                          struct blob_error *err) BLOB_MUST_CHECK;

@@ -19,8 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REMEMBERED_MAX 32768 /* 40 bytes each, and only as many as there are */
-#define REBUILD_PAGE   500
+#define REMEMBERED_MAX   32768 /* 40 bytes each, and only as many as there are */
+#define REBUILD_PAGE     500
+#define REBUILD_LEASE_MS 120000 /* renewed at each page */
 
 struct file_ref {
     struct digest digest;
@@ -287,6 +288,9 @@ enum blob_status file_index_rebuild(struct file_index *ix, const atomic_bool *st
 {
     char after[RECORD_KEY_MAX + 1] = "";
     size_t files = 0;
+    enum blob_status st = session_lease(ix->sessions, "index", REBUILD_LEASE_MS, err);
+    if (st != BLOB_OK)
+        return st == BLOB_E_CONFLICT ? BLOB_OK : st;
     struct rebuild *r = calloc(1, sizeof *r);
     if (!r)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "index rebuild");
@@ -297,10 +301,12 @@ enum blob_status file_index_rebuild(struct file_index *ix, const atomic_bool *st
     bool overflowed = ix->overflowed;
     ix->overflowed = false;
     pthread_mutex_unlock(&ix->lock);
-    enum blob_status st = index_rebuild_begin(ix->sessions, err);
+    st = index_rebuild_begin(ix->sessions, err);
     for (bool more = true; st == BLOB_OK && more;) {
         st = rebuild_page(r, after, &more, err);
         files += r->count;
+        if (st == BLOB_OK && more)
+            st = session_lease(ix->sessions, "index", REBUILD_LEASE_MS, err);
     }
     if (st == BLOB_OK)
         st = index_rebuild_end(ix->sessions, err);

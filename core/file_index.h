@@ -38,6 +38,7 @@ enum blob_status file_index_repair(struct file_index *ix, const atomic_bool *sto
                                    struct blob_error *err) BLOB_MUST_CHECK;
 /* Was more lost than could be remembered? Then only a rebuild helps. */
 bool file_index_overflowed(struct file_index *ix);
+/* One at a time in this process; OK, and nothing done, while another node is at it. */
 enum blob_status file_index_rebuild(struct file_index *ix, const atomic_bool *stop,
                                     struct blob_error *err) BLOB_MUST_CHECK;
 

@@ -2,12 +2,13 @@
  * janitor - what has to happen without a request: expiry, sweeping, scrubbing, due checkpoints.
  *
  * Two threads: one ticks upload_service_tick(), which must not wait; the other, every sweep_interval_ms,
- *   1. heals the file index where it is not whole (also at once when started),
+ *   1. heals the file index where it is not whole (also when started, and every few seconds until that went well),
  *   2. expires uploads, temporary files and sessions whose time is over,
- *   3. removes blobs that no file names and that were last touched longer than grace_ms ago,
+ *   3. removes blobs whose last file was destroyed and that were last touched longer than grace_ms ago; others that no
+ *      file names (of uploads cut off while completing) when they are older than an upload may become, too,
  *   4. lets the store remove its own leftovers,
- * and between sweeps re-reads blobs against their digests where scrub_bytes_per_s asks for it. On shared sessions all
- * but the tick is done by the one node that holds the lease "janitor".
+ * and between sweeps re-reads blobs against their digests where scrub_bytes_per_s asks for it. On shared sessions,
+ * steps 2 to 4 and scrubbing are done by the one node that holds the lease "janitor" for this interval.
  *
  * What is never removed: a blob that a record names, and one touched within the grace time. A commit or a
  * blob_touch starts that time anew, and blob_remove() looks again at the moment of removal, on any node. So whoever
@@ -44,6 +45,7 @@ struct janitor_parts {
 struct janitor_options {
     int64_t sweep_interval_ms;  /* at least 1000 */
     int64_t grace_ms;           /* at least 1000 */
+    int64_t upload_timeout_ms;  /* sessions.timeout: an upload may come back to its blob for as long */
     int64_t tick_ms;            /* 0: 250 */
     uint64_t scrub_bytes_per_s; /* 0: no scrubbing */
 };

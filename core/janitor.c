@@ -1,0 +1,325 @@
+/*
+ * janitor - two threads and a calendar; the work itself is in upload_expire, file_catalog, blob_sweep and scrubber.
+ *
+ * The tick has a thread of its own because a sweep may take minutes, and a checkpoint that is due must not wait for
+ * it. The sweeper's thread wakes every PAUSE_MS for what cannot wait for the next sweep: rows the index lacks, and the
+ * next bytes to scrub.
+ *
+ * Locks: `lock` guards nothing but the sleep; `stopping` is looked at by every step that may take long.
+ */
+#include "core/janitor.h"
+
+#include "core/blob_cache.h"
+#include "core/blob_sweep.h"
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/file_catalog.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/scrubber.h"
+#include "core/upload.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define PAUSE_MS     1000
+#define TICK_MS      250
+#define EXPIRE_BATCH 200
+#define SCRUB_PIECE  (4u << 20) /* how much is read between two looks at `stopping` */
+
+struct janitor {
+    struct janitor_parts parts;
+    struct janitor_options opt;
+    struct scrubber *scrubber;
+    atomic_bool stopping;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool started;
+    pthread_t ticker, sweeper;
+    /* The sweeper's own. */
+    bool leading; /* held the lease at the last sweep */
+    bool unwell;  /* the index could not be healed: said once */
+    struct metric *sweeps, *errors, *files_expired, *blobs_removed, *bytes_removed;
+};
+
+struct janitor *janitor_new(const struct janitor_parts *parts, const struct janitor_options *opt)
+{
+    CHECK(parts->store && parts->sessions && parts->catalog && opt->sweep_interval_ms >= 1000 && opt->grace_ms >= 1000);
+    struct janitor *j = calloc(1, sizeof *j);
+    CHECK(j != NULL);
+    j->parts = *parts;
+    j->opt = *opt;
+    if (j->opt.tick_ms == 0)
+        j->opt.tick_ms = TICK_MS;
+    j->scrubber = scrubber_new(parts->store, parts->cache, parts->log, parts->metrics);
+    atomic_init(&j->stopping, false);
+    pthread_condattr_t steady;
+    CHECK(pthread_mutex_init(&j->lock, NULL) == 0 && pthread_condattr_init(&steady) == 0);
+    CHECK(pthread_condattr_setclock(&steady, CLOCK_MONOTONIC) == 0 && pthread_cond_init(&j->wake, &steady) == 0);
+    pthread_condattr_destroy(&steady);
+    if (parts->metrics) {
+        struct metrics *m = parts->metrics;
+        j->sweeps = metrics_counter(m, "blobd_janitor_sweeps_total", "Sweeps begun by this node.", NULL);
+        j->errors = metrics_counter(m, "blobd_janitor_errors_total", "Steps of the janitor that failed.", NULL);
+        j->files_expired =
+            metrics_counter(m, "blobd_janitor_files_expired_total", "Temporary files past their time.", NULL);
+        j->blobs_removed =
+            metrics_counter(m, "blobd_janitor_blobs_removed_total", "Blobs swept, as no file named them.", NULL);
+        j->bytes_removed = metrics_counter(m, "blobd_janitor_bytes_removed_total", "Bytes of swept blobs.", NULL);
+    }
+    return j;
+}
+
+void janitor_free(struct janitor *j)
+{
+    if (!j)
+        return;
+    CHECK(!j->started);
+    scrubber_free(j->scrubber);
+    pthread_cond_destroy(&j->wake);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}
+
+/* ---- the steps of a sweep ---- */
+
+static enum blob_status expire_files(struct janitor *j, int64_t now_ms, struct blob_error *err)
+{
+    size_t done = EXPIRE_BATCH;
+    while (done == EXPIRE_BATCH && !atomic_load(&j->stopping)) {
+        enum blob_status st = file_catalog_expire(j->parts.catalog, now_ms, EXPIRE_BATCH, &done, err);
+        if (st != BLOB_OK)
+            return st;
+        metric_add(j->files_expired, (int64_t)done);
+    }
+    return BLOB_OK;
+}
+
+static enum blob_status sweep_blobs(struct janitor *j, int64_t now_ms, struct blob_error *err)
+{
+    int64_t grace_ms = j->opt.grace_ms;
+    struct blob_sweep sweep = {.store = j->parts.store,
+                               .catalog = j->parts.catalog,
+                               .cache = j->parts.cache,
+                               .log = j->parts.log,
+                               .stop = &j->stopping,
+                               .before_ms = now_ms - grace_ms,
+                               .orphans_before_ms = now_ms - grace_ms - j->opt.upload_timeout_ms};
+    enum blob_status st = blob_sweep_run(&sweep, err);
+    metric_add(j->blobs_removed, (int64_t)sweep.blobs);
+    metric_add(j->bytes_removed, (int64_t)sweep.bytes);
+    return st;
+}
+
+static enum blob_status expire_uploads(struct janitor *j, int64_t now_ms, struct blob_error *err)
+{
+    return j->parts.uploads ? upload_service_expire(j->parts.uploads, now_ms, &j->stopping, err) : BLOB_OK;
+}
+
+static enum blob_status sweep_sessions(struct janitor *j, int64_t now_ms, struct blob_error *err)
+{
+    return session_sweep(j->parts.sessions, now_ms, err);
+}
+
+static enum blob_status sweep_leftovers(struct janitor *j, int64_t now_ms, struct blob_error *err)
+{
+    return blob_store_sweep(j->parts.store, now_ms - j->opt.grace_ms, err);
+}
+
+static const struct {
+    const char *name;
+    enum blob_status (*run)(struct janitor *j, int64_t now_ms, struct blob_error *err);
+} sweep_steps[] = {
+    {"expiring uploads", expire_uploads},
+    {"expiring sessions", sweep_sessions},
+    {"expiring files", expire_files},
+    {"sweeping blobs", sweep_blobs},
+    {"sweeping the store's leftovers", sweep_leftovers},
+};
+
+/* May this node do the shared work of this interval? The lease is renewed at each step, since a step may take long; two
+ * nodes at it would cost twice, and harm nothing. */
+static enum blob_status lead(struct janitor *j, bool *leading, struct blob_error *err)
+{
+    enum blob_status st = session_lease(j->parts.sessions, "janitor", j->opt.sweep_interval_ms, err);
+    if (st != BLOB_OK && st != BLOB_E_CONFLICT)
+        return st;
+    *leading = st == BLOB_OK;
+    return BLOB_OK;
+}
+
+static void note_failure(struct janitor *j, const char *step, enum blob_status st, const struct blob_error *own,
+                         enum blob_status *first, struct blob_error *err)
+{
+    if (st == BLOB_OK)
+        return;
+    if (st != BLOB_E_CANCELED) {
+        log_line(j->parts.log, LOG_WARN, NULL, "janitor: %s: %s: %s", step, blob_status_name(st), own->text);
+        metric_add(j->errors, 1);
+    }
+    if (*first == BLOB_OK) {
+        *first = st;
+        if (err)
+            *err = *own;
+    }
+}
+
+enum blob_status janitor_sweep(struct janitor *j, int64_t now_ms, struct blob_error *err)
+{
+    enum blob_status first = BLOB_OK;
+    struct blob_error own = {0};
+    note_failure(j, "healing the file index", file_catalog_heal_index(j->parts.catalog, &j->stopping, &own), &own,
+                 &first, err);
+    bool begun = false;
+    for (size_t i = 0; i < sizeof sweep_steps / sizeof sweep_steps[0]; i++) {
+        enum blob_status st = lead(j, &j->leading, &own);
+        note_failure(j, "asking for the lease", st, &own, &first, err);
+        if (st != BLOB_OK || !j->leading || atomic_load(&j->stopping))
+            return first;
+        if (!begun)
+            metric_add(j->sweeps, 1);
+        begun = true;
+        note_failure(j, sweep_steps[i].name, sweep_steps[i].run(j, now_ms, &own), &own, &first, err);
+    }
+    return first;
+}
+
+enum blob_status janitor_scrub(struct janitor *j, uint64_t *damaged, struct blob_error *err)
+{
+    struct scrubber *s = scrubber_new(j->parts.store, j->parts.cache, j->parts.log, j->parts.metrics);
+    bool ended = false;
+    enum blob_status first = BLOB_OK;
+    while (!ended) {
+        uint64_t read;
+        struct blob_error own;
+        enum blob_status st = scrubber_step(s, SCRUB_PIECE, &read, &ended, &own);
+        note_failure(j, "scrubbing", st, &own, &first, err);
+        if (st == BLOB_E_UNAVAILABLE)
+            break;
+    }
+    if (first == BLOB_OK)
+        *damaged = scrubber_damaged(s);
+    scrubber_free(s);
+    return first;
+}
+
+/* ---- the threads ---- */
+
+/* Returns early when the janitor is stopped: then false. */
+static bool pause_for(struct janitor *j, int64_t ms)
+{
+    struct timespec until;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    int rc = 0;
+    pthread_mutex_lock(&j->lock);
+    while (!atomic_load(&j->stopping) && rc == 0)
+        rc = pthread_cond_timedwait(&j->wake, &j->lock, &until);
+    pthread_mutex_unlock(&j->lock);
+    return !atomic_load(&j->stopping);
+}
+
+static void *ticker_main(void *arg)
+{
+    struct janitor *j = arg;
+    while (pause_for(j, j->opt.tick_ms)) {
+        if (j->parts.uploads)
+            upload_service_tick(j->parts.uploads, clock_wall_ms());
+    }
+    return NULL;
+}
+
+/* The index, until it is well; a session store that is away is no news every second. */
+static void keep_index_well(struct janitor *j, bool *healed)
+{
+    struct blob_error err;
+    enum blob_status st = *healed ? file_catalog_repair_index(j->parts.catalog, &j->stopping, &err)
+                                  : file_catalog_heal_index(j->parts.catalog, &j->stopping, &err);
+    if (st == BLOB_OK)
+        *healed = true;
+    if (st != BLOB_OK && st != BLOB_E_CANCELED && !j->unwell) {
+        log_line(j->parts.log, LOG_WARN, NULL, "janitor: the file index cannot be healed now: %s", err.text);
+        metric_add(j->errors, 1);
+    }
+    j->unwell = st != BLOB_OK;
+}
+
+/* This second's share. A round that ended early leaves the rest of it unused. */
+static void scrub_a_little(struct janitor *j, uint64_t budget)
+{
+    bool ended = false;
+    while (budget > 0 && !ended && !atomic_load(&j->stopping)) {
+        struct blob_error err;
+        uint64_t read = 0;
+        enum blob_status st =
+            scrubber_step(j->scrubber, budget < SCRUB_PIECE ? budget : SCRUB_PIECE, &read, &ended, &err);
+        if (st != BLOB_OK) {
+            log_line(j->parts.log, LOG_WARN, NULL, "janitor: scrubbing: %s", err.text);
+            metric_add(j->errors, 1);
+            return;
+        }
+        budget -= read;
+    }
+}
+
+static void *sweeper_main(void *arg)
+{
+    struct janitor *j = arg;
+    bool healed = false;
+    int64_t due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
+    keep_index_well(j, &healed);
+    while (pause_for(j, PAUSE_MS)) {
+        keep_index_well(j, &healed);
+        if (j->opt.scrub_bytes_per_s > 0 && j->leading)
+            scrub_a_little(j, j->opt.scrub_bytes_per_s * PAUSE_MS / 1000);
+        if (clock_steady_us() < due_us || atomic_load(&j->stopping))
+            continue;
+        struct blob_error ignored; /* logged where it failed */
+        if (janitor_sweep(j, clock_wall_ms(), &ignored) == BLOB_OK)
+            log_line(j->parts.log, LOG_DEBUG, NULL, "janitor: swept");
+        due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
+    }
+    return NULL;
+}
+
+static void stop_threads(struct janitor *j)
+{
+    pthread_mutex_lock(&j->lock);
+    atomic_store(&j->stopping, true);
+    pthread_cond_broadcast(&j->wake);
+    pthread_mutex_unlock(&j->lock);
+}
+
+enum blob_status janitor_start(struct janitor *j, struct blob_error *err)
+{
+    CHECK(!j->started);
+    atomic_store(&j->stopping, false);
+    int rc = pthread_create(&j->ticker, NULL, ticker_main, j);
+    if (rc != 0)
+        return blob_fail(err, BLOB_E_NO_MEMORY, rc, "janitor thread");
+    j->started = true;
+    rc = pthread_create(&j->sweeper, NULL, sweeper_main, j);
+    if (rc == 0)
+        return BLOB_OK;
+    stop_threads(j);
+    pthread_join(j->ticker, NULL);
+    j->started = false;
+    return blob_fail(err, BLOB_E_NO_MEMORY, rc, "janitor thread");
+}
+
+void janitor_stop(struct janitor *j)
+{
+    if (!j->started)
+        return;
+    stop_threads(j);
+    pthread_join(j->ticker, NULL);
+    pthread_join(j->sweeper, NULL);
+    j->started = false;
+}

@@ -378,7 +378,8 @@ static enum blob_status sigv4_get(void *self, const char *key, const struct s3_s
     if (st == BLOB_OK) {
         *got = answer.sunk;
         object_of(&answer, span->whole ? answer.length : answer.range_total, out);
-    }
+    } else if (st == BLOB_E_TOO_LARGE && !span->whole)
+        st = nonsense(err, "the endpoint does not heed Range");
     s3_http_answer_release(&answer);
     return st;
 }

@@ -1,0 +1,390 @@
+#!/usr/bin/env python3
+"""An S3 endpoint that misbehaves on demand, for what a real one does too rarely to test.
+
+It keeps objects in memory and checks no signatures. A key that begins with FAULT.N/ meets that fault in its first N
+requests (N = all: in every one); the faults are the methods fault_* below, their names with - for _. Other keys are
+served as they should be.
+
+    with FaultyS3() as s3:
+        s3.endpoint, s3.tls_endpoint, s3.ca_file
+"""
+
+import email.utils
+import hashlib
+import re
+import ssl
+import socketserver
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+CLOCK_AHEAD = 3600  # of a skewed endpoint's clock, in seconds
+LATE = 3            # a late answer
+
+
+class Gone(Exception):
+    """The connection is dropped without a word."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
+
+    # -- plumbing
+
+    def log_message(self, *args):
+        pass
+
+    def handle_expect_100(self):
+        if self.fault() == "no-continue":
+            return True
+        self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.wfile.flush()
+        return True
+
+    def key(self):
+        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        return path.lstrip("/").partition("/")[2]
+
+    def fault(self):
+        found = re.match(r"([a-z0-9-]+)\.(\d+|all)/", self.key())
+        if not found:
+            return None
+        name, times = found.groups()
+        if times == "all" or self.server.count[self.key()] <= int(times):
+            return name
+        return None
+
+    def body(self):
+        if self.have_body is None:
+            self.have_body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        return self.have_body
+
+    def send(self, status, data=b"", headers=(), names=str, date=None):
+        self.body()
+        self.wfile.write(f"HTTP/1.1 {status} X\r\n".encode())
+        out = {"Date": email.utils.formatdate(date, usegmt=True), "Server": "faulty"} | dict(headers)
+        if status != 204:
+            out.setdefault("Content-Length", str(len(data)))
+        for name, value in out.items():
+            self.wfile.write(f"{names(name)}: {value}\r\n".encode())
+        self.wfile.write(b"\r\n")
+        if self.command != "HEAD":
+            self.wfile.write(data)
+        self.wfile.flush()
+
+    def error(self, status, code, extra="", headers=(), date=None):
+        xml = f'<?xml version="1.0"?>\n<Error><Code>{code}</Code><Message>m</Message>{extra}</Error>'
+        self.send(status, xml.encode(), headers, date=date)
+
+    def parse_request(self):
+        """Counts the request, before 100 Continue is decided on."""
+        self.requestline = str(self.raw_requestline, "iso-8859-1").rstrip("\r\n")
+        self.path = (self.requestline.split() + ["", ""])[1]
+        with self.server.lock:
+            self.server.count[self.key()] = self.server.count.get(self.key(), 0) + 1
+        return super().parse_request()
+
+    def do(self):
+        self.have_body = None
+        try:
+            fault = self.fault()
+            handler = getattr(self, "fault_" + fault.replace("-", "_"), None) if fault else None
+            if not handler or not handler():
+                self.serve()
+        except (Gone, ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = do
+
+    # -- S3, as far as the client goes
+
+    def serve(self, names=str):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query, keep_blank_values=True)
+        key, objects = self.key(), self.server.objects
+        etag = lambda data: '"' + hashlib.md5(data).hexdigest() + '"'
+        if self.command == "POST" and "uploads" in query:
+            upload = hashlib.md5(f"{key}{time.monotonic_ns()}".encode()).hexdigest()
+            self.server.uploads[upload] = {}
+            xml = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
+            return self.send(200, xml.encode(), names=names)
+        if self.command == "POST" and "uploadId" in query:
+            parts = self.server.uploads.pop(query["uploadId"][0], None)
+            if parts is None:
+                return self.error(404, "NoSuchUpload")
+            objects[key] = b"".join(parts[n] for n in sorted(parts))
+            xml = f"<CompleteMultipartUploadResult><ETag>{escape(etag(objects[key]))}</ETag></CompleteMultipartUploadResult>"
+            return self.send(200, xml.encode(), names=names)
+        if self.command == "PUT" and "uploadId" in query:
+            parts = self.server.uploads.get(query["uploadId"][0])
+            if parts is None:
+                return self.error(404, "NoSuchUpload")
+            parts[int(query["partNumber"][0])] = self.body()
+            return self.send(200, headers={"ETag": etag(self.body())}, names=names)
+        if self.command == "PUT":
+            if self.headers.get("If-None-Match") == "*" and key in objects:
+                return self.error(412, "PreconditionFailed")
+            objects[key] = self.body()
+            return self.send(200, headers={"ETag": etag(self.body())}, names=names)
+        if self.command == "DELETE":
+            objects.pop(key, None)
+            return self.send(204, names=names)
+        if not key:
+            return self.list(query)
+        if "uploadId" in query:
+            return self.list_parts(query["uploadId"][0])
+        if key not in objects:
+            return self.error(404, "NoSuchKey")
+        self.get(objects[key], etag(objects[key]), names)
+
+    def list(self, query):
+        prefix, after = query.get("prefix", [""])[0], query.get("start-after", query.get("marker", [""]))[0]
+        keys = sorted(k for k in self.server.objects if k.startswith(prefix) and k > after)
+        limit = int(query.get("max-keys", ["1000"])[0])
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.server.objects[k])}</Size><ETag>x</ETag>"
+                      f"<LastModified>{now}</LastModified></Contents>" for k in keys[:limit])
+        more = "true" if len(keys) > limit else "false"
+        self.send(200, f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{xml}</ListBucketResult>".encode())
+
+    def list_parts(self, upload):
+        if upload not in self.server.uploads:
+            return self.error(404, "NoSuchUpload")
+        xml = "".join(f"<Part><PartNumber>{n}</PartNumber><Size>{len(data)}</Size><ETag>x</ETag></Part>"
+                      for n, data in sorted(self.server.uploads[upload].items()))
+        self.send(200, f"<ListPartsResult><IsTruncated>false</IsTruncated>{xml}</ListPartsResult>".encode())
+
+    def get(self, data, etag, names=str):
+        headers = {"ETag": etag, "Last-Modified": email.utils.formatdate(usegmt=True)}
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not found:
+            return self.send(200, data, headers, names)
+        first, last = int(found[1]), min(int(found[2]), len(data) - 1)
+        if first > last:
+            return self.error(416, "InvalidRange")
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+        self.send(206, data[first:last + 1], headers, names)
+
+    # -- faults: True when the request has been answered
+
+    def fault_empty_503(self):
+        self.send(503)
+        return True
+
+    def fault_html_502(self):
+        self.send(502, b"<html><body>Bad Gateway</body></html>", {"Content-Type": "text/html"})
+        return True
+
+    def fault_early_503(self):
+        self.have_body = b""
+        self.send(503, headers={"Connection": "close"})
+        raise Gone
+
+    def fault_slowdown(self):
+        self.error(503, "SlowDown")
+        return True
+
+    def fault_too_many(self):
+        self.send(429, headers={"Retry-After": "1"})
+        return True
+
+    def fault_internal(self):
+        self.error(500, "InternalError")
+        return True
+
+    def fault_drop(self):
+        raise Gone
+
+    def fault_drop_after(self):
+        """It was done, but the answer is lost."""
+        self.body()
+        with tempfile.TemporaryFile() as sink:
+            kept, self.wfile = self.wfile, sink
+            self.serve()
+            self.wfile = kept
+        raise Gone
+
+    def fault_drop_after_post(self):
+        """The same for CompleteMultipartUpload alone."""
+        return self.fault_drop_after() if self.command == "POST" and "uploadId" in self.path else False
+
+    def fault_late(self):
+        self.body()
+        time.sleep(LATE)
+        return False
+
+    def fault_cut_body(self):
+        """Half of what Content-Length promised."""
+        if self.command != "GET" or self.key() not in self.server.objects:
+            return False
+        data = self.server.objects[self.key()]
+        self.send(206 if self.headers.get("Range") else 200, data[:len(data) // 2],
+                  {"Content-Length": str(len(data)), "Content-Range": f"bytes 0-{len(data) - 1}/{len(data)}"})
+        raise Gone
+
+    def fault_no_length(self):
+        """Ends with the connection, so that nobody can tell whether it is whole."""
+        if self.command != "GET":
+            return False
+        data = self.server.objects[self.key()]
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + data[:len(data) // 2])
+        self.wfile.flush()
+        raise Gone
+
+    def fault_ignore_range(self):
+        if self.command != "GET":
+            return False
+        del self.headers["Range"]
+        return False
+
+    def fault_other_range(self):
+        if self.command != "GET":
+            return False
+        data = self.server.objects[self.key()]
+        self.send(206, data[:10], {"Content-Range": f"bytes 0-9/{len(data)}"})
+        return True
+
+    def fault_wrong_bytes(self):
+        if self.command != "GET" or self.key() not in self.server.objects:
+            return False
+        data = bytearray(self.server.objects[self.key()])
+        data[len(data) // 2] ^= 1
+        self.get(bytes(data), '"x"')
+        return True
+
+    def fault_lower_case(self):
+        self.serve(names=str.lower)
+        return True
+
+    def fault_upper_case(self):
+        self.serve(names=str.upper)
+        return True
+
+    def fault_error_in_200(self):
+        """CompleteMultipartUpload after a while: the head has long been sent."""
+        if "uploadId" not in self.path or self.command != "POST":
+            return False
+        self.send(200, b'<?xml version="1.0"?>\n   \n<Error><Code>InternalError</Code></Error>')
+        return True
+
+    def fault_empty_200(self):
+        if "uploadId" not in self.path or self.command != "POST":
+            return False
+        self.send(200)
+        return True
+
+    def fault_wrong_size(self):
+        """Parts lost while they were put together."""
+        if self.command == "POST" and "uploadId" in self.path:
+            for parts in self.server.uploads.values():
+                parts.update({n: data[:-1] for n, data in parts.items()})
+        return False
+
+    def fault_redirect(self):
+        """Temporarily elsewhere: the same server by another name."""
+        if self.headers["Host"].startswith("localhost"):
+            return False
+        self.error(307, "TemporaryRedirect", headers={"Location": f"http://localhost:{self.server.server_port}{self.path}"})
+        return True
+
+    def fault_circle(self):
+        self.error(307, "TemporaryRedirect", headers={"Location": f"http://{self.headers['Host']}{self.path}"})
+        return True
+
+    def fault_moved(self):
+        self.error(301, "PermanentRedirect", headers={"x-amz-bucket-region": "eu-central-1"})
+        return True
+
+    def fault_other_region(self):
+        self.error(400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>")
+        return True
+
+    def fault_skewed(self):
+        there = time.time() + CLOCK_AHEAD
+        sent = self.headers.get("x-amz-date")
+        sent = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp() if sent else 0
+        if abs(sent - there) < 900:
+            return False
+        self.error(403, "RequestTimeTooSkewed", date=there)
+        return True
+
+    def fault_html_404(self):
+        self.send(404, b"<html><body>Not Found</body></html>")
+        return True
+
+    def fault_head_404(self):
+        if self.command != "HEAD":
+            return False
+        self.send(404)
+        return True
+
+    def fault_garbage(self):
+        self.wfile.write(b"\x16\x03\x01 what is this\r\n\r\n")
+        raise Gone
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, state):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.server_port = self.server_address[1]
+        self.objects, self.uploads, self.count, self.lock = state
+
+    def handle_error(self, *args):
+        pass
+
+
+class FaultyS3:
+    """Both listeners serve the same objects."""
+
+    def __init__(self):
+        self.state = ({}, {}, {}, threading.Lock())
+        self.plain, self.tls = Server(self.state), Server(self.state)
+        self.dir = Path(tempfile.mkdtemp())
+        self.ca_file = self.dir / "cert.pem"
+        key = self.dir / "key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", str(key), "-out", str(self.ca_file), "-days", "2", "-subj", "/CN=faulty",
+                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.ca_file, key)
+        self.tls.socket = context.wrap_socket(self.tls.socket, server_side=True)
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.plain.server_port}"
+
+    @property
+    def tls_endpoint(self):
+        return f"https://127.0.0.1:{self.tls.server_port}"
+
+    def settings(self, driver="sigv4"):
+        return {"BLOBD_TEST_S3_ENDPOINT": self.endpoint, "BLOBD_TEST_S3_TLS_ENDPOINT": self.tls_endpoint,
+                "BLOBD_TEST_S3_CA_FILE": str(self.ca_file), "BLOBD_TEST_S3_BUCKET": "testbucket",
+                "BLOBD_TEST_S3_KEY": "testaccess", "BLOBD_TEST_S3_SECRET": "testsecret", "BLOBD_TEST_S3_DRIVER": driver}
+
+    def __enter__(self):
+        for server in (self.plain, self.tls):
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc):
+        for server in (self.plain, self.tls):
+            server.shutdown()
+            server.server_close()
+
+
+if __name__ == "__main__":
+    with FaultyS3() as s3:
+        print("\n".join(f"export {name}={value}" for name, value in s3.settings().items()), flush=True)
+        threading.Event().wait()

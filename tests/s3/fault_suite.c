@@ -1,0 +1,302 @@
+/*
+ * fault_suite - s3_client against tests/integration/faulty_s3.py: each fault ends in the right bytes or in an error,
+ * never in a success that is none. A key FAULT.3/x meets the fault in its first 3
+ * requests.
+ */
+#include "backends/s3_client.h"
+#include "core/clock.h"
+#include "tests/unit/unit_main.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define LEN (3u << 20) /* over curl's threshold for Expect: 100-continue */
+
+static struct s3_options options(void)
+{
+    struct s3_options o = s3_options_default();
+    o.endpoint = getenv("BLOBD_TEST_S3_ENDPOINT");
+    o.bucket = getenv("BLOBD_TEST_S3_BUCKET");
+    o.cred_id = getenv("BLOBD_TEST_S3_KEY");
+    o.cred_secret = getenv("BLOBD_TEST_S3_SECRET");
+    o.driver = getenv("BLOBD_TEST_S3_DRIVER");
+    o.retry_timeout_ms = 3000;
+    return o;
+}
+
+static struct s3_client *open_client(const struct s3_options *o)
+{
+    struct s3_client *c;
+    struct blob_error err;
+    enum blob_status st = s3_client_open(o, &c, &err);
+    if (st != BLOB_OK)
+        fprintf(stderr, "%s\n", err.text);
+    CU_ASSERT_EQUAL_FATAL(st, BLOB_OK);
+    return c;
+}
+
+static bool is_sigv4(const struct s3_client *c)
+{
+    return strcmp(s3_client_driver(c), "sigv4") == 0;
+}
+
+static uint8_t *content(void)
+{
+    uint8_t *buf = malloc(LEN);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(buf);
+    for (size_t i = 0; i < LEN; i++)
+        buf[i] = (uint8_t)(i * 31 >> 5);
+    return buf;
+}
+
+static void expect(const char *what, enum blob_status st, enum blob_status want, const struct blob_error *err,
+                   const char *word)
+{
+    if (st != want || (st != BLOB_OK && !strstr(err->text, word)))
+        fprintf(stderr, "%s: %s, wanted %s: %s\n", what, blob_status_name(st), blob_status_name(want), err->text);
+    CU_ASSERT_EQUAL(st, want);
+    if (st != BLOB_OK)
+        CU_ASSERT_PTR_NOT_NULL(strstr(err->text, word));
+}
+
+/* Puts under key, and when that succeeds, looks through an untroubled handle at what is really there. */
+static void check_put(const char *key, enum blob_status want, const char *word)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    uint8_t *in = content(), *out = malloc(LEN);
+    struct s3_body body = {.data = in, .length = LEN};
+    struct blob_error err = {.text = ""};
+    size_t got = 0;
+    enum blob_status st = s3_put(c, key, &body, NULL, NULL, &err);
+    expect(key, st, want, &err, word);
+    if (st == BLOB_OK) {
+        st = s3_get(c, key, out, LEN, &got, NULL, &err);
+        CU_ASSERT_TRUE(st == BLOB_OK && got == LEN && memcmp(in, out, LEN) == 0);
+    }
+    free(in);
+    free(out);
+    s3_client_close(c);
+}
+
+static void test_put_faults(void)
+{
+    check_put("fine/x", BLOB_OK, "");
+    check_put("empty-503.2/x", BLOB_OK, "");
+    check_put("empty-503.all/x", BLOB_E_UNAVAILABLE, "503");
+    check_put("html-502.2/x", BLOB_OK, "");
+    check_put("html-502.all/x", BLOB_E_UNAVAILABLE, "502");
+    check_put("early-503.1/x", BLOB_OK, "");
+    check_put("internal.2/x", BLOB_OK, "");
+    check_put("drop.1/x", BLOB_OK, "");
+    check_put("drop.all/x", BLOB_E_UNAVAILABLE, "broke off");
+    check_put("drop-after.1/x", BLOB_OK, "");
+    check_put("no-continue.all/x", BLOB_OK, "");
+    check_put("lower-case.all/x", BLOB_OK, "");
+    check_put("upper-case.all/x", BLOB_OK, "");
+    check_put("garbage.1/x", BLOB_OK, "");
+}
+
+static void test_slow_down(void)
+{
+    check_put("slowdown.3/x", BLOB_OK, "");
+    check_put("slowdown.all/x", BLOB_E_UNAVAILABLE, "slow down");
+    int64_t began = clock_steady_us();
+    check_put("too-many.1/x", BLOB_OK, "");
+    CU_ASSERT_TRUE(clock_steady_us() - began >= 1000000); /* Retry-After: 1 */
+}
+
+/* Puts without trouble under its own name, then gets with the fault. */
+static void check_get(const char *fault, bool whole, enum blob_status want)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    uint8_t *in = content(), *out = malloc(LEN);
+    struct s3_body body = {.data = in, .length = LEN};
+    struct blob_error err = {.text = ""};
+    struct s3_object seen;
+    size_t got = 0;
+    /* These faults leave PUT alone. */
+    CU_ASSERT_EQUAL(s3_put(c, fault, &body, NULL, NULL, &err), BLOB_OK);
+    enum blob_status st = whole ? s3_get(c, fault, out, LEN, &got, &seen, &err)
+                                : s3_get_range(c, fault, 1000, LEN - 1000, out, &got, &seen, &err);
+    expect(fault, st, want, &err, "");
+    if (st == BLOB_OK) {
+        CU_ASSERT_EQUAL(got, whole ? LEN : LEN - 1000);
+        CU_ASSERT_EQUAL(memcmp(out, whole ? in : in + 1000, got), 0);
+        CU_ASSERT_EQUAL(seen.size, LEN);
+    }
+    free(in);
+    free(out);
+    s3_client_close(c);
+}
+
+static void test_get_faults(void)
+{
+    check_get("cut-body.3/a", true, BLOB_OK);
+    check_get("cut-body.all/a", true, BLOB_E_UNAVAILABLE);
+    check_get("cut-body.all/b", false, BLOB_E_UNAVAILABLE);
+    check_get("no-length.all/a", true, BLOB_E_UNAVAILABLE);
+    check_get("no-length.3/b", true, BLOB_OK);
+    check_get("ignore-range.all/a", false, BLOB_E_UNAVAILABLE);
+    check_get("other-range.all/a", false, BLOB_E_UNAVAILABLE);
+    check_get("other-range.3/b", false, BLOB_OK);
+    check_get("lower-case.all/b", true, BLOB_OK);
+    check_get("lower-case.all/c", false, BLOB_OK);
+}
+
+static void test_late_answers(void)
+{
+    struct s3_options o = options();
+    o.stall_timeout_ms = 30000;
+    struct s3_client *patient = open_client(&o);
+    o.stall_timeout_ms = 1000;
+    o.retry_timeout_ms = 15000;
+    o.retries = 1;
+    struct s3_client *hasty = open_client(&o);
+    const struct s3_body body = {.data = "late", .length = 4};
+    struct blob_error err = {.text = ""};
+    expect("patient", s3_put(patient, "late.1/a", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+    if (is_sigv4(hasty)) {
+        expect("hasty", s3_put(hasty, "late.all/b", &body, NULL, NULL, &err), BLOB_E_UNAVAILABLE, &err, "stalled");
+        expect("hasty once", s3_put(hasty, "late.1/c", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+    }
+    s3_client_close(patient);
+    s3_client_close(hasty);
+}
+
+static void check_multipart(const char *key, enum blob_status want, const char *word)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    struct blob_error err = {.text = ""};
+    if (s3_client_caps(c) & S3_CAP_MULTIPART) {
+        uint8_t *in = content(), *out = malloc(LEN);
+        struct s3_body first = {.data = in, .length = LEN / 2}, second = {.data = in + LEN / 2, .length = LEN / 2};
+        struct s3_part parts[2];
+        struct s3_object object = {0};
+        char id[S3_UPLOAD_ID_MAX] = "x";
+        size_t got = 0;
+        expect(key, s3_multipart_create(c, key, id, &err), BLOB_OK, &err, "");
+        expect(key, s3_multipart_put(c, key, id, 1, &first, &parts[0], &err), BLOB_OK, &err, "");
+        expect(key, s3_multipart_put(c, key, id, 2, &second, &parts[1], &err), BLOB_OK, &err, "");
+        enum blob_status st = s3_multipart_complete(c, key, id, parts, 2, &object, &err);
+        expect(key, st, want, &err, word);
+        if (st == BLOB_OK) {
+            CU_ASSERT_EQUAL(object.size, LEN);
+            CU_ASSERT_EQUAL(s3_get(c, key, out, LEN, &got, NULL, &err), BLOB_OK);
+            CU_ASSERT_EQUAL(memcmp(in, out, LEN), 0);
+        }
+        free(in);
+        free(out);
+    }
+    s3_client_close(c);
+}
+
+static void test_multipart_faults(void)
+{
+    check_multipart("error-in-200.4/x", BLOB_OK, ""); /* create, two parts, then the first complete */
+    check_multipart("error-in-200.all/x", BLOB_E_UNAVAILABLE, "InternalError");
+    check_multipart("empty-200.all/x", BLOB_E_UNAVAILABLE, "not whole");
+    check_multipart("wrong-size.all/x", BLOB_E_CORRUPT, "bytes after its parts");
+    check_multipart("lower-case.all/m", BLOB_OK, "");
+}
+
+/* The upload is gone when it is completed again; the object proves that it was this that did it. */
+static void test_lost_answer_to_complete(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    if (s3_client_caps(c) & S3_CAP_MULTIPART)
+        check_multipart("drop-after-post.all/x", BLOB_OK, "");
+    s3_client_close(c);
+}
+
+static void test_redirects(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    bool v4 = is_sigv4(c);
+    s3_client_close(c);
+    if (!v4)
+        return;
+    check_put("redirect.all/x", BLOB_OK, "");
+    check_put("circle.all/x", BLOB_E_UNAVAILABLE, "circle");
+    check_put("moved.all/x", BLOB_E_UNAVAILABLE, "eu-central-1");
+    check_put("other-region.all/x", BLOB_E_DENIED, "eu-central-1");
+}
+
+static void test_skewed_clock(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    const struct s3_body body = {.data = "skew", .length = 4};
+    struct blob_error err = {.text = ""};
+    if (is_sigv4(c)) {
+        expect("skewed", s3_put(c, "skewed.all/x", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        expect("skewed", s3_put(c, "skewed.all/y", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+    } else {
+        expect("skewed", s3_put(c, "skewed.all/x", &body, NULL, NULL, &err), BLOB_E_DENIED, &err, "clock");
+    }
+    s3_client_close(c);
+}
+
+static void test_absence(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    struct s3_object seen;
+    char buf[64];
+    size_t got;
+    struct blob_error err = {.text = ""};
+    const struct s3_body body = {.data = "there", .length = 5};
+    expect("get", s3_get(c, "none/x", buf, sizeof buf, &got, &seen, &err), BLOB_E_NOT_FOUND, &err, "");
+    expect("head", s3_head(c, "none/x", &seen, &err), BLOB_E_NOT_FOUND, &err, "");
+    expect("get", s3_get(c, "html-404.all/x", buf, sizeof buf, &got, &seen, &err), BLOB_E_UNAVAILABLE, &err, "404");
+    expect("head", s3_head(c, "html-404.all/x", &seen, &err), BLOB_E_UNAVAILABLE, &err, "404");
+    if (is_sigv4(c)) {
+        expect("put", s3_put(c, "head-404.all/x", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        expect("head", s3_head(c, "head-404.all/x", &seen, &err), BLOB_E_UNAVAILABLE, &err, "then had it");
+    }
+    s3_client_close(c);
+}
+
+static void test_certificate(void)
+{
+    struct s3_options o = options();
+    o.endpoint = getenv("BLOBD_TEST_S3_TLS_ENDPOINT");
+    const struct s3_body body = {.data = "tls", .length = 3};
+    struct blob_error err = {.text = ""};
+    struct s3_client *c = open_client(&o);
+    if (s3_client_caps(c) & S3_CAP_VERIFIED_TLS) {
+        expect("untrusted", s3_put(c, "fine/t", &body, NULL, NULL, &err), BLOB_E_UNAVAILABLE, &err, "certificate");
+        s3_client_close(c);
+        o.ca_file = getenv("BLOBD_TEST_S3_CA_FILE");
+        c = open_client(&o);
+    }
+    expect("trusted", s3_put(c, "fine/t", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+    s3_client_close(c);
+    if (strcmp(o.driver, "sigv4") == 0) {
+        o.ca_file = "/nonexistent.pem";
+        c = open_client(&o);
+        expect("no file", s3_put(c, "fine/t", &body, NULL, NULL, &err), BLOB_E_INVALID, &err, "ca_file");
+        s3_client_close(c);
+    }
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    CU_TestInfo tests[] = {{"a failed upload is tried again, and never reported as done", test_put_faults},
+                           {"SlowDown and Retry-After are heeded", test_slow_down},
+                           {"a download is the bytes asked for, all of them, or an error", test_get_faults},
+                           {"an answer may be late, up to the setting", test_late_answers},
+                           {"an error inside the 200 of a complete is an error", test_multipart_faults},
+                           {"a complete whose answer was lost is found done", test_lost_answer_to_complete},
+                           {"a temporary redirect is signed again, a permanent one explained", test_redirects},
+                           {"the clock's offset is learned from the refusal", test_skewed_clock},
+                           {"only S3's own word makes an object missing", test_absence},
+                           {"a certificate that is not trusted is refused by name", test_certificate},
+                           CU_TEST_INFO_NULL};
+    return unit_main("s3 faults", tests);
+}

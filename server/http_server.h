@@ -36,13 +36,13 @@ enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_O
 
 /* What the layer itself refuses; the callback writes the answer's body, so that it reads like every other error. */
 enum http_fault {
-    HTTP_FAULT_BAD_REQUEST,      /* 400, framing or syntax */
-    HTTP_FAULT_HEAD_TIMEOUT,     /* 408 */
-    HTTP_FAULT_URI_TOO_LONG,     /* 414 */
-    HTTP_FAULT_EXPECTATION,      /* 417 */
-    HTTP_FAULT_HEAD_TOO_LARGE,   /* 431 */
-    HTTP_FAULT_NOT_IMPLEMENTED,  /* 501: method or transfer coding */
-    HTTP_FAULT_TOO_MANY,         /* 503: over max_connections */
+    HTTP_FAULT_BAD_REQUEST,     /* 400, framing or syntax */
+    HTTP_FAULT_HEAD_TIMEOUT,    /* 408 */
+    HTTP_FAULT_URI_TOO_LONG,    /* 414 */
+    HTTP_FAULT_EXPECTATION,     /* 417 */
+    HTTP_FAULT_HEAD_TOO_LARGE,  /* 431 */
+    HTTP_FAULT_NOT_IMPLEMENTED, /* 501: method or transfer coding */
+    HTTP_FAULT_TOO_MANY,        /* 503: over max_connections */
 };
 
 struct http_tls_files {
@@ -56,11 +56,11 @@ struct http_config {
     struct http_tls_files tls;
     size_t max_head_bytes;
     size_t max_uri_bytes;
-    size_t body_memory_bytes;  /* bound on body pieces alive at once, over all loops */
-    unsigned max_connections;  /* over all loops; 0: unbounded */
-    uint64_t min_body_rate;    /* bytes a second, over any 10 s of reading; 0: none */
-    int64_t head_timeout_ms;   /* absolute: first byte (or accept) to end of head */
-    int64_t idle_timeout_ms;   /* keep-alive, a stalled body, a stalled answer */
+    size_t body_memory_bytes; /* bound on body pieces alive at once, over all loops */
+    unsigned max_connections; /* over all loops; 0: unbounded */
+    uint64_t min_body_rate;   /* bytes a second, over any 10 s of reading; 0: none */
+    int64_t head_timeout_ms;  /* absolute: first byte (or accept) to end of head */
+    int64_t idle_timeout_ms;  /* keep-alive, a stalled body, a stalled answer */
     /* All required. Called on a loop's thread. */
     void (*on_request)(struct http_request *req, void *arg);
     /* Must answer with http_reply(). detail names what is wrong. */
@@ -109,7 +109,8 @@ const char *http_request_method_name(const struct http_request *req);
 const char *http_request_path(const struct http_request *req);
 /* As sent, without '?'; NULL where there is no '?'. */
 const char *http_request_query(const struct http_request *req);
-/* First value of a header, name case-insensitive; NULL when absent. */
+/* First value of a header, name case-insensitive; NULL when absent. Content-Length, Transfer-Encoding, Expect and
+ * Connection are this layer's own and never there. */
 const char *http_request_header(const struct http_request *req, const char *name);
 /* How many header lines of that name (some fields must not be repeated). */
 unsigned http_request_header_count(const struct http_request *req, const char *name);
@@ -135,7 +136,8 @@ enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED };
 enum http_body_kind http_request_body_kind(const struct http_request *req);
 uint64_t http_request_body_length(const struct http_request *req); /* for HTTP_BODY_LENGTH */
 
-/* A piece of body, at most 256 KiB, out of the bounded pool of body_memory_bytes. */
+/* A piece of body, at most 256 KiB, out of the bounded pool of body_memory_bytes. Whoever holds pieces must get on
+ * with those it has: waiting for more of them may be waiting for ever. */
 struct http_piece {
     struct http_piece *next; /* for whoever holds it */
     size_t len;
@@ -168,7 +170,8 @@ void http_request_read_body(struct http_request *req, const struct http_body_rea
 /* Stops reading for good: no callback comes any more; the rest of the body is discarded after the answer. */
 void http_request_stop_body(struct http_request *req);
 
-/* ---- answering ------------------------------------------------------------------------------------------------------ */
+/* ---- answering ------------------------------------------------------------------------------------------------------
+ */
 
 /* Adds a header to the answer; copies. CR, LF or NUL in value is a bug of the caller (CHECK). */
 void http_reply_header(struct http_request *req, const char *name, const char *value);

@@ -1,0 +1,374 @@
+/*
+ * http_body - reads a request's body from the socket into pieces, at the pace at which they come back.
+ *
+ * evhttp's bufferevent reads 4 KiB at a time; here the socket is read directly, with the bufferevent's own reading off,
+ * into pieces as large as the last read filled, never past the end of a body of known length. What the bufferevent had
+ * already read comes first; what a chunked body did not own goes back for the next request. Under TLS the same session
+ * is read with SSL_read, and what it holds decrypted when the body ends is handed to the bufferevent, which would not
+ * hear of it from the socket.
+ *
+ * Invariants while BODY_READING: readable is either pending, or active, or the body waits for memory and its flow will
+ * resume it; the flow lives. Neither event nor flow outlives the state. A piece is taken when there is something to
+ * read into it, so a thousand idle bodies hold none.
+ */
+#include "server/http_internal.h"
+
+#include "core/check.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <openssl/err.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define PIECE_MIN       (16u * 1024)
+#define PIECE_MAX       (256u * 1024)
+#define PIECES_PER_WAKE 4 /* then other connections have their turn */
+#define RATE_WINDOW_MS  10000
+
+#define RECV_AGAIN  (-1)
+#define RECV_FAILED (-2)
+
+bool http_body_is_unread(const struct http_body *body)
+{
+    return body->kind != HTTP_BODY_NONE && body->state != BODY_ENDED;
+}
+
+/* ---- time
+ * ---------------------------------------------------------------------------------------------------------------- */
+
+/* Counts the time up to now, which was the client's unless we waited for memory. */
+static void body_clock(struct http_body *body, int64_t now_ms)
+{
+    if (!body->waiting)
+        body->spent_ms += now_ms - body->swept_ms;
+    body->swept_ms = now_ms;
+}
+
+static void body_set_waiting(struct http_body *body, bool waiting)
+{
+    int64_t now_ms = http_now_ms();
+    body_clock(body, now_ms);
+    body->waiting = waiting;
+    body->last_ms = now_ms;
+}
+
+/* ---- the end
+ * --------------------------------------------------------------------------------------------------------------- */
+
+static void body_close(struct http_body *body, enum body_state state)
+{
+    event_del(&body->readable);
+    if (body->flow)
+        http_flow_end(body->flow);
+    body->flow = NULL;
+    body->state = state;
+}
+
+/* What TLS holds decrypted is the next request's; the socket will not announce it. */
+static bool body_return_pending(struct http_conn *conn)
+{
+    SSL *ssl = http_conn_ssl(conn);
+    uint8_t buf[16 * 1024];
+    while (ssl && SSL_pending(ssl) > 0) {
+        int n = SSL_read(ssl, buf, sizeof buf);
+        if (n <= 0)
+            return false;
+        struct evbuffer *input = http_conn_input(conn);
+        evbuffer_unfreeze(input, 0);
+        bool kept = evbuffer_add(input, buf, (size_t)n) == 0;
+        evbuffer_freeze(input, 0);
+        if (!kept)
+            return false;
+    }
+    return true;
+}
+
+static void body_end(struct http_request *req, enum http_body_end end)
+{
+    struct http_body *body = &req->body;
+    if (end == HTTP_BODY_COMPLETE && req->conn && !body_return_pending(req->conn))
+        req->close = true;
+    body_close(body, end == HTTP_BODY_COMPLETE ? BODY_ENDED : BODY_STOPPED);
+    body->reader.on_end(req, end, body->reader.arg);
+}
+
+void http_body_stop(struct http_request *req)
+{
+    if (req->body.state == BODY_READING)
+        body_close(&req->body, BODY_STOPPED);
+}
+
+void http_request_stop_body(struct http_request *req)
+{
+    http_body_stop(req);
+}
+
+void http_body_lose(struct http_request *req)
+{
+    struct http_body *body = &req->body;
+    if (body->state != BODY_READING)
+        return;
+    /* The descriptor is about to be closed: the event goes off it, and comes once more by itself. */
+    event_del(&body->readable);
+    event_active(&body->readable, EV_READ, 1);
+}
+
+/* ---- receiving
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static ssize_t recv_tls(SSL *ssl, uint8_t *to, size_t max)
+{
+    size_t got = 0;
+    while (got < max) {
+        ERR_clear_error();
+        int n = SSL_read(ssl, to + got, (int)(max - got));
+        if (n > 0) {
+            got += (size_t)n;
+            continue;
+        }
+        if (got > 0)
+            break;
+        int why = SSL_get_error(ssl, n);
+        if (why == SSL_ERROR_ZERO_RETURN)
+            return 0;
+        return why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE ? RECV_AGAIN : RECV_FAILED;
+    }
+    return (ssize_t)got;
+}
+
+static ssize_t recv_plain(int fd, uint8_t *to, size_t max)
+{
+    ssize_t n;
+    do {
+        n = recv(fd, to, max, MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n >= 0)
+        return n;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? RECV_AGAIN : RECV_FAILED;
+}
+
+/* At most max bytes, those that the bufferevent had read first. 0: the peer has closed. */
+static ssize_t conn_recv(struct http_conn *conn, uint8_t *to, size_t max)
+{
+    int held = evbuffer_remove(http_conn_input(conn), to, max);
+    size_t got = held > 0 ? (size_t)held : 0;
+    if (got == max)
+        return (ssize_t)got;
+    SSL *ssl = http_conn_ssl(conn);
+    ssize_t n = ssl ? recv_tls(ssl, to + got, max - got) : recv_plain(http_conn_fd(conn), to + got, max - got);
+    if (n > 0)
+        return (ssize_t)got + n;
+    return got > 0 ? (ssize_t)got : n; /* what was wrong will be so again */
+}
+
+/* The next piece is as large as reads are: full ones grow it, nearly empty ones shrink it. */
+static void conn_learn(struct http_conn *conn, const struct http_piece *piece, size_t got)
+{
+    size_t capacity = http_piece_capacity(piece);
+    if (got == capacity && capacity < PIECE_MAX)
+        conn->piece_bytes = capacity * 4;
+    else if (got < capacity / 4)
+        conn->piece_bytes = capacity / 4;
+    else
+        conn->piece_bytes = capacity;
+    if (conn->piece_bytes < PIECE_MIN)
+        conn->piece_bytes = PIECE_MIN;
+}
+
+static size_t body_wanted(const struct http_request *req)
+{
+    size_t wanted = req->conn->piece_bytes ? req->conn->piece_bytes : PIECE_MIN;
+    const struct http_body *body = &req->body;
+    return body->kind == HTTP_BODY_LENGTH && body->left < wanted ? (size_t)body->left : wanted;
+}
+
+/* ---- decoding and delivering
+ * --------------------------------------------------------------------------------------------------- */
+
+static void body_deliver(struct http_request *req, struct http_piece *piece)
+{
+    req->body.received += piece->len;
+    if (piece->len > 0)
+        req->body.reader.on_piece(req, piece, req->body.reader.arg);
+    else
+        http_piece_release(req->loop->srv, piece);
+}
+
+static void body_take_length(struct http_request *req, struct http_piece *piece, size_t got)
+{
+    piece->len = got;
+    req->body.left -= got;
+    bool whole = req->body.left == 0;
+    body_deliver(req, piece);
+    if (whole && req->body.state == BODY_READING)
+        body_end(req, HTTP_BODY_COMPLETE);
+}
+
+static void body_take_chunked(struct http_request *req, struct http_piece *piece, size_t got)
+{
+    struct http_body *body = &req->body;
+    uint8_t *bytes = piece->data;
+    struct http_chunked_run run = http_chunked_feed(&body->chunked, bytes, got);
+    enum http_chunked_place place = body->chunked.place;
+    if (place == CHUNKED_END && !http_conn_unread(req->conn, bytes + run.used, got - run.used))
+        place = CHUNKED_BROKEN;
+    piece->data = run.data;
+    piece->len = run.len;
+    body_deliver(req, piece);
+    if (body->state != BODY_READING)
+        return;
+    if (place == CHUNKED_END)
+        body_end(req, HTTP_BODY_COMPLETE);
+    else if (place == CHUNKED_BROKEN)
+        body_end(req, HTTP_BODY_MALFORMED);
+}
+
+enum body_step { STEP_GO_ON, STEP_SOCKET, STEP_MEMORY, STEP_OVER };
+
+static enum body_step body_step(struct http_request *req)
+{
+    struct http_body *body = &req->body;
+    struct http_piece *piece = NULL;
+    if (!req->conn || !body->flow || body->kind == HTTP_BODY_NONE) {
+        bool complete = body->kind == HTTP_BODY_NONE;
+        body_end(req, complete ? HTTP_BODY_COMPLETE : HTTP_BODY_CUT);
+        return STEP_OVER;
+    }
+    enum http_take take = http_flow_take(body->flow, body_wanted(req), &piece);
+    if (take == HTTP_TAKE_WAIT)
+        return STEP_MEMORY;
+    if (take == HTTP_TAKE_NO_MEMORY) {
+        body_end(req, HTTP_BODY_CUT);
+        return STEP_OVER;
+    }
+    size_t max = http_piece_capacity(piece);
+    if (body->kind == HTTP_BODY_LENGTH && max > body->left)
+        max = (size_t)body->left;
+    ssize_t got = conn_recv(req->conn, piece->data, max);
+    if (got <= 0) {
+        http_piece_release(req->loop->srv, piece);
+        if (got == RECV_AGAIN)
+            return STEP_SOCKET;
+        body_end(req, HTTP_BODY_CUT);
+        return STEP_OVER;
+    }
+    conn_learn(req->conn, piece, (size_t)got);
+    body->last_ms = http_now_ms();
+    if (body->kind == HTTP_BODY_LENGTH)
+        body_take_length(req, piece, (size_t)got);
+    else
+        body_take_chunked(req, piece, (size_t)got);
+    if (body->state != BODY_READING)
+        return STEP_OVER;
+    return (size_t)got < max ? STEP_SOCKET : STEP_GO_ON;
+}
+
+/* Reads on until there is nothing to read, no memory, or others should have their turn. */
+static void body_run(struct http_request *req)
+{
+    struct http_body *body = &req->body;
+    enum body_step step = STEP_GO_ON;
+    for (int i = 0; i < PIECES_PER_WAKE && step == STEP_GO_ON; i++)
+        step = body_step(req);
+    switch (step) {
+    case STEP_GO_ON: /* what is already decrypted or buffered would not be announced */
+        event_active(&body->readable, EV_READ, 1);
+        break;
+    case STEP_SOCKET:
+        if (!event_pending(&body->readable, EV_READ, NULL))
+            event_add(&body->readable, NULL);
+        break;
+    case STEP_MEMORY:
+        event_del(&body->readable);
+        body_set_waiting(body, true);
+        break;
+    case STEP_OVER:
+        break;
+    }
+}
+
+static void body_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct http_request *req = arg;
+    (void)fd;
+    (void)what;
+    http_request_pin(req);
+    body_run(req);
+    http_request_unpin(req);
+}
+
+static void body_resume(void *arg)
+{
+    struct http_request *req = arg;
+    http_request_pin(req);
+    if (req->body.waiting) {
+        body_set_waiting(&req->body, false);
+        body_run(req);
+    }
+    http_request_unpin(req);
+}
+
+/* ---- starting
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
+
+static void body_send_continue(struct http_request *req)
+{
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct http_conn *conn = req->conn;
+    if (!req->expects_continue || evbuffer_get_length(http_conn_input(conn)) > 0)
+        return;
+    req->expects_continue = false;
+    evbuffer_add(http_conn_output(conn), line, sizeof line - 1);
+    http_conn_flush(conn); /* a failure has told the request already */
+}
+
+void http_request_read_body(struct http_request *req, const struct http_body_reader *reader, size_t max_in_flight)
+{
+    struct http_body *body = &req->body;
+    MAGIC_OK(req, HTTP_REQUEST_MAGIC);
+    CHECK(body->state == BODY_UNREAD && req->reply.kind == REPLY_NONE);
+    body->reader = *reader;
+    body->state = BODY_READING;
+    body->flow = http_flow_new(req->loop->srv->pool, req->loop, max_in_flight, body_resume, req);
+    body->last_ms = body->swept_ms = http_now_ms();
+    event_assign(&body->readable, req->loop->base, req->conn ? http_conn_fd(req->conn) : -1, EV_READ | EV_PERSIST,
+                 body_readable, req);
+    if (req->conn)
+        http_conn_seize(req->conn);
+    if (req->conn && body->kind != HTTP_BODY_NONE)
+        body_send_continue(req);
+    event_active(&body->readable, EV_READ, 1);
+}
+
+void http_piece_release(struct http_server *srv, struct http_piece *piece)
+{
+    http_pool_give(srv->pool, piece);
+}
+
+/* ---- deadlines
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
+
+void http_body_sweep(struct http_request *req, int64_t now_ms)
+{
+    const struct http_config *cfg = &req->loop->srv->cfg;
+    struct http_body *body = &req->body;
+    if (body->state != BODY_READING || body->kind == HTTP_BODY_NONE)
+        return;
+    body_clock(body, now_ms);
+    if (body->waiting)
+        return;
+    http_request_pin(req);
+    if (now_ms - body->last_ms >= cfg->idle_timeout_ms) {
+        body_end(req, HTTP_BODY_CUT);
+    } else if (cfg->min_body_rate > 0 && body->spent_ms >= RATE_WINDOW_MS) {
+        uint64_t due = cfg->min_body_rate * (uint64_t)body->spent_ms / 1000;
+        if (body->received - body->window_from < due)
+            body_end(req, HTTP_BODY_TOO_SLOW);
+        body->spent_ms = 0;
+        body->window_from = body->received;
+    }
+    http_request_unpin(req);
+}

@@ -1,0 +1,116 @@
+/*
+ * http_chunked - a state machine. The first run of data in what is fed stays where it is; later ones are moved up to
+ * it, so that the usual case, one large chunk across many reads, copies nothing.
+ */
+#include "server/http_chunked.h"
+
+#include <string.h>
+
+#define EXTENSION_MAX 256u
+#define TRAILERS_MAX  8192u
+
+static int hex_value(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+static bool is_line_byte(uint8_t c)
+{
+    return c == '\t' || (c >= ' ' && c != 0x7f);
+}
+
+static enum http_chunked_place after_size(struct http_chunked *dec, uint8_t c)
+{
+    int digit = hex_value(c);
+    if (digit >= 0) {
+        /* Fifteen digits keep every sum of sizes far from overflowing. */
+        if (++dec->digits > 15)
+            return CHUNKED_BROKEN;
+        dec->left = dec->left * 16 + (uint64_t)digit;
+        return CHUNKED_SIZE;
+    }
+    dec->line_bytes = 0;
+    if (dec->digits == 0)
+        return CHUNKED_BROKEN;
+    if (c == '\r')
+        return CHUNKED_SIZE_LF;
+    return c == ';' || c == ' ' || c == '\t' ? CHUNKED_EXTENSION : CHUNKED_BROKEN;
+}
+
+static enum http_chunked_place after_extension(struct http_chunked *dec, uint8_t c)
+{
+    if (c == '\r')
+        return CHUNKED_SIZE_LF;
+    return is_line_byte(c) && ++dec->line_bytes <= EXTENSION_MAX ? CHUNKED_EXTENSION : CHUNKED_BROKEN;
+}
+
+static enum http_chunked_place after_trailer(struct http_chunked *dec, uint8_t c, enum http_chunked_place at_cr)
+{
+    if (++dec->trailer_bytes > TRAILERS_MAX)
+        return CHUNKED_BROKEN;
+    if (c == '\r')
+        return at_cr;
+    return is_line_byte(c) ? CHUNKED_TRAILER_LINE : CHUNKED_BROKEN;
+}
+
+static enum http_chunked_place after(struct http_chunked *dec, uint8_t c)
+{
+    switch (dec->place) {
+    case CHUNKED_SIZE:
+        return after_size(dec, c);
+    case CHUNKED_EXTENSION:
+        return after_extension(dec, c);
+    case CHUNKED_SIZE_LF:
+        if (c != '\n')
+            return CHUNKED_BROKEN;
+        return dec->left > 0 ? CHUNKED_DATA : CHUNKED_TRAILER;
+    case CHUNKED_DATA_CR:
+        return c == '\r' ? CHUNKED_DATA_LF : CHUNKED_BROKEN;
+    case CHUNKED_DATA_LF:
+        dec->digits = 0;
+        return c == '\n' ? CHUNKED_SIZE : CHUNKED_BROKEN;
+    case CHUNKED_TRAILER:
+        return after_trailer(dec, c, CHUNKED_LAST_LF);
+    case CHUNKED_TRAILER_LINE:
+        return after_trailer(dec, c, CHUNKED_TRAILER_LF);
+    case CHUNKED_TRAILER_LF:
+        return c == '\n' ? CHUNKED_TRAILER : CHUNKED_BROKEN;
+    case CHUNKED_LAST_LF:
+        return c == '\n' ? CHUNKED_END : CHUNKED_BROKEN;
+    case CHUNKED_DATA:
+    case CHUNKED_END:
+    case CHUNKED_BROKEN:
+        break;
+    }
+    return CHUNKED_BROKEN;
+}
+
+struct http_chunked_run http_chunked_feed(struct http_chunked *dec, uint8_t *bytes, size_t n)
+{
+    struct http_chunked_run run = {.data = bytes};
+    while (run.used < n && dec->place < CHUNKED_END) {
+        if (dec->place != CHUNKED_DATA) {
+            dec->place = after(dec, bytes[run.used++]);
+            continue;
+        }
+        size_t len = n - run.used;
+        if (len > dec->left)
+            len = (size_t)dec->left;
+        if (run.len == 0)
+            run.data = bytes + run.used;
+        else
+            memmove(run.data + run.len, bytes + run.used, len);
+        run.len += len;
+        run.used += len;
+        dec->left -= len;
+        if (dec->left == 0)
+            dec->place = CHUNKED_DATA_CR;
+    }
+    return run;
+}

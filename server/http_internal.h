@@ -1,0 +1,238 @@
+/*
+ * http_internal - what the files of the HTTP layer share. Nobody else includes it.
+ *
+ * Three objects with three lives:
+ *   struct http_conn     from accept until evhttp frees the connection, which its close callback tells (conn_closed);
+ *   struct http_request  from the end of a head until it is answered and the answer is out or dropped; it may outlive
+ *                        the connection while a job works on it;
+ *   evhttp_request       evhttp makes one ahead for the next request. It is marked as owned by us, so that evhttp frees
+ *                        it after a finished answer only; when the connection dies first, it is ours to free.
+ *
+ * Threads: everything is its loop's own, but for the counters, the pool, the bridge and the TLS context.
+ */
+#ifndef BLOBD_SERVER_HTTP_INTERNAL_H
+#define BLOBD_SERVER_HTTP_INTERNAL_H
+
+#include "server/http_chunked.h"
+#include "server/http_head_check.h"
+#include "server/http_pool.h"
+#include "server/http_server.h"
+#include "server/loop_bridge.h"
+#include "server/tls.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+struct bufferevent;
+struct evbuffer;
+struct evbuffer_cb_entry;
+struct evbuffer_file_segment;
+struct evhttp;
+struct evhttp_bound_socket;
+struct evhttp_connection;
+struct evhttp_request;
+
+#define HTTP_CONN_MAGIC    0x68636f6eu
+#define HTTP_REQUEST_MAGIC 0x68726571u
+#define HTTP_LOOP_MAGIC    0x686c6f70u
+
+/* ---- the server and its loops ---------------------------------------------------------------------------------- */
+
+struct http_linger;
+
+struct http_loop {
+    unsigned magic;
+    struct http_server *srv;
+    struct event_base *base;
+    struct evhttp *http;
+    struct evhttp_bound_socket *bound; /* NULL once drained */
+    struct loop_bridge *bridge;
+    struct event *sweep; /* looks for what is overdue */
+    struct http_task drain_task, stop_task;
+    pthread_t thread;
+    bool started, draining, stopping, full;
+    struct http_conn *opening; /* whose next evhttp_request is about to be made */
+    TAILQ_HEAD(, http_conn) conns;
+    TAILQ_HEAD(, http_linger) lingers;
+    int64_t date_at; /* the second that date was made for */
+    char date[48];   /* "Date: …\r\n" */
+    size_t date_len;
+};
+
+struct http_server {
+    struct http_config cfg; /* its strings are the server's own */
+    struct head_limits head_limits;
+    struct http_pool *pool;
+    struct tls_server *tls; /* NULL: plain */
+    struct http_loop *loops;
+    unsigned loop_count;
+    uint16_t port;
+    atomic_uint in_flight, connections;
+    atomic_bool draining;
+};
+
+/* Milliseconds for deadlines: coarse, cheap, steady. */
+int64_t http_now_ms(void);
+
+/* http_listen.c: listeners of all loops on one port, none of them accepting yet. fds has room for count. */
+enum blob_status http_listen(const char *listen, unsigned count, int *fds, uint16_t *port,
+                             struct blob_error *err) BLOB_MUST_CHECK;
+
+/* ---- connections (http_conn.c) --------------------------------------------------------------------------------------
+ */
+
+enum conn_phase {
+    CONN_HEAD, /* evhttp reads: idle, or a head on its way */
+    CONN_BUSY, /* a request is worked on or answered */
+};
+
+struct http_conn {
+    unsigned magic;
+    enum conn_phase phase;
+    struct http_loop *loop;
+    TAILQ_ENTRY(http_conn) link;
+    struct bufferevent *bev;
+    struct evhttp_connection *evcon; /* NULL until the first evhttp_request is made */
+    struct evhttp_request *ereq;     /* the present one */
+    struct http_request *req;        /* NULL in CONN_HEAD */
+    struct head_scan scan;
+    bool scanning;   /* what arrives is a head's */
+    bool judged;     /* fault and framing are this head's */
+    bool seized;     /* EV_READ is off and the bufferevent's callbacks are ours */
+    bool over_limit; /* accepted only to be told 503 */
+    bool served;     /* has had an answer: an idle keep-alive connection */
+    struct head_fault fault;
+    struct head_framing framing;
+    size_t piece_bytes; /* how much the last read of a body brought: what the next piece should hold */
+    int64_t since_ms;   /* CONN_HEAD: accepted, last answered, or first byte of the head; CONN_BUSY: last byte out */
+    struct evbuffer_cb_entry *input_cb, *output_cb;
+    char remote[64];
+};
+
+/* Puts the hook and the callbacks on a loop's evhttp. */
+enum blob_status http_conn_attach(struct http_loop *loop) BLOB_MUST_CHECK;
+/* Acts on what is overdue by now; conn may be gone afterwards. */
+void http_conn_sweep(struct http_conn *conn, int64_t now_ms);
+/* True when nothing of a request has arrived: it may be closed without anybody noticing. */
+bool http_conn_is_idle(const struct http_conn *conn);
+/* Frees the connection at once; its request, if any, learns of it through conn_closed. */
+void http_conn_break(struct http_conn *conn);
+/* The same with a reset, so that the peer cannot take what it got for the whole. */
+void http_conn_reset(struct http_conn *conn);
+int http_conn_fd(const struct http_conn *conn);
+/* NULL for plain HTTP. */
+SSL *http_conn_ssl(const struct http_conn *conn);
+/* Stops evhttp's reading and takes the callbacks over, until the answer is out. Idempotent. */
+void http_conn_seize(struct http_conn *conn);
+/* Writes what it can at once; the rest follows when the socket takes it. False when the connection broke: conn is gone.
+ */
+bool http_conn_flush(struct http_conn *conn);
+/* Lets the loop write what is in the output. */
+void http_conn_arm(struct http_conn *conn);
+struct evbuffer *http_conn_output(const struct http_conn *conn);
+struct evbuffer *http_conn_input(const struct http_conn *conn);
+/* Gives bytes back that were read past a body's end; false without memory. */
+bool http_conn_unread(struct http_conn *conn, const void *data, size_t len);
+/* The answer is out: evhttp goes on to the next request, or closes. conn may be gone afterwards. */
+void http_conn_answered(struct http_conn *conn);
+
+/* http_linger.c: goes on discarding what the peer sends on a socket that is being closed, for a bounded time. Works on
+ * a duplicate of fd. */
+void http_linger_start(struct http_loop *loop, int fd);
+void http_linger_sweep(struct http_loop *loop, int64_t now_ms);
+void http_linger_free_all(struct http_loop *loop);
+
+/* ---- bodies (http_body.c)
+ * ---------------------------------------------------------------------------------------------- */
+
+enum body_state { BODY_UNREAD, BODY_READING, BODY_ENDED, BODY_STOPPED };
+
+struct http_body {
+    enum http_body_kind kind;
+    enum body_state state;
+    uint64_t left; /* HTTP_BODY_LENGTH */
+    struct http_chunked chunked;
+    struct http_body_reader reader;
+    struct http_flow *flow;
+    struct event readable; /* while BODY_READING */
+    bool waiting;          /* for memory, not for the client */
+    uint64_t received;
+    /* The rate, over windows of time spent waiting for the client. */
+    int64_t last_ms;  /* last byte, or last change of waiting */
+    int64_t swept_ms; /* up to where spent_ms counts */
+    int64_t spent_ms;
+    uint64_t window_from;
+};
+
+bool http_body_is_unread(const struct http_body *body);
+/* The connection is gone: CUT, from the loop. */
+void http_body_lose(struct http_request *req);
+/* No callback any more. */
+void http_body_stop(struct http_request *req);
+void http_body_sweep(struct http_request *req, int64_t now_ms);
+
+/* ---- requests (http_request.c)
+ * ----------------------------------------------------------------------------------------- */
+
+enum reply_kind { REPLY_NONE, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
+
+struct http_reply {
+    enum reply_kind kind; /* NONE: not answered yet */
+    uint64_t left;        /* bytes of FILE and STREAM not yet in the output */
+    bool filling;         /* the pump runs further up the stack */
+    bool wanted;          /* STREAM: a want is outstanding */
+    struct http_source source;
+    struct evbuffer_file_segment *segment; /* FILE, plain */
+    int fd;                                /* FILE, TLS */
+    uint64_t offset;                       /* FILE: of the next byte; plain: within the segment */
+    void (*release)(void *arg);
+    void *release_arg;
+};
+
+struct http_request {
+    unsigned magic;
+    unsigned pins; /* callbacks running with it further up the stack */
+    bool dead;     /* free it when the last pin goes */
+    struct http_loop *loop;
+    struct http_conn *conn; /* NULL once gone */
+    struct evhttp_request *ereq;
+    bool ereq_ours; /* the connection died first: free it with the request */
+    enum http_method method;
+    const char *path, *query; /* within ereq */
+    bool version_1_0, expects_continue, keep_alive, is_tls;
+    bool close;  /* after the answer */
+    bool faulty; /* refused by the layer: what follows the head is not understood */
+    struct http_body body;
+    struct http_reply reply;
+    char *headers; /* of the answer, as they go out */
+    size_t headers_len, headers_size;
+    size_t head_bytes; /* of the answer */
+    uint64_t drained;  /* of the answer, head included */
+    int status;
+    int64_t start_us;
+    void *ctx;
+    char id[129];
+    char method_name[HEAD_METHOD_MAX + 1];
+    char remote[64];
+};
+
+/* Makes the request that conn->ereq stands for and calls the handler, or with a fault on_fault. */
+void http_request_dispatch(struct http_conn *conn, struct head_fault fault, const struct head_framing *framing);
+/* Around every callback to the layer above. Unpinning may free. */
+void http_request_pin(struct http_request *req);
+void http_request_unpin(struct http_request *req);
+/* Answered, and the answer out or dropped: on_done, and the end of req. */
+void http_request_finish(struct http_request *req);
+/* The connection is being closed under it; ereq stays with the request if it lives on. Returns true in that case. */
+bool http_request_detach(struct http_request *req);
+
+/* http_reply.c: moves an answer on as far as the socket and its source let it. req may be gone afterwards. */
+void http_reply_pump(struct http_request *req);
+/* Gives back what the answer borrowed. */
+void http_reply_release(struct http_request *req);
+
+#endif

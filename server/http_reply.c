@@ -1,0 +1,526 @@
+/*
+ * http_reply - answers. The head is written here, whole and once, because evhttp's way of it (a header list, a printf a
+ * line, the date formatted each time) costs more than the rest of a small answer; evhttp only learns that the answer is
+ * out.
+ *
+ * One pump serves all kinds: put into the output what is left, as far as a bound; write at once what the socket takes
+ * (that spares small answers a round through epoll); go on when it takes more. Memory is referred to, files are sent
+ * with sendfile in bounded segments, so that one fast reader cannot hold the loop; under TLS they are read in bounded
+ * pieces.
+ *
+ * The pump may run again further up the stack, from a source that pushes inside its want(): filling guards it.
+ */
+#include "server/http_internal.h"
+
+#include "core/check.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SMALL_FILE      (32u * 1024)       /* copied, to leave with the head in one write */
+#define SEGMENT_BYTES   (1024u * 1024)     /* one sendfile */
+#define FILE_OUTPUT     (2u * 1024 * 1024) /* segments cost nothing until they are sent */
+#define TLS_FILE_BYTES  (64u * 1024)
+#define TLS_OUTPUT      (256u * 1024)
+#define STREAM_OUTPUT   (256u * 1024)
+#define ROUNDS_PER_WAKE 4
+#define HEAD_BYTES      512 /* without the caller's headers */
+
+/* ---- the head
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static const char *reason_of(int status)
+{
+    static const struct {
+        int status;
+        const char *reason;
+    } reasons[] = {
+        {200, "OK"},
+        {201, "Created"},
+        {202, "Accepted"},
+        {203, "Non-Authoritative Information"},
+        {204, "No Content"},
+        {206, "Partial Content"},
+        {304, "Not Modified"},
+        {307, "Temporary Redirect"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {409, "Conflict"},
+        {411, "Length Required"},
+        {412, "Precondition Failed"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {416, "Range Not Satisfiable"},
+        {417, "Expectation Failed"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {507, "Insufficient Storage"},
+    };
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+        if (reasons[i].status == status)
+            return reasons[i].reason;
+    }
+    return "Unknown"; /* the phrase may be anything (RFC 9112, section 4) */
+}
+
+/* RFC 9110, section 5.6.7, made once a second a loop. */
+static void loop_make_date(struct http_loop *loop)
+{
+    static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    if (loop->date_len > 0 && loop->date_at == now.tv_sec)
+        return;
+    gmtime_r(&now.tv_sec, &tm);
+    int n = snprintf(loop->date, sizeof loop->date, "Date: %s, %02d %s %04d %02d:%02d:%02d GMT\r\n", days[tm.tm_wday],
+                     tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    loop->date_len = (size_t)n;
+    loop->date_at = now.tv_sec;
+}
+
+struct text {
+    char *at;
+};
+
+static void text_add(struct text *text, const char *bytes, size_t len)
+{
+    memcpy(text->at, bytes, len);
+    text->at += len;
+}
+
+static void text_add_string(struct text *text, const char *string)
+{
+    text_add(text, string, strlen(string));
+}
+
+static void text_add_number(struct text *text, uint64_t n)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + n % 10);
+    } while ((n /= 10) > 0);
+    text_add(text, digits + at, sizeof digits - at);
+}
+
+static bool status_has_content(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
+}
+
+static bool reply_sends_content(const struct http_request *req)
+{
+    return req->method != HTTP_HEAD && status_has_content(req->status);
+}
+
+/* Writes the head, and with it up to a page or two of content that is at hand (NULL: none). False without memory. */
+static bool reply_put_head(struct http_request *req, uint64_t length, const void *content, size_t content_len)
+{
+    struct evbuffer *output = http_conn_output(req->conn);
+    struct evbuffer_iovec room;
+    loop_make_date(req->loop);
+    if (evbuffer_reserve_space(output, (ev_ssize_t)(HEAD_BYTES + req->headers_len + content_len), &room, 1) != 1)
+        return false;
+    struct text text = {.at = room.iov_base};
+    text_add_string(&text, "HTTP/1.1 ");
+    text_add_number(&text, (uint64_t)req->status);
+    text_add(&text, " ", 1);
+    text_add_string(&text, reason_of(req->status));
+    text_add(&text, "\r\n", 2);
+    text_add(&text, req->loop->date, req->loop->date_len);
+    if (req->headers_len > 0)
+        text_add(&text, req->headers, req->headers_len);
+    if (status_has_content(req->status)) {
+        text_add_string(&text, "Content-Length: ");
+        text_add_number(&text, length);
+        text_add(&text, "\r\n", 2);
+    }
+    if (req->close)
+        text_add_string(&text, "Connection: close\r\n");
+    else if (req->version_1_0)
+        text_add_string(&text, "Connection: keep-alive\r\n");
+    text_add(&text, "\r\n", 2);
+    req->drained = 0;
+    req->head_bytes = evbuffer_get_length(output) + (size_t)(text.at - (char *)room.iov_base);
+    if (content_len > 0)
+        text_add(&text, content, content_len);
+    room.iov_len = (size_t)(text.at - (char *)room.iov_base);
+    return evbuffer_commit_space(output, &room, 1) == 0;
+}
+
+static void headers_append(struct http_request *req, const char *bytes, size_t len)
+{
+    if (req->headers_len + len > req->headers_size) {
+        size_t size = req->headers_size ? req->headers_size * 2 : 512;
+        while (size < req->headers_len + len)
+            size *= 2;
+        char *grown = realloc(req->headers, size);
+        CHECK(grown != NULL); /* half a kilobyte: the process is past helping */
+        req->headers = grown;
+        req->headers_size = size;
+    }
+    memcpy(req->headers + req->headers_len, bytes, len);
+    req->headers_len += len;
+}
+
+void http_reply_header(struct http_request *req, const char *name, const char *value)
+{
+    CHECK(req->reply.kind == REPLY_NONE);
+    CHECK(name[0] != '\0' && !strpbrk(name, "\r\n: ") && !strpbrk(value, "\r\n"));
+    headers_append(req, name, strlen(name));
+    headers_append(req, ": ", 2);
+    headers_append(req, value, strlen(value));
+    headers_append(req, "\r\n", 2);
+}
+
+void http_reply_close(struct http_request *req)
+{
+    req->close = true;
+}
+
+bool http_reply_is_closing(const struct http_request *req)
+{
+    return req->close || !req->keep_alive || req->loop->draining || http_body_is_unread(&req->body);
+}
+
+/* ---- the pump
+ * ------------------------------------------------------------------------------------------------------------- */
+
+static bool reply_is_whole(const struct http_reply *reply)
+{
+    return reply->left == 0 && !reply->wanted;
+}
+
+static void fill_file(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    struct evbuffer *output = http_conn_output(req->conn);
+    while (reply->left > 0 && evbuffer_get_length(output) < FILE_OUTPUT) {
+        uint64_t n = reply->left < SEGMENT_BYTES ? reply->left : SEGMENT_BYTES;
+        if (evbuffer_add_file_segment(output, reply->segment, (ev_off_t)reply->offset, (ev_off_t)n) != 0) {
+            reply->segment = NULL; /* it was released on failure */
+            http_conn_reset(req->conn);
+            return;
+        }
+        reply->offset += n;
+        reply->left -= n;
+    }
+}
+
+/* Reads len bytes of the file into the output; false when it ended before, or on an error. */
+static bool copy_file(struct evbuffer *output, int fd, uint64_t offset, size_t len)
+{
+    struct evbuffer_iovec room;
+    if (evbuffer_reserve_space(output, (ev_ssize_t)len, &room, 1) != 1)
+        return false;
+    size_t got = 0;
+    while (got < len) {
+        ssize_t n = pread(fd, (char *)room.iov_base + got, len - got, (off_t)(offset + got));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        got += (size_t)n;
+    }
+    room.iov_len = got;
+    return got == len && evbuffer_commit_space(output, &room, 1) == 0;
+}
+
+static void fill_copied_file(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    struct evbuffer *output = http_conn_output(req->conn);
+    while (reply->left > 0 && evbuffer_get_length(output) < TLS_OUTPUT) {
+        size_t n = reply->left < TLS_FILE_BYTES ? (size_t)reply->left : TLS_FILE_BYTES;
+        if (!copy_file(output, reply->fd, reply->offset, n)) {
+            http_conn_reset(req->conn);
+            return;
+        }
+        reply->offset += n;
+        reply->left -= n;
+    }
+}
+
+static void fill_stream(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    while (req->conn && reply->left > 0 && !reply->wanted) {
+        size_t held = evbuffer_get_length(http_conn_output(req->conn));
+        if (held >= STREAM_OUTPUT)
+            return;
+        size_t max = STREAM_OUTPUT;
+        reply->wanted = true;
+        reply->source.want(req, reply->left < max ? (size_t)reply->left : max, reply->source.arg);
+    }
+}
+
+static void reply_fill(struct http_request *req)
+{
+    if (req->reply.left == 0)
+        return;
+    if (req->reply.kind == REPLY_STREAM)
+        fill_stream(req);
+    else if (req->reply.segment)
+        fill_file(req);
+    else
+        fill_copied_file(req);
+}
+
+/* One round: true when another may move it on. */
+static bool reply_round(struct http_request *req)
+{
+    reply_fill(req);
+    if (!req->conn || !http_conn_flush(req->conn))
+        return false;
+    if (evbuffer_get_length(http_conn_output(req->conn)) > 0)
+        return false; /* the loop goes on with it */
+    if (!reply_is_whole(&req->reply))
+        return !req->reply.wanted;
+    http_conn_answered(req->conn);
+    return false;
+}
+
+void http_reply_pump(struct http_request *req)
+{
+    if (req->reply.filling)
+        return;
+    req->reply.filling = true;
+    http_request_pin(req);
+    int rounds = 0;
+    while (reply_round(req)) {
+        if (++rounds < ROUNDS_PER_WAKE)
+            continue;
+        reply_fill(req);
+        if (req->conn)
+            http_conn_arm(req->conn);
+        break;
+    }
+    req->reply.filling = false;
+    http_request_unpin(req);
+}
+
+/* ---- beginning and ending
+ * ------------------------------------------------------------------------------------------------------ */
+
+static void reply_begin(struct http_request *req, int status, enum reply_kind kind)
+{
+    MAGIC_OK(req, HTTP_REQUEST_MAGIC);
+    CHECK(req->reply.kind == REPLY_NONE && status >= 200 && status <= 599);
+    http_body_stop(req);
+    req->close = http_reply_is_closing(req);
+    req->status = status;
+    req->reply.kind = kind;
+    if (req->conn)
+        req->conn->since_ms = http_now_ms();
+}
+
+/* How much of the answer's content is refilled when the socket has taken the rest. */
+static void reply_set_refill(struct http_request *req, size_t at)
+{
+    if (req->reply.left > 0)
+        bufferevent_setwatermark(req->conn->bev, EV_WRITE, at, 0);
+}
+
+struct reply_release {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static struct reply_release *release_new(void (*fn)(void *arg), void *arg)
+{
+    struct reply_release *release = malloc(sizeof *release);
+    CHECK(release != NULL); /* sixteen bytes */
+    *release = (struct reply_release){.fn = fn, .arg = arg};
+    return release;
+}
+
+static void release_run(struct reply_release *release)
+{
+    if (release->fn)
+        release->fn(release->arg);
+    free(release);
+}
+
+static void released_memory(const void *data, size_t len, void *arg)
+{
+    (void)data;
+    (void)len;
+    release_run(arg);
+}
+
+static void released_segment(const struct evbuffer_file_segment *segment, int flags, void *arg)
+{
+    (void)segment;
+    (void)flags;
+    release_run(arg);
+}
+
+void http_reply_release(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    if (reply->segment)
+        evbuffer_file_segment_free(reply->segment); /* its own callback releases, when the output is done with it */
+    reply->segment = NULL;
+    if (reply->release)
+        reply->release(reply->release_arg);
+    reply->release = NULL;
+    if (reply->kind == REPLY_STREAM)
+        reply->source.closed(reply->source.arg);
+}
+
+/* ---- the kinds of answers
+ * ---------------------------------------------------------------------------------------------------------- */
+
+void http_reply(struct http_request *req, int status, const void *data, size_t len)
+{
+    reply_begin(req, status, REPLY_MEMORY);
+    if (!req->conn) {
+        http_request_finish(req);
+        return;
+    }
+    bool sends = reply_sends_content(req);
+    if (reply_put_head(req, len, data, sends ? len : 0))
+        http_reply_pump(req);
+    else
+        http_conn_reset(req->conn);
+}
+
+void http_reply_shared(struct http_request *req, int status, const void *data, size_t len, void (*release)(void *arg),
+                       void *arg)
+{
+    reply_begin(req, status, REPLY_MEMORY);
+    struct reply_release *holder = release_new(release, arg);
+    if (!req->conn || !reply_sends_content(req) || len == 0) {
+        release_run(holder);
+        holder = NULL;
+    }
+    if (!req->conn) {
+        http_request_finish(req);
+        return;
+    }
+    bool put = reply_put_head(req, len, NULL, 0);
+    if (put && holder) {
+        put = evbuffer_add_reference(http_conn_output(req->conn), data, len, released_memory, holder) == 0;
+        if (put)
+            holder = NULL;
+    }
+    if (holder)
+        release_run(holder);
+    if (put)
+        http_reply_pump(req);
+    else
+        http_conn_reset(req->conn);
+}
+
+/* The content of a file, by the way that suits its size and the connection. False when there is no memory for it. */
+static bool reply_put_file(struct http_request *req, int fd, uint64_t offset, uint64_t length)
+{
+    struct http_reply *reply = &req->reply;
+    reply->fd = fd;
+    reply->offset = offset;
+    if (length <= SMALL_FILE)
+        return copy_file(http_conn_output(req->conn), fd, offset, (size_t)length);
+    reply->left = length;
+    if (req->is_tls) {
+        reply_set_refill(req, TLS_OUTPUT / 2);
+        return true;
+    }
+    reply->segment = evbuffer_file_segment_new(fd, (ev_off_t)offset, (ev_off_t)length,
+                                               EVBUF_FS_DISABLE_MMAP | EVBUF_FS_DISABLE_LOCKING);
+    if (!reply->segment)
+        return false;
+    evbuffer_file_segment_add_cleanup_cb(reply->segment, released_segment,
+                                         release_new(reply->release, reply->release_arg));
+    reply->release = NULL;
+    reply->offset = 0;
+    reply_set_refill(req, FILE_OUTPUT / 2);
+    return true;
+}
+
+void http_reply_file(struct http_request *req, int status, int fd, uint64_t offset, uint64_t length,
+                     void (*release)(void *arg), void *arg)
+{
+    reply_begin(req, status, REPLY_FILE);
+    req->reply.release = release;
+    req->reply.release_arg = arg;
+    if (!req->conn) {
+        http_request_finish(req);
+        return;
+    }
+    bool put = reply_put_head(req, length, NULL, 0);
+    if (put && reply_sends_content(req) && length > 0)
+        put = reply_put_file(req, fd, offset, length);
+    if (put)
+        http_reply_pump(req);
+    else
+        http_conn_reset(req->conn);
+}
+
+void http_reply_stream(struct http_request *req, int status, uint64_t length, const struct http_source *source)
+{
+    reply_begin(req, status, REPLY_STREAM);
+    req->reply.source = *source;
+    if (!req->conn) {
+        http_request_finish(req);
+        return;
+    }
+    if (!reply_put_head(req, length, NULL, 0)) {
+        http_conn_reset(req->conn);
+        return;
+    }
+    if (reply_sends_content(req))
+        req->reply.left = length;
+    reply_set_refill(req, STREAM_OUTPUT / 2);
+    http_reply_pump(req);
+}
+
+/* The answer to a want; false when it was the last thing the request waited for. */
+static bool stream_answered(struct http_request *req)
+{
+    MAGIC_OK(req, HTTP_REQUEST_MAGIC);
+    CHECK(req->reply.kind == REPLY_STREAM && req->reply.wanted);
+    req->reply.wanted = false;
+    if (req->conn)
+        return true;
+    http_request_finish(req);
+    return false;
+}
+
+void http_stream_push(struct http_request *req, const void *data, size_t len)
+{
+    if (!stream_answered(req))
+        return;
+    CHECK(len > 0 && len <= req->reply.left);
+    if (evbuffer_add(http_conn_output(req->conn), data, len) != 0) {
+        http_conn_reset(req->conn);
+        return;
+    }
+    req->reply.left -= len;
+    http_reply_pump(req);
+}
+
+void http_stream_abort(struct http_request *req)
+{
+    if (stream_answered(req))
+        http_conn_reset(req->conn);
+}

@@ -1,0 +1,127 @@
+/*
+ * tls - one SSL_CTX that is replaced whole on a reload. A session holds a reference of its own to the context it was
+ * made from, so connections that are open keep theirs. The mutex covers the pointer only and is a leaf.
+ */
+#include "server/tls.h"
+
+#include <openssl/err.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct tls_server {
+    pthread_mutex_t lock;
+    SSL_CTX *ctx; /* under lock */
+    char *cert_file, *key_file;
+};
+
+static enum blob_status tls_fail(struct blob_error *err, const char *what, const char *file)
+{
+    char reason[120] = "unknown reason";
+    unsigned long code = ERR_peek_last_error();
+    if (code)
+        ERR_error_string_n(code, reason, sizeof reason);
+    ERR_clear_error();
+    return blob_fail(err, BLOB_E_INVALID, 0, "%s %s: %s", what, file, reason);
+}
+
+/* A key with a pass phrase must fail, not ask on the terminal. */
+static int no_pass_phrase(char *buf, int size, int writing, void *arg)
+{
+    (void)buf;
+    (void)size;
+    (void)writing;
+    (void)arg;
+    return -1;
+}
+
+static enum blob_status context_new(const char *cert_file, const char *key_file, SSL_CTX **out, struct blob_error *err)
+{
+    ERR_clear_error();
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    if (!ctx)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a TLS context");
+    SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                 SSL_OP_PRIORITIZE_CHACHA);
+    /* An idle connection gives its record buffers back; a long answer goes out record by record. */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    SSL_CTX_set_default_passwd_cb(ctx, no_pass_phrase);
+    enum blob_status st = BLOB_OK;
+    if (SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1)
+        st = tls_fail(err, "the cipher list", "");
+    else if (SSL_CTX_use_certificate_chain_file(ctx, cert_file) != 1)
+        st = tls_fail(err, "certificate", cert_file);
+    else if (SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM) != 1)
+        st = tls_fail(err, "key", key_file);
+    else if (SSL_CTX_check_private_key(ctx) != 1)
+        st = tls_fail(err, "key does not belong to the certificate:", key_file);
+    if (st != BLOB_OK) {
+        SSL_CTX_free(ctx);
+        return st;
+    }
+    *out = ctx;
+    return BLOB_OK;
+}
+
+enum blob_status tls_server_new(const struct http_tls_files *files, struct tls_server **out, struct blob_error *err)
+{
+    if (!files->key_file)
+        return blob_fail(err, BLOB_E_INVALID, 0, "a certificate without a key file");
+    SSL_CTX *ctx = NULL;
+    enum blob_status st = context_new(files->cert_file, files->key_file, &ctx, err);
+    if (st != BLOB_OK)
+        return st;
+    struct tls_server *tls = calloc(1, sizeof *tls);
+    char *cert_file = strdup(files->cert_file);
+    char *key_file = strdup(files->key_file);
+    if (!tls || !cert_file || !key_file) {
+        free(tls);
+        free(cert_file);
+        free(key_file);
+        SSL_CTX_free(ctx);
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a TLS context");
+    }
+    pthread_mutex_init(&tls->lock, NULL);
+    tls->ctx = ctx;
+    tls->cert_file = cert_file;
+    tls->key_file = key_file;
+    *out = tls;
+    return BLOB_OK;
+}
+
+void tls_server_free(struct tls_server *tls)
+{
+    if (!tls)
+        return;
+    SSL_CTX_free(tls->ctx);
+    free(tls->cert_file);
+    free(tls->key_file);
+    pthread_mutex_destroy(&tls->lock);
+    free(tls);
+}
+
+enum blob_status tls_server_reload(struct tls_server *tls, struct blob_error *err)
+{
+    SSL_CTX *fresh = NULL;
+    enum blob_status st = context_new(tls->cert_file, tls->key_file, &fresh, err);
+    if (st != BLOB_OK)
+        return st;
+    pthread_mutex_lock(&tls->lock);
+    SSL_CTX *old = tls->ctx;
+    tls->ctx = fresh;
+    pthread_mutex_unlock(&tls->lock);
+    SSL_CTX_free(old);
+    return BLOB_OK;
+}
+
+SSL *tls_session(struct tls_server *tls)
+{
+    pthread_mutex_lock(&tls->lock);
+    SSL_CTX *ctx = tls->ctx;
+    SSL_CTX_up_ref(ctx);
+    pthread_mutex_unlock(&tls->lock);
+    SSL *ssl = SSL_new(ctx);
+    SSL_CTX_free(ctx);
+    return ssl;
+}

@@ -37,8 +37,7 @@ struct newreq_slot {
 
 static _Atomic(struct newreq_slot *) newreq_slots;
 
-/* ---- registering --------------------------------------------------------------------------------------------------
- */
+/* ---- registering ----------------------------------------------------------------------------------------------- */
 
 static struct newreq_slot *slot_of(const struct evhttp *http)
 {
@@ -77,8 +76,7 @@ void evhttp_newreqcb_clear(struct evhttp *http)
         atomic_store_explicit(&slot->http, NULL, memory_order_release);
 }
 
-/* ---- the interposed function ----------------------------------------------------------------------------------------
- */
+/* ---- the interposed function ----------------------------------------------------------------------------------- */
 
 typedef struct evhttp_request *request_new_fn(void (*cb)(struct evhttp_request *, void *), void *arg);
 
@@ -109,8 +107,7 @@ evhttp_request_new(void (*cb)(struct evhttp_request *, void *), void *arg)
     return req;
 }
 
-/* ---- the proof
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the proof ------------------------------------------------------------------------------------------------- */
 
 static int proof_seen(struct evhttp_request *req, void *arg)
 {

@@ -34,8 +34,7 @@ bool http_body_is_unread(const struct http_body *body)
     return body->kind != HTTP_BODY_NONE && body->state != BODY_ENDED;
 }
 
-/* ---- time
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------------------------ */
 
 /* Counts the time up to now, which was the client's unless we waited for memory. */
 static void body_clock(struct http_body *body, int64_t now_ms)
@@ -53,8 +52,7 @@ static void body_set_waiting(struct http_body *body, bool waiting)
     body->last_ms = now_ms;
 }
 
-/* ---- the end
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------------------------------------- */
 
 static void body_close(struct http_body *body, enum body_state state)
 {
@@ -114,8 +112,7 @@ void http_body_lose(struct http_request *req)
     event_active(&body->readable, EV_READ, 1);
 }
 
-/* ---- receiving
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- receiving ------------------------------------------------------------------------------------------------- */
 
 static ssize_t recv_tls(SSL *ssl, uint8_t *to, size_t max)
 {
@@ -183,8 +180,7 @@ static size_t body_wanted(const struct http_request *req)
     return body->kind == HTTP_BODY_LENGTH && body->left < wanted ? (size_t)body->left : wanted;
 }
 
-/* ---- decoding and delivering
- * --------------------------------------------------------------------------------------------------- */
+/* ---- decoding and delivering ----------------------------------------------------------------------------------- */
 
 static void body_deliver(struct http_request *req, struct http_piece *piece)
 {
@@ -309,9 +305,7 @@ static void body_resume(void *arg)
     http_request_unpin(req);
 }
 
-/* ---- starting
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- starting -------------------------------------------------------------------------------------------------- */
 
 static void body_send_continue(struct http_request *req)
 {
@@ -347,9 +341,7 @@ void http_piece_release(struct http_server *srv, struct http_piece *piece)
     http_pool_give(srv->pool, piece);
 }
 
-/* ---- deadlines
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- deadlines ------------------------------------------------------------------------------------------------- */
 
 void http_body_sweep(struct http_request *req, int64_t now_ms)
 {

@@ -53,8 +53,7 @@ SSL *http_conn_ssl(const struct http_conn *conn)
     return conn->loop->srv->tls ? bufferevent_openssl_get_ssl(conn->bev) : NULL;
 }
 
-/* ---- the raw head ---------------------------------------------------------------------------------------------------
- */
+/* ---- the raw head ---------------------------------------------------------------------------------------------- */
 
 /* The last fresh bytes of the input. */
 static void conn_scan(struct http_conn *conn, struct evbuffer *input, size_t fresh)
@@ -95,8 +94,7 @@ static void conn_output_moved(struct evbuffer *output, const struct evbuffer_cb_
         conn->req->drained += info->n_deleted;
 }
 
-/* ---- the parsed head
- * -------------------------------------------------------------------------------------------------- */
+/* ---- the parsed head ------------------------------------------------------------------------------------------- */
 
 static void headers_remove(struct evkeyvalq *headers, const char *name)
 {
@@ -142,8 +140,7 @@ static void conn_head_end(struct evhttp_request *ereq, void *arg)
     http_request_dispatch(conn, fault, &conn->framing);
 }
 
-/* ---- the end of an answer, and of a connection
- * ----------------------------------------------------------------------- */
+/* ---- the end of an answer, and of a connection ----------------------------------------------------------------- */
 
 static void conn_free(struct http_conn *conn)
 {
@@ -218,8 +215,7 @@ void http_conn_reset(struct http_conn *conn)
     http_conn_break(conn);
 }
 
-/* ---- the beginning of a connection, and of a request
- * ------------------------------------------------------------------- */
+/* ---- the beginning of a connection, and of a request ----------------------------------------------------------- */
 
 /* Over the limit a connection is served with a 503; well over it, none is accepted until some have gone. */
 static void conn_count(struct http_conn *conn)
@@ -324,8 +320,7 @@ enum blob_status http_conn_attach(struct http_loop *loop)
     return evhttp_newreqcb_set(loop->http, conn_new_request, loop);
 }
 
-/* ---- while a request is worked on
- * ---------------------------------------------------------------------------------------- */
+/* ---- while a request is worked on ------------------------------------------------------------------------------ */
 
 static void conn_writable(struct bufferevent *bev, void *arg)
 {
@@ -404,8 +399,7 @@ void http_conn_answered(struct http_conn *conn)
     evhttp_send_reply_end(ereq);
 }
 
-/* ---- deadlines
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- deadlines ------------------------------------------------------------------------------------------------- */
 
 bool http_conn_is_idle(const struct http_conn *conn)
 {

@@ -33,8 +33,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* ---- the bytes
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- the bytes ------------------------------------------------------------------------------------------------- */
 
 static void scan_fail(struct head_scan *scan, struct head_fault fault)
 {
@@ -160,14 +159,13 @@ size_t head_scan_feed(struct head_scan *scan, const struct head_limits *limits, 
     size_t used = 0;
     while (used < n && scan->place < HEAD_DONE) {
         scan_byte(scan, limits, at[used++]);
-        if (++scan->bytes > limits->max_head_bytes && scan->place < HEAD_DONE)
+        if (++scan->bytes > limits->max_head_bytes && scan->place != HEAD_FAULTY)
             scan_fail(scan, fault_of(HTTP_FAULT_HEAD_TOO_LARGE, "the head is too large"));
     }
     return used;
 }
 
-/* ---- the fields
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- the fields ------------------------------------------------------------------------------------------------ */
 
 /* The next element of a comma-separated list, without the blanks around it; false at the end. */
 static bool list_next(const char **list, const char **item, size_t *len)
@@ -240,9 +238,10 @@ static bool length_parse(const char *text, uint64_t *out)
     if (*text == '\0')
         return false;
     for (; *text; text++) {
-        if (*text < '0' || *text > '9' || n > (INT64_MAX - 9) / 10)
+        uint64_t digit = (uint64_t)(unsigned char)*text - '0';
+        if (digit > 9 || n > (INT64_MAX - digit) / 10)
             return false;
-        n = n * 10 + (uint64_t)(*text - '0');
+        n = n * 10 + digit;
     }
     *out = n;
     return true;

@@ -19,7 +19,7 @@ struct head_fault {
     enum http_fault fault;
 };
 
-/* ---- the bytes --------------------------------------------------------------------------------------------------- */
+/* ---- the bytes ------------------------------------------------------------------------------------------------- */
 
 struct head_limits {
     size_t max_head_bytes; /* all of it, line ends included */
@@ -55,8 +55,7 @@ struct head_scan {
 /* Looks at the next n bytes; returns how many of them are the head's: n, unless it is DONE or FAULTY by then. */
 size_t head_scan_feed(struct head_scan *scan, const struct head_limits *limits, const void *bytes, size_t n);
 
-/* ---- the fields
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the fields ------------------------------------------------------------------------------------------------ */
 
 /* All zero before the first field. */
 struct head_fields {

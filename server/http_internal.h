@@ -82,8 +82,7 @@ int64_t http_now_ms(void);
 enum blob_status http_listen(const char *listen, unsigned count, int *fds, uint16_t *port,
                              struct blob_error *err) BLOB_MUST_CHECK;
 
-/* ---- connections (http_conn.c) --------------------------------------------------------------------------------------
- */
+/* ---- connections (http_conn.c) --------------------------------------------------------------------------------- */
 
 enum conn_phase {
     CONN_HEAD, /* evhttp reads: idle, or a head on its way */
@@ -146,8 +145,7 @@ void http_linger_start(struct http_loop *loop, int fd);
 void http_linger_sweep(struct http_loop *loop, int64_t now_ms);
 void http_linger_free_all(struct http_loop *loop);
 
-/* ---- bodies (http_body.c)
- * ---------------------------------------------------------------------------------------------- */
+/* ---- bodies (http_body.c) -------------------------------------------------------------------------------------- */
 
 enum body_state { BODY_UNREAD, BODY_READING, BODY_ENDED, BODY_STOPPED };
 
@@ -175,8 +173,7 @@ void http_body_lose(struct http_request *req);
 void http_body_stop(struct http_request *req);
 void http_body_sweep(struct http_request *req, int64_t now_ms);
 
-/* ---- requests (http_request.c)
- * ----------------------------------------------------------------------------------------- */
+/* ---- requests (http_request.c) --------------------------------------------------------------------------------- */
 
 enum reply_kind { REPLY_NONE, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
 

@@ -61,8 +61,7 @@ struct http_pool {
     struct http_flow *queue, **queue_end;
 };
 
-/* ---- pieces
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- pieces ---------------------------------------------------------------------------------------------------- */
 
 static uint8_t *memory_new(int rank)
 {
@@ -107,8 +106,7 @@ size_t http_piece_capacity(const struct http_piece *piece)
     return rank_bytes[((const struct pool_piece *)piece)->rank];
 }
 
-/* ---- the pool
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- the pool -------------------------------------------------------------------------------------------------- */
 
 enum blob_status http_pool_new(size_t max_bytes, struct http_pool **out, struct blob_error *err)
 {
@@ -139,8 +137,7 @@ void http_pool_free(struct http_pool *pool)
     free(pool);
 }
 
-/* ---- flows
- * ----------------------------------------------------------------------------------------------------------------- */
+/* ---- flows ----------------------------------------------------------------------------------------------------- */
 
 /* Under the lock. True when flow is nobody's any more: free it after unlocking. */
 static bool flow_unref(struct http_flow *flow)

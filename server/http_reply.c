@@ -33,8 +33,7 @@
 #define ROUNDS_PER_WAKE 4
 #define HEAD_BYTES      512 /* without the caller's headers */
 
-/* ---- the head
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- the head -------------------------------------------------------------------------------------------------- */
 
 static const char *reason_of(int status)
 {
@@ -203,8 +202,7 @@ bool http_reply_is_closing(const struct http_request *req)
     return req->close || !req->keep_alive || req->loop->draining || http_body_is_unread(&req->body);
 }
 
-/* ---- the pump
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- the pump -------------------------------------------------------------------------------------------------- */
 
 static bool reply_is_whole(const struct http_reply *reply)
 {
@@ -319,8 +317,7 @@ void http_reply_pump(struct http_request *req)
     http_request_unpin(req);
 }
 
-/* ---- beginning and ending
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- beginning and ending -------------------------------------------------------------------------------------- */
 
 static void reply_begin(struct http_request *req, int status, enum reply_kind kind)
 {
@@ -388,8 +385,7 @@ void http_reply_release(struct http_request *req)
         reply->source.closed(reply->source.arg);
 }
 
-/* ---- the kinds of answers
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- the kinds of answers -------------------------------------------------------------------------------------- */
 
 void http_reply(struct http_request *req, int status, const void *data, size_t len)
 {

@@ -18,8 +18,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- making
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------------------------------------- */
 
 static enum http_method method_of(const struct evhttp_request *ereq)
 {
@@ -120,8 +119,7 @@ void http_request_dispatch(struct http_conn *conn, struct head_fault fault, cons
     http_request_unpin(req);
 }
 
-/* ---- ending
- * --------------------------------------------------------------------------------------------------------------- */
+/* ---- ending ---------------------------------------------------------------------------------------------------- */
 
 void http_request_pin(struct http_request *req)
 {
@@ -183,8 +181,7 @@ bool http_request_detach(struct http_request *req)
     return true;
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------------------------- */
 
 struct http_loop *http_request_loop(const struct http_request *req)
 {

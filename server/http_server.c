@@ -29,8 +29,7 @@ int64_t http_now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ---- a loop ---------------------------------------------------------------------------------------------------------
- */
+/* ---- a loop ---------------------------------------------------------------------------------------------------- */
 
 static void loop_sweep(evutil_socket_t fd, short what, void *arg)
 {
@@ -151,8 +150,7 @@ static void loop_release(struct http_loop *loop)
         event_base_free(loop->base);
 }
 
-/* ---- the server
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- the server ------------------------------------------------------------------------------------------------ */
 
 static enum blob_status config_judge(const struct http_config *cfg, struct blob_error *err)
 {

@@ -30,7 +30,7 @@ struct http_server;
 struct http_loop;
 struct http_request;
 
-/* ---- the server ---------------------------------------------------------------------------------------------- */
+/* ---- the server ------------------------------------------------------------------------------------------------ */
 
 enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_OPTIONS, HTTP_PATCH, HTTP_OTHER };
 
@@ -100,7 +100,7 @@ struct http_task { /* embed it in what is posted: posting allocates nothing and 
 /* Any thread. Runs task->run(task) on the loop's thread, in order of posting; borrows task until then. */
 void http_loop_post(struct http_loop *loop, struct http_task *task);
 
-/* ---- reading a request ------------------------------------------------------------------------------------------ */
+/* ---- reading a request ----------------------------------------------------------------------------------------- */
 
 struct http_loop *http_request_loop(const struct http_request *req);
 enum http_method http_request_method(const struct http_request *req);
@@ -130,7 +130,7 @@ uint64_t http_request_bytes_in(const struct http_request *req);  /* body bytes r
 uint64_t http_request_bytes_out(const struct http_request *req); /* body bytes written to the socket */
 int64_t http_request_duration_us(const struct http_request *req);
 
-/* ---- the request's body ------------------------------------------------------------------------------------------ */
+/* ---- the request's body ---------------------------------------------------------------------------------------- */
 
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED };
 enum http_body_kind http_request_body_kind(const struct http_request *req);
@@ -170,8 +170,7 @@ void http_request_read_body(struct http_request *req, const struct http_body_rea
 /* Stops reading for good: no callback comes any more; the rest of the body is discarded after the answer. */
 void http_request_stop_body(struct http_request *req);
 
-/* ---- answering ------------------------------------------------------------------------------------------------------
- */
+/* ---- answering ------------------------------------------------------------------------------------------------- */
 
 /* Adds a header to the answer; copies. CR, LF or NUL in value is a bug of the caller (CHECK). */
 void http_reply_header(struct http_request *req, const char *name, const char *value);

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 import threading
+from urllib.parse import unquote
 
 from api import accepted, common, refused, whole
 from harness import Blobd, on_disk
@@ -186,7 +187,6 @@ def test_disposition_is_as_documented_for_plain_names():
 
 
 def test_disposition_carries_other_names_by_rfc_8187_with_an_ascii_fallback():
-    from urllib.parse import unquote
     with Blobd() as srv:
         for name in ("Grüße.wav", "通话记录.wav", 'quo"te.wav', "back;semi=colon.wav", "per%41cent.wav", "emoji📞.ogg", "é" * 127):
             value, plain, star = disposition(srv, name)

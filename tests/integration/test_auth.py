@@ -1,0 +1,249 @@
+"""Who may do what: tokens, the PBX asked, nobody asked; and whose uploads are whose."""
+
+import http.server
+import os
+import signal
+import threading
+import time
+
+from api import accepted, created, refused, whole
+from harness import Blobd, write_tokens
+from uploader import Upload, download, sha256, store
+from wire import wait_for
+
+
+class Pbx:
+    """A PBX that is asked about bearers. answers: {token: status}; anything else gets 401. Counts the questions."""
+
+    def __init__(self, answers):
+        self.answers, self.asked, self.delay = dict(answers), [], 0
+        pbx = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                header = self.headers.get("Authorization", "")
+                pbx.asked.append(header)
+                time.sleep(pbx.delay)
+                self.send_response(pbx.answers.get(header.removeprefix("Bearer "), 401))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_HEAD = do_POST = do_GET
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/api/users/me"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def verified(pbx, **more):
+    return {"auth.mode": "verify", "auth.verify_url": pbx.url, "auth.tokens_file": None, **more}
+
+
+def asks_for_bearer(answer):
+    refused(answer, "UNAUTHORIZED")
+    assert answer["WWW-Authenticate"].startswith("Bearer"), answer
+
+
+def test_every_operation_but_download_asks_for_a_token():
+    with Blobd() as srv:
+        up = Upload(srv)
+        up.append(b"abc")
+        made = store(srv, b"stored")
+        token = {"PortSIP-Upload-Token": up.token}
+        for method, where, headers in (("POST", "/api/blobs/uploads", {}), ("POST", up.path("append"), token),
+                                       ("POST", up.path("complete", digest=sha256(b"abc")), token),
+                                       ("GET", up.path("status"), {}), ("POST", up.path("destroy"), token),
+                                       ("GET", "/api/files", {}), ("GET", f"/api/files/{made['id']}", {}),
+                                       ("POST", f"/api/files/{made['id']}/destroy", {})):
+            for who in (None, "wrong-token", "alice-secret-toke", "alice-secret-token2", ""):
+                asks_for_bearer(srv.http(method, where, headers, who=who))
+        accepted(up.status(), 204, 3, up)
+        whole(download(srv, made["digest"], who=None), b"stored")
+
+
+def test_malformed_authorization_is_401():
+    with Blobd() as srv:
+        for value in ("", "Bearer", "Bearer ", "Basic YWxpY2U6eA==", "alice-secret-token", "Bearer  ", "Token alice-secret-token",
+                      "Bearer " + "x" * 5000, "Bearer alice-secret-token, Bearer x"):
+            asks_for_bearer(srv.get("/api/files", {"Authorization": value}, who=None))
+
+
+def test_scheme_is_taken_in_any_case():
+    with Blobd() as srv:
+        for scheme in ("Bearer", "bearer", "BEARER"):
+            assert srv.get("/api/files", {"Authorization": f"{scheme} alice-secret-token"}, who=None).status == 200
+
+
+def test_two_authorization_lines_are_refused():
+    with Blobd() as srv:
+        a = srv.get("/api/files", [("Authorization", "Bearer alice-secret-token"), ("Authorization", "Bearer bob-secret-token")], who=None)
+        assert a.status in (400, 401), a
+
+
+def test_refused_body_leaves_the_connection_in_a_defined_state():
+    with Blobd() as srv:
+        up = Upload(srv)
+        for size in (10, 100000, 5000000):
+            with srv.connect() as c:
+                a = c.request("POST", up.path("append"), {"PortSIP-Upload-Token": up.token}, b"x" * size)
+                asks_for_bearer(a)
+                if a.closes:
+                    assert c.ended()
+                else:
+                    accepted(c.request("GET", up.path("status"), srv.authorized({}, "alice")), 204, 0, up)
+
+
+def test_upload_belongs_to_its_creator_and_is_404_to_others():
+    with Blobd() as srv:
+        up = Upload(srv, who="alice")
+        up.append(b"abc")
+        for who in ("bob",):
+            up.who = who
+            refused(up.append(b"x"), "UPLOAD_UNKNOWN")
+            refused(up.status(), "UPLOAD_UNKNOWN")
+            refused(up.complete(sha256(b"abc")), "UPLOAD_UNKNOWN")
+            refused(up.destroy(), "UPLOAD_UNKNOWN")
+        up.who = "alice"
+        created(up.complete(sha256(b"abc")), sha256(b"abc"), 3)
+
+
+def test_none_mode_asks_nobody():
+    with Blobd({"auth.mode": "none", "auth.tokens_file": None}) as srv:
+        up = Upload(srv, who=None, filename="open")
+        up.append(b"abc")
+        created(up.complete(sha256(b"abc")), sha256(b"abc"), 3)
+        assert srv.get("/api/files", who=None).json()["count"] == 1
+
+
+def test_hup_reloads_the_tokens():
+    with Blobd() as srv:
+        asks_for_bearer(srv.get("/api/files", who="new-token"))
+        write_tokens(srv.tokens_file, {"carol": ("new-token", False)})
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: srv.get("/api/files", who="new-token").status == 200, what="the new token")
+        asks_for_bearer(srv.get("/api/files", who="alice"))
+
+
+def test_broken_tokens_file_keeps_the_old_tokens_on_hup_and_says_why():
+    with Blobd() as srv:
+        srv.tokens_file.write_text("carol not-a-hash\n")
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: str(srv.tokens_file) in srv.log(), what="a line about the tokens file")
+        assert srv.get("/api/files", who="alice").status == 200
+
+
+def test_pbx_decides_by_status_and_gets_the_same_header():
+    with Pbx({"good": 200, "created": 204, "forbidden": 403, "broken": 500, "gone": 404, "moved": 302}) as pbx, Blobd(verified(pbx)) as srv:
+        for token in ("good", "created"):
+            assert srv.get("/api/files", who=token).status == 200
+        for token in ("unknown", "forbidden"):
+            asks_for_bearer(srv.get("/api/files", who=token))
+        for token in ("broken", "gone", "moved"):
+            a = srv.get("/api/files", who=token)
+            refused(a, "UNAVAILABLE")
+            assert int(a["Retry-After"]) >= 1, a
+        assert "Bearer good" in pbx.asked
+        asks_for_bearer(srv.get("/api/files", who=None))
+        assert "" not in pbx.asked
+
+
+def test_pbx_is_asked_once_while_its_answer_is_remembered():
+    with Pbx({"good": 200}) as pbx, Blobd(verified(pbx)) as srv:
+        with srv.connect() as c:
+            for _ in range(20):
+                assert c.request("GET", "/api/files", srv.authorized({}, "good")).status == 200
+        assert pbx.asked.count("Bearer good") == 1, pbx.asked
+
+
+def test_remembered_answers_are_forgotten_in_time():
+    with Pbx({"good": 200}) as pbx:
+        with Blobd(verified(pbx, **{"auth.verify_cache": "1s", "auth.verify_negative_cache": "1s"})) as srv:
+            assert srv.get("/api/files", who="good").status == 200
+            asks_for_bearer(srv.get("/api/files", who="late"))
+            pbx.answers = {"late": 200}
+            wait_for(lambda: srv.get("/api/files", who="good").status == 401, what="a withdrawn token to be refused")
+            wait_for(lambda: srv.get("/api/files", who="late").status == 200, what="a new token to be taken")
+
+
+def test_pbx_away_is_503_and_downloads_go_on():
+    with Pbx({"good": 200}) as pbx:
+        with Blobd(verified(pbx, **{"auth.verify_cache": "1s"})) as srv:
+            made = store(srv, b"kept", who="good")
+            pbx.server.shutdown()
+            pbx.server.server_close()
+            time.sleep(1.2)
+            a = srv.get("/api/files", who="good")
+            refused(a, "UNAVAILABLE")
+            assert "Retry-After" in a
+            whole(download(srv, made["digest"], who=None), b"kept")
+
+
+def test_slow_pbx_times_out_and_holds_up_no_download():
+    with Pbx({"good": 200}) as pbx, Blobd(verified(pbx, **{"auth.verify_timeout": "1s"})) as srv:
+        made = store(srv, b"kept", who="good")
+        pbx.delay = 4
+        answers = []
+        threads = [threading.Thread(target=lambda i=i: answers.append(srv.get("/api/files", who=f"t{i}"))) for i in range(8)]
+        [t.start() for t in threads]
+        began = time.monotonic()
+        whole(download(srv, made["digest"], who=None), b"kept")
+        assert time.monotonic() - began < 1
+        [t.join(20) for t in threads]
+        assert [a.status for a in answers] == [503] * 8, answers
+
+
+def test_two_pbx_users_do_not_share_uploads():
+    with Pbx({"good": 200, "other": 200}) as pbx, Blobd(verified(pbx)) as srv:
+        up = Upload(srv, who="good")
+        up.who = "other"
+        refused(up.status(), "UPLOAD_UNKNOWN")
+        assert srv.get("/api/files", who="other").json()["count"] == 0
+
+
+def test_bearer_never_reaches_the_log():
+    with Pbx({"good-secret": 200}) as pbx, Blobd(verified(pbx, **{"log.level": "debug"})) as srv:
+        srv.get("/api/files", who="good-secret")
+        srv.get("/api/files", who="bad-secret")
+        time.sleep(0.2)
+        assert "good-secret" not in srv.log() and "bad-secret" not in srv.log()
+
+
+def test_cors_preflight_is_answered_without_a_token_when_origins_are_configured():
+    with Blobd({"server.cors_origins": "https://pbx.example https://app.example"}) as srv:
+        a = srv.http("OPTIONS", "/api/blobs/uploads", {"Origin": "https://app.example", "Access-Control-Request-Method": "POST",
+                     "Access-Control-Request-Headers": "authorization, portsip-upload-token, upload-offset"}, who=None)
+        assert a.status == 204 and a["Access-Control-Allow-Origin"] == "https://app.example", a
+        assert "POST" in a["Access-Control-Allow-Methods"], a
+        allowed = a["Access-Control-Allow-Headers"].lower()
+        for name in ("authorization", "portsip-upload-token", "upload-offset", "content-range"):
+            assert name in allowed, a
+        a = srv.post("/api/blobs/uploads", {"Origin": "https://app.example"})
+        exposed = a["Access-Control-Expose-Headers"].lower()
+        for name in ("portsip-upload-id", "portsip-upload-token", "range", "upload-offset", "retry-after"):
+            assert name in exposed, a
+        assert "Origin" in a["Vary"], a
+        for origin in ("https://evil.example", "null", "https://app.example.evil"):
+            assert "Access-Control-Allow-Origin" not in srv.post("/api/blobs/uploads", {"Origin": origin}), origin
+
+
+def test_no_cors_headers_unless_configured():
+    with Blobd() as srv:
+        a = srv.post("/api/blobs/uploads", {"Origin": "https://app.example"})
+        assert "Access-Control-Allow-Origin" not in a, a
+
+
+def test_unreadable_tokens_file_stops_the_start():
+    srv = Blobd()
+    os.unlink(srv.tokens_file)
+    srv.spawn()
+    assert srv.wait(20) != 0 and str(srv.tokens_file) in srv.log(), srv.log()

@@ -1,0 +1,170 @@
+"""Settings: checked before anything starts, printed so that they can be read back, wrong ones named to the line."""
+
+import os
+import re
+import subprocess
+
+import harness
+from harness import Blobd, on_disk, temp_dir
+
+
+def blobd(*args, env=None, text=""):
+    """Runs the binary with a configuration file of this text; returns (status, stdout, stderr, file)."""
+    work = temp_dir()
+    file = work / "blobd.ini"
+    file.write_text(text)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("BLOBD_")} | (env or {})
+    p = subprocess.run([harness.BINARY, "-c", str(file), *args], capture_output=True, text=True, timeout=20, env=clean)
+    return p.returncode, p.stdout, p.stderr, file
+
+
+def good(**more):
+    """The text of a configuration that is right, with changes: {"section": {key: value}}."""
+    work = temp_dir()
+    harness.write_tokens(work / "tokens", harness.TOKENS)
+    (work / "data").mkdir()
+    sections = {"server": {"listen": "127.0.0.1:1", "admin_listen": "127.0.0.1:2"}, "tls": {"enabled": "false"},
+                "auth": {"tokens_file": work / "tokens"}, "storage.disk": {"root": work / "data"}}
+    for section, pairs in more.items():
+        section = section.replace("__", ".")
+        sections[section] = {**sections.get(section, {}), **pairs}
+    return "".join(f"[{s}]\n" + "".join(f"{k}={v}\n" for k, v in pairs.items()) for s, pairs in sections.items())
+
+
+def line_of(text, start):
+    return next(i for i, line in enumerate(text.splitlines(), 1) if line.startswith(start))
+
+
+def test_check_config_accepts_a_right_file():
+    status, out, err, _ = blobd("--check-config", text=good())
+    assert status == 0, err
+
+
+def test_check_config_names_file_line_and_key_of_every_error():
+    cases = [("server", "listen", "nonsense"), ("server", "worker_threads", "-1"), ("server", "worker_threads", "many"),
+             ("server", "max_memory", "512X"), ("server", "max_memory", "-5M"), ("server", "idle_timeout", "60 parsecs"),
+             ("server", "idle_timeout", "0.5"), ("server", "head_timeout", "99999999999999999999s"), ("tls", "enabled", "perhaps"),
+             ("auth", "mode", "sometimes"), ("auth", "downloads", "private"), ("storage", "backend", "tape"), ("sessions", "store", "memcached"),
+             ("sessions", "timeout", "0s"), ("uploads", "sync", "maybe"), ("uploads", "max_size", "1.5.2G"), ("downloads", "media_type", "text"),
+             ("retention", "sweep_interval", "10ms"), ("log", "level", "loud"), ("log", "format", "xml"), ("server", "no_such_key", "1")]
+    for section, key, value in cases:
+        text = good(**{section.replace(".", "__"): {key: value}})
+        status, out, err, file = blobd("--check-config", text=text)
+        said = out + err
+        assert status != 0, f"[{section}] {key}={value} was accepted"
+        assert f"{file}:{line_of(text, key + '=')}" in said, f"{key}={value}: {said}"
+        assert key in said, said
+
+
+def test_all_errors_are_reported_at_once():
+    text = good(server={"worker_threads": "many", "max_memory": "big"}, log={"level": "loud"})
+    status, out, err, _ = blobd("--check-config", text=text)
+    assert status != 0 and all(k in out + err for k in ("worker_threads", "max_memory", "level")), out + err
+
+
+def test_unknown_section_is_an_error():
+    status, out, err, file = blobd("--check-config", text=good(nonsense={"a": "b"}))
+    assert status != 0 and "nonsense" in out + err and str(file) in out + err, out + err
+
+
+def test_line_without_a_value_is_an_error():
+    text = good() + "[log]\nlevel\n"
+    status, out, err, file = blobd("--check-config", text=text)
+    assert status != 0 and f"{file}:{len(text.splitlines())}" in out + err, out + err
+
+
+def test_server_does_not_start_with_a_wrong_setting():
+    status, out, err, file = blobd(text=good(log={"level": "loud"}))
+    assert status != 0 and "level" in out + err, out + err
+
+
+def test_missing_file_is_named():
+    p = subprocess.run([harness.BINARY, "-c", "/no/such/blobd.ini"], capture_output=True, text=True, timeout=20)
+    assert p.returncode != 0 and "/no/such/blobd.ini" in p.stderr, p.stderr
+
+
+def test_what_a_mode_needs_is_asked_for():
+    for more, key in (({"tls": {"enabled": "true"}}, "cert_file"), ({"auth": {"mode": "verify"}}, "verify_url"),
+                      ({"auth": {"tokens_file": ""}}, "tokens_file"), ({"storage__disk": {"root": ""}}, "root"),
+                      ({"storage": {"backend": "s3"}}, "bucket"), ({"sessions": {"store": "redis"}}, "url")):
+        status, out, err, _ = blobd("--check-config", text=good(**more))
+        assert status != 0 and key in out + err, (more, out + err)
+
+
+def test_set_overrides_the_environment_which_overrides_the_file():
+    text = good(log={"level": "error"})
+    environment = {"BLOBD_LOG_LEVEL": "warn"}
+    level = lambda out: re.search(r"^level\s*=\s*(\w+)", out, re.M)[1]
+    assert level(blobd("--print-config", text=text)[1]) == "error"
+    assert level(blobd("--print-config", text=text, env=environment)[1]) == "warn"
+    assert level(blobd("--print-config", "--set", "log.level=debug", text=text, env=environment)[1]) == "debug"
+
+
+def test_errors_in_environment_and_set_name_the_variable_and_the_option():
+    status, out, err, _ = blobd("--check-config", text=good(), env={"BLOBD_SERVER_WORKER_THREADS": "many"})
+    assert status != 0 and "BLOBD_SERVER_WORKER_THREADS" in out + err, out + err
+    for option in ("server.worker_threads=many", "server.nothing=1", "nothing", "=", "server.worker_threads"):
+        status, out, err, _ = blobd("--check-config", "--set", option, text=good())
+        assert status != 0 and option.split("=")[0] in out + err, (option, out + err)
+
+
+def test_unknown_blobd_variable_warns():
+    status, out, err, _ = blobd("--check-config", text=good(), env={"BLOBD_SERVER_LISTNE": "x"})
+    assert status == 0 and "BLOBD_SERVER_LISTNE" in out + err, out + err
+
+
+def test_nested_section_is_set_by_the_environment():
+    status, out, err, _ = blobd("--print-config", text=good(), env={"BLOBD_STORAGE_DISK_ROOT": "/srv/elsewhere"})
+    assert status == 0 and "/srv/elsewhere" in out, out + err
+
+
+def test_print_config_can_be_read_back():
+    text = good(server={"max_memory": "300M", "idle_timeout": "1500ms"}, retention={"temp_file_retention": "45d"})
+    status, first, err, _ = blobd("--print-config", text=text)
+    assert status == 0, err
+    status, second, err, _ = blobd("--print-config", text=first)
+    assert status == 0 and second == first, err
+
+
+def test_print_config_masks_secrets():
+    text = good(storage__s3={"cred_secret": "very-secret"}, sessions__redis={"url": "redis://:also-secret@127.0.0.1:6379/0"})
+    status, out, err, _ = blobd("--print-config", text=text)
+    assert status == 0 and "very-secret" not in out + err and "also-secret" not in out + err, out
+
+
+def test_sizes_and_durations_take_units():
+    for key, values in (("max_memory", ("64M", "1G", "100000K", "67108864")), ("idle_timeout", ("1500ms", "15s", "10m", "1h"))):
+        for value in values:
+            status, out, err, _ = blobd("--check-config", text=good(server={key: value}))
+            assert status == 0, (key, value, err)
+
+
+def test_help_and_version():
+    for option, word in (("--help", "server.listen"), ("--version", "blobd")):
+        p = subprocess.run([harness.BINARY, option], capture_output=True, text=True, timeout=20)
+        assert p.returncode == 0 and word in p.stdout, p.stdout + p.stderr
+
+
+def test_unknown_option_is_refused_with_a_hint():
+    p = subprocess.run([harness.BINARY, "--frobnicate"], capture_output=True, text=True, timeout=20)
+    assert p.returncode != 0 and "help" in p.stderr, p.stderr
+
+
+def test_storage_root_that_cannot_be_used_stops_the_start_and_is_named():
+    on_disk()
+    file = temp_dir() / "a-file"
+    file.write_text("in the way")
+    srv = Blobd({"storage.disk.root": str(file)})
+    srv.spawn()
+    assert srv.wait(20) != 0 and str(file) in srv.log(), srv.log()
+
+
+def test_documentation_of_the_settings_is_up_to_date():
+    page = harness.REPO / "docs" / "configuration.md"
+    if not page.exists():
+        raise harness.Skip("docs/configuration.md is not there")
+    p = subprocess.run([harness.BINARY, "--help"], capture_output=True, text=True, timeout=20)
+    names = set(re.findall(r"^\s+([a-z_0-9]+(?:\.[a-z_0-9]+)+)", p.stdout, re.M))
+    assert names, p.stdout[:500]
+    missing = [n for n in names if n.rpartition(".")[2] not in page.read_text()]
+    assert not missing, missing

@@ -8,8 +8,9 @@
  * What can be set is one table (core/config_options); reading, --help, --print-config and docs/configuration.md all
  * come from it. The values are a plain struct, so that a misspelt name does not compile.
  *
- * Threads: read-only once loaded. Ownership: the config owns its texts until config_free(). Units: _ms, _bytes in the
- * names; a text that is not set is NULL. Errors: loading goes on after an error, to report all of them at once.
+ * Threads: config_load() on one thread at a time (libinih's settings are global); a loaded config is read-only.
+ * Ownership: the config owns its texts until config_free(). Units: _ms, _bytes in the names; a text that is not set is
+ * NULL. Errors: loading goes on after an error, to report all of them at once.
  */
 #ifndef BLOBD_CORE_CONFIG_H
 #define BLOBD_CORE_CONFIG_H
@@ -72,9 +73,11 @@ struct config {
         bool shared;
     } disk; /* [storage.disk] */
     struct {
-        const char *endpoint, *region, *bucket; /* set when the backend is s3 */
+        const char *endpoint; /* NULL: Amazon's of the region */
+        const char *region;
+        const char *bucket; /* set when the backend is s3 */
         const char *prefix;
-        const char *cred_id, *cred_secret, *session_token, *creds_file;
+        const char *cred_id, *cred_secret, *session_token, *cred_file;
         const char *ca_file;
         bool path_style;
         enum config_s3_driver driver;
@@ -82,12 +85,17 @@ struct config {
         int64_t presign_expiry_ms;
         uint64_t part_size_bytes;
         uint64_t parallelism;
-        int64_t timeout_ms;
+        uint64_t max_connections;
+        int64_t timeout_ms; /* of a stalled transfer */
+        int64_t connect_timeout_ms;
+        int64_t complete_timeout_ms;
+        int64_t retry_timeout_ms;
         uint64_t retries;
     } s3; /* [storage.s3] */
     struct {
         enum config_session_store store;
         int64_t timeout_ms;
+        int64_t lease_ms; /* how long a node that says nothing is taken for alive */
         const char *path; /* NULL: under storage.disk.root */
     } sessions;
     struct {
@@ -110,6 +118,7 @@ struct config {
         int64_t temp_file_retention_ms;
         int64_t sweep_interval_ms;
         int64_t sweep_grace_ms;
+        uint64_t scrub_rate_bytes; /* a second; 0: no scrubbing */
     } retention;
     struct {
         enum config_media_type media_type;

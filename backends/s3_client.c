@@ -21,7 +21,12 @@ struct s3_client {
     size_t prefix_len;
 };
 
-static const struct s3_driver *const drivers[] = {&s3_driver_sigv4};
+static const struct s3_driver *const drivers[] = {
+    &s3_driver_sigv4,
+#ifdef BLOBD_LIBS3
+    &s3_driver_libs3,
+#endif
+};
 
 struct s3_options s3_options_default(void)
 {
@@ -86,7 +91,8 @@ enum blob_status s3_client_open(const struct s3_options *opts, struct s3_client 
             driver = drivers[i];
     }
     if (!driver)
-        return blob_fail(err, BLOB_E_INVALID, 0, "storage.s3.driver \"%.32s\" is not one of sigv4, libs3", name);
+        return blob_fail(err, BLOB_E_INVALID, 0,
+                         "storage.s3.driver \"%.32s\" is not one that was built in: sigv4, libs3", name);
     struct s3_client *c = calloc(1, sizeof *c);
     if (!c)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 client");

@@ -54,6 +54,6 @@ struct s3_driver {
 };
 
 extern const struct s3_driver s3_driver_sigv4;
-extern const struct s3_driver s3_driver_libs3;
+extern const struct s3_driver s3_driver_libs3; /* only in builds with BLOBD_LIBS3 */
 
 #endif

@@ -25,9 +25,21 @@ def test_sigv4_on_ceph_rgw():
     on_rgw("sigv4")
 
 
-def test_sigv4_against_faults():
+def test_libs3_on_ceph_rgw():
+    on_rgw("libs3")
+
+
+def against_faults(driver):
     with FaultyS3() as s3:
-        run_suite("s3_fault_suite", s3.settings("sigv4"))
+        run_suite("s3_fault_suite", s3.settings(driver))
 
 
-test_sigv4_against_faults.timeout = 120
+def test_sigv4_against_faults():
+    against_faults("sigv4")
+
+
+def test_libs3_against_faults():
+    against_faults("libs3")
+
+
+test_sigv4_against_faults.timeout = test_libs3_against_faults.timeout = 180

@@ -1,0 +1,433 @@
+/* blob_cache - what is kept is what the stores say now, within its bounds; damage is not served; no race keeps old. */
+#include "core/blob_cache.h"
+#include "core/fault.h"
+#include "core/metrics.h"
+#include "tests/unit/catalog_rig.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define T0  INT64_C(1769850300250)
+#define NOW (T0 + 1000000)
+
+static const struct blob_cache_options roomy = {
+    .max_entries = 1000, .max_bytes = 16u << 20, .max_readers = 100, .content_max = 16};
+
+static struct blob_entry *load(struct blob_cache *cache, const struct digest *d, int64_t now_ms)
+{
+    struct blob_entry *e = NULL;
+    struct blob_error err = {0};
+    CU_ASSERT_EQUAL_FATAL(blob_cache_load(cache, d, now_ms, &e, &err), BLOB_OK);
+    return e;
+}
+
+static enum blob_status try_load(struct blob_cache *cache, const struct digest *d)
+{
+    struct blob_entry *e = NULL;
+    enum blob_status st = blob_cache_load(cache, d, NOW, &e, NULL);
+    blob_cache_release(cache, e);
+    return st;
+}
+
+/* Is it there, under this name? NULL: is it not? */
+static bool holds(struct blob_cache *cache, const struct digest *d, int64_t now_ms, const char *name)
+{
+    struct blob_entry *e = blob_cache_get(cache, d, now_ms);
+    bool ok = name ? e && strcmp(e->file.name, name) == 0 : e == NULL;
+    blob_cache_release(cache, e);
+    return ok;
+}
+
+static void test_content(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "small"), empty = rig_put(&r, "");
+    rig_add(&r, &d, 5, "a.wav", "", T0);
+    rig_add(&r, &empty, 0, "nothing", "", T0);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));
+    struct blob_entry *e = load(cache, &d, NOW);
+    CU_ASSERT_EQUAL(e->size, 5);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(e->content);
+    CU_ASSERT_EQUAL(memcmp(e->content, "small", 5), 0);
+    CU_ASSERT_PTR_NULL(e->reader);
+    CU_ASSERT_EQUAL(e->fd, -1);
+    CU_ASSERT_STRING_EQUAL(e->file.media_type, "audio/wav");
+    struct blob_entry *again = blob_cache_get(cache, &d, NOW);
+    CU_ASSERT_PTR_EQUAL(again, e);
+    blob_cache_release(cache, blob_cache_hold(again));
+    blob_cache_release(cache, again);
+    blob_cache_release(cache, e);
+    e = load(cache, &empty, NOW);
+    CU_ASSERT_PTR_NOT_NULL(e->content);
+    blob_cache_release(cache, e);
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+static void test_reader(void)
+{
+    struct rig r;
+    char back[8] = "";
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "larger than sixteen");
+    struct file_record f = rig_add(&r, &d, 19, "b", "", T0);
+    struct blob_entry *e = load(cache, &d, NOW);
+    CU_ASSERT_PTR_NULL(e->content);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(e->reader);
+    /* A hold outlives the file and the cache's own. */
+    rig_destroy(&r, f.id, true);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));
+    CU_ASSERT_EQUAL(reader_read(e->reader, 7, back, 4, NULL), BLOB_OK);
+    CU_ASSERT_STRING_EQUAL(back, "than");
+    blob_cache_release(cache, e);
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+static void test_unknown(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "nobody names me");
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
+    rig_add(&r, &d, 15, "now somebody does", "", T0);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    fault_arm("store.record_list", EAGAIN, 0, 0);
+    blob_cache_invalidate(cache, &d);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_UNAVAILABLE);
+    fault_disarm_all();
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+static void test_damage(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct metrics *m = metrics_new();
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, m, &roomy);
+    struct digest cut = rig_digest("cut", 3), changed = rig_digest("changed", 7), missing = rig_digest("missing", 7);
+    rig_commit(&r, &cut, "", 0);
+    rig_commit(&r, &changed, "chAnged", 7);
+    rig_add(&r, &cut, 3, "cut", "", T0);
+    rig_add(&r, &changed, 7, "changed", "", T0);
+    rig_add(&r, &missing, 7, "missing", "", T0);
+    CU_ASSERT_EQUAL(try_load(cache, &cut), BLOB_E_CORRUPT);
+    CU_ASSERT_EQUAL(try_load(cache, &changed), BLOB_E_CORRUPT);
+    CU_ASSERT_EQUAL(try_load(cache, &missing), BLOB_E_CORRUPT);
+    CU_ASSERT_EQUAL(metric_value(metrics_counter(m, "blobd_corrupt_blobs_total", "", NULL)), 3);
+    /* An upload of the same content heals. */
+    rig_commit(&r, &cut, "cut", 3);
+    CU_ASSERT_EQUAL(try_load(cache, &cut), BLOB_OK);
+    blob_cache_free(cache);
+    metrics_free(m);
+    rig_close(&r);
+}
+
+/* ---- changes ---- */
+
+static void test_changes_here(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "small");
+    struct file_record a = rig_add(&r, &d, 5, "a", "", T0);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW + 1000000, "a"));
+    struct file_record b = rig_add(&r, &d, 5, "b", "", T0 + 1);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, "b"));
+    rig_destroy(&r, b.id, false);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, "a"));
+    rig_destroy(&r, a.id, true);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+static void test_changes_elsewhere(void)
+{
+    struct rig r;
+    struct blob_cache_options opt = roomy;
+    opt.max_age_ms = 1000;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct file_catalog *other_node = file_catalog_new(r.store, r.sessions, NULL);
+    struct digest d = rig_put(&r, "larger than sixteen");
+    rig_add(&r, &d, 19, "a", "", T0);
+    struct blob_entry *first = load(cache, &d, NOW);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW + 999, "a"));
+    CU_ASSERT_TRUE(holds(cache, &d, NOW + 1000, NULL));
+    CU_ASSERT_TRUE(holds(cache, &d, NOW - 1, NULL)); /* the clock was set back */
+    /* Nothing changed: the same entry, without opening the blob again. */
+    struct blob_entry *again = load(cache, &d, NOW + 1500);
+    CU_ASSERT_PTR_EQUAL(again, first);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW + 2499, "a"));
+    blob_cache_release(cache, again);
+    struct file_record b = rig_file(&d, 19, "b", "", T0 + 1);
+    CU_ASSERT_EQUAL(file_catalog_add(other_node, &b, 0, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(holds(cache, &d, NOW + 2499, "a"));
+    again = load(cache, &d, NOW + 2500);
+    CU_ASSERT_STRING_EQUAL(again->file.name, "b");
+    CU_ASSERT_TRUE(holds(cache, &d, NOW + 2500, "b"));
+    blob_cache_release(cache, again);
+    blob_cache_release(cache, first);
+    blob_cache_free(cache);
+    file_catalog_free(other_node);
+    rig_close(&r);
+}
+
+static void test_expired_file(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "small");
+    int64_t now = clock_wall_ms();
+    struct file_record f = rig_file(&d, 5, "a", "", now);
+    f.expires_ms = now + 60000;
+    CU_ASSERT_EQUAL(file_catalog_add(r.catalog, &f, 0, NULL), BLOB_OK);
+    blob_cache_release(cache, load(cache, &d, now));
+    CU_ASSERT_TRUE(holds(cache, &d, now + 59999, "a"));
+    CU_ASSERT_TRUE(holds(cache, &d, now + 60000, NULL));
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+/* In the middle of a load, after the catalog was read, the blob gets a newer name. */
+static struct rig *racing;
+static struct file_record racing_file;
+
+static enum blob_status renamed_first(struct blob_store *s, const struct digest *digest, struct blob_reader **out,
+                                      struct blob_info *info, struct blob_error *err)
+{
+    racing->ops.blob_open = racing->real->blob_open;
+    CU_ASSERT_EQUAL(file_catalog_add(racing->catalog, &racing_file, 0, NULL), BLOB_OK);
+    return racing->real->blob_open(s, digest, out, info, err);
+}
+
+static void test_change_during_load(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "small");
+    rig_add(&r, &d, 5, "old name", "", T0);
+    racing = &r;
+    racing_file = rig_file(&d, 5, "new name", "", T0 + 1);
+    r.ops.blob_open = renamed_first;
+    struct blob_entry *e = load(cache, &d, NOW);
+    CU_ASSERT_STRING_EQUAL(e->file.name, "old name"); /* its request overlapped the change */
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));      /* but nobody after it gets that */
+    blob_cache_release(cache, e);
+    blob_cache_release(cache, load(cache, &d, NOW));
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, "new name"));
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+/* ---- bounds ---- */
+
+#define MANY 400
+
+static void load_many(struct rig *r, struct blob_cache *cache, const char *prefix)
+{
+    for (int i = 0; i < MANY; i++) {
+        char content[64];
+        snprintf(content, sizeof content, "%s%d", prefix, i);
+        struct digest d = rig_put(r, content);
+        rig_add(r, &d, strlen(content), "x", "", T0);
+        blob_cache_release(cache, load(cache, &d, NOW));
+    }
+}
+
+static int64_t gauge(struct metrics *m, const char *name)
+{
+    return metric_value(metrics_gauge(m, name, "", NULL));
+}
+
+static void check_bounds(struct blob_cache_options opt, const char *prefix)
+{
+    struct rig r;
+    rig_open(&r);
+    struct metrics *m = metrics_new();
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, m, &opt);
+    load_many(&r, cache, prefix);
+    CU_ASSERT_TRUE(gauge(m, "blobd_cache_entries") > 0);
+    CU_ASSERT_TRUE(gauge(m, "blobd_cache_entries") <= (int64_t)opt.max_entries);
+    CU_ASSERT_TRUE(gauge(m, "blobd_cache_bytes") <= (int64_t)opt.max_bytes);
+    CU_ASSERT_TRUE(gauge(m, "blobd_cache_readers") <= (int64_t)opt.max_readers);
+    /* The one used last is there. */
+    char content[64];
+    snprintf(content, sizeof content, "%s%d", prefix, MANY - 1);
+    struct digest d = rig_digest(content, strlen(content));
+    CU_ASSERT_TRUE(holds(cache, &d, NOW, "x"));
+    blob_cache_free(cache);
+    CU_ASSERT_EQUAL(gauge(m, "blobd_cache_bytes"), 0);
+    CU_ASSERT_EQUAL(gauge(m, "blobd_cache_entries"), 0);
+    CU_ASSERT_EQUAL(gauge(m, "blobd_cache_readers"), 0);
+    metrics_free(m);
+    rig_close(&r);
+}
+
+static void test_bounds(void)
+{
+    struct blob_cache_options opt = roomy;
+    opt.max_entries = 64;
+    check_bounds(opt, "small ");
+    opt = roomy;
+    opt.max_bytes = 128 * 1024;
+    check_bounds(opt, "small ");
+    opt = roomy;
+    opt.max_readers = 32;
+    check_bounds(opt, "not small, but larger than sixteen bytes: ");
+}
+
+static void test_recently_used_stays(void)
+{
+    struct rig r;
+    struct blob_cache_options opt = roomy;
+    opt.max_entries = 64; /* four a shard */
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct digest hot = rig_put(&r, "hot");
+    rig_add(&r, &hot, 3, "hot", "", T0);
+    blob_cache_release(cache, load(cache, &hot, NOW));
+    for (int i = 0; i < MANY; i++) {
+        char content[32];
+        snprintf(content, sizeof content, "cold %d", i);
+        struct digest d = rig_put(&r, content);
+        rig_add(&r, &d, strlen(content), "cold", "", T0);
+        blob_cache_release(cache, load(cache, &d, NOW));
+        CU_ASSERT_TRUE_FATAL(holds(cache, &hot, NOW, "hot"));
+    }
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+/* ---- what is made once ---- */
+
+static atomic_int prepared;
+
+static void *prepare(const struct blob_entry *entry, void *arg)
+{
+    CU_ASSERT_PTR_EQUAL(arg, &prepared);
+    atomic_fetch_add(&prepared, 1);
+    return strdup(entry->file.name);
+}
+
+static void discard(void *extra, void *arg)
+{
+    CU_ASSERT_PTR_EQUAL(arg, &prepared);
+    atomic_fetch_sub(&prepared, 1);
+    free(extra);
+}
+
+static void test_extra(void)
+{
+    struct rig r;
+    struct blob_cache_options opt = roomy;
+    opt.prepare = prepare;
+    opt.discard = discard;
+    opt.arg = &prepared;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct digest d = rig_put(&r, "small");
+    rig_add(&r, &d, 5, "a", "", T0);
+    struct blob_entry *e = load(cache, &d, NOW);
+    CU_ASSERT_STRING_EQUAL(e->extra, "a");
+    blob_cache_invalidate(cache, &d);
+    CU_ASSERT_EQUAL(prepared, 1);
+    blob_cache_release(cache, e);
+    CU_ASSERT_EQUAL(prepared, 0);
+    blob_cache_release(cache, load(cache, &d, NOW));
+    CU_ASSERT_EQUAL(prepared, 1);
+    blob_cache_free(cache);
+    CU_ASSERT_EQUAL(prepared, 0);
+    rig_close(&r);
+}
+
+/* ---- threads ---- */
+
+#define READERS 3
+#define RENAMES 300
+
+struct traffic {
+    struct rig *r;
+    struct blob_cache *cache;
+    struct digest digest;
+    atomic_int acknowledged; /* the name of this number was added, and its add returned */
+    atomic_bool over;
+    atomic_int stale;
+};
+
+static void *download(void *arg)
+{
+    struct traffic *t = arg;
+    while (!atomic_load(&t->over)) {
+        int at_least = atomic_load(&t->acknowledged);
+        struct blob_entry *e = blob_cache_get(t->cache, &t->digest, NOW);
+        if (!e && blob_cache_load(t->cache, &t->digest, NOW, &e, NULL) != BLOB_OK) {
+            atomic_fetch_add(&t->stale, 1);
+            continue;
+        }
+        if (strtol(e->file.name, NULL, 10) < at_least)
+            atomic_fetch_add(&t->stale, 1);
+        blob_cache_release(t->cache, e);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    struct rig r;
+    struct traffic t = {.r = &r};
+    pthread_t readers[READERS];
+    struct blob_cache_options opt = roomy;
+    opt.max_entries = 1;
+    rig_open(&r);
+    t.cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    t.digest = rig_put(&r, "small");
+    rig_add(&r, &t.digest, 5, "0", "", T0);
+    for (int i = 0; i < READERS; i++)
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&readers[i], NULL, download, &t), 0);
+    for (int i = 1; i <= RENAMES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        rig_add(&r, &t.digest, 5, name, "", T0 + i);
+        atomic_store(&t.acknowledged, i);
+    }
+    atomic_store(&t.over, true);
+    for (int i = 0; i < READERS; i++)
+        pthread_join(readers[i], NULL);
+    CU_ASSERT_EQUAL(t.stale, 0);
+    blob_cache_free(t.cache);
+    rig_close(&r);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {{"a small blob is kept as content", test_content},
+                           {"a large blob is kept open, and a hold outlives its file", test_reader},
+                           {"what no file names is not found, and that is not remembered", test_unknown},
+                           {"damaged and missing blobs are not served; a re-upload heals", test_damage},
+                           {"changes of this process are seen at once", test_changes_here},
+                           {"changes of other nodes are seen after max_age", test_changes_elsewhere},
+                           {"a file past its time is not served from the cache", test_expired_file},
+                           {"a change during a load is not overlooked", test_change_during_load},
+                           {"entries, bytes and readers are bounded", test_bounds},
+                           {"what is used stays", test_recently_used_stays},
+                           {"what prepare made is freed with the last hold", test_extra},
+                           {"no download after an add sees an older name", test_threads},
+                           CU_TEST_INFO_NULL};
+    return unit_main("blob_cache", tests);
+}

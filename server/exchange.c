@@ -1,0 +1,205 @@
+/*
+ * exchange - the order of checks is the order of their cost, and of what a stranger may learn: path (404), method
+ * (405), bearer (401), and only then whatever the handler looks at. All of it happens before a byte of body is read.
+ */
+#include "server/exchange.h"
+
+#include "core/check.h"
+#include "core/log.h"
+#include "server/auth.h"
+#include "server/response.h"
+#include "server/service.h"
+#include "server/telemetry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define EXCHANGE_MAGIC 0x65786368u
+
+static struct exchange *exchange_from_job(struct worker_job *job)
+{
+    struct exchange *x = (struct exchange *)(void *)((char *)job - offsetof(struct exchange, job));
+    MAGIC_OK(x, EXCHANGE_MAGIC);
+    return x;
+}
+
+static struct exchange *exchange_from_task(struct http_task *task)
+{
+    struct exchange *x = (struct exchange *)(void *)((char *)task - offsetof(struct exchange, task));
+    MAGIC_OK(x, EXCHANGE_MAGIC);
+    return x;
+}
+
+/* NULL when memory is out; the request is answered then. */
+static struct exchange *exchange_new(struct http_request *req, struct endpoint *ep, const struct route *route)
+{
+    struct exchange *x = calloc(1, sizeof *x);
+    if (x == NULL) {
+        http_reply(req, api_code_http(API_UNAVAILABLE), NULL, 0);
+        return NULL;
+    }
+    x->magic = EXCHANGE_MAGIC;
+    x->req = req;
+    x->svc = ep->svc;
+    x->telemetry = ep->telemetry;
+    x->route = route;
+    http_request_set_context(req, x);
+    response_set_request_id(req);
+    return x;
+}
+
+void *exchange_state(struct exchange *x, size_t bytes)
+{
+    CHECK(x->state == NULL);
+    x->state = calloc(1, bytes);
+    if (x->state == NULL)
+        response_busy(x);
+    return x->state;
+}
+
+static void exchange_task_run(struct http_task *task)
+{
+    struct exchange *x = exchange_from_task(task);
+    x->then(x);
+}
+
+static void exchange_job_run(struct worker_job *job)
+{
+    struct exchange *x = exchange_from_job(job);
+    x->work(x);
+    x->task.run = exchange_task_run;
+    http_loop_post(http_request_loop(x->req), &x->task);
+}
+
+bool exchange_hop(struct exchange *x, struct worker_lane *lane, void (*work)(struct exchange *x),
+                  void (*then)(struct exchange *x))
+{
+    x->work = work;
+    x->then = then;
+    x->job.run = exchange_job_run;
+    if (worker_pool_try_submit(x->svc->pool, lane, &x->job) == BLOB_OK)
+        return true;
+    response_busy(x);
+    return false;
+}
+
+static void ask_auth(struct exchange *x)
+{
+    auth_ask(x->svc->auth, http_request_header(x->req, "Authorization"), &x->who, &x->err);
+}
+
+static void auth_asked(struct exchange *x)
+{
+    if (x->err.code != API_OK)
+        response_error(x, &x->err);
+    else
+        x->route->handler(x);
+}
+
+static bool needs_bearer(const struct exchange *x)
+{
+    return x->route->auth == ROUTE_BEARER || (x->route->auth == ROUTE_DOWNLOAD && x->svc->downloads_need_bearer);
+}
+
+static void exchange_start(struct exchange *x)
+{
+    if (!needs_bearer(x)) {
+        x->route->handler(x);
+        return;
+    }
+    const char *authorization = http_request_header(x->req, "Authorization");
+    if (http_request_header_count(x->req, "Authorization") > 1) {
+        api_fail_field(&x->err, API_VALIDATE_FAILED, "Authorization", "the Authorization header is repeated");
+        response_error(x, &x->err);
+        return;
+    }
+    x->bearer_shown = authorization != NULL;
+    switch (auth_check(x->svc->auth, authorization, &x->who, &x->err)) {
+    case AUTH_GRANTED:
+        x->route->handler(x);
+        break;
+    case AUTH_REFUSED:
+        response_error(x, &x->err);
+        break;
+    case AUTH_UNDECIDED:
+        exchange_hop(x, NULL, ask_auth, auth_asked);
+        break;
+    }
+}
+
+static bool is_preflight(const struct http_request *req)
+{
+    return http_request_method(req) == HTTP_OPTIONS;
+}
+
+void endpoint_on_request(struct http_request *req, void *arg)
+{
+    struct endpoint *ep = arg;
+    struct route_match match;
+    const char *path = http_request_path(req);
+    enum route_outcome outcome = router_match(ep->routes, ep->route_count, http_request_method(req), path, &match);
+    struct exchange *x = exchange_new(req, ep, match.route);
+    if (x == NULL)
+        return;
+    bool whole_server = is_preflight(req) && strcmp(path, "*") == 0;
+    if (whole_server || (is_preflight(req) && outcome == ROUTE_NO_METHOD)) {
+        response_options(x, whole_server ? METHODS_GET | METHODS_POST : match.allowed);
+        return;
+    }
+    switch (outcome) {
+    case ROUTE_FOUND:
+        memcpy(x->param, match.param, strlen(match.param) + 1);
+        exchange_start(x);
+        return;
+    case ROUTE_NO_PATH:
+        api_fail(&x->err, API_NOT_FOUND, "there is nothing at this path");
+        break;
+    case ROUTE_NO_METHOD:
+        api_fail(&x->err, API_METHOD_NOT_ALLOWED, "this path does not take the method %.20s",
+                 http_request_method_name(req));
+        response_allow(x, match.allowed);
+        break;
+    case ROUTE_BAD_ESCAPE:
+        api_fail_field(&x->err, API_VALIDATE_FAILED, "path", "the path holds broken percent-encoding");
+        break;
+    }
+    response_error(x, &x->err);
+}
+
+void endpoint_on_fault(struct http_request *req, enum http_fault fault, const char *detail, void *arg)
+{
+    static const enum api_code codes[] = {
+        [HTTP_FAULT_BAD_REQUEST] = API_BAD_REQUEST,
+        [HTTP_FAULT_HEAD_TIMEOUT] = API_REQUEST_TIMEOUT,
+        [HTTP_FAULT_URI_TOO_LONG] = API_URI_TOO_LONG,
+        [HTTP_FAULT_EXPECTATION] = API_EXPECTATION_FAILED,
+        [HTTP_FAULT_HEAD_TOO_LARGE] = API_HEADERS_TOO_LARGE,
+        [HTTP_FAULT_NOT_IMPLEMENTED] = API_NOT_IMPLEMENTED,
+        [HTTP_FAULT_TOO_MANY] = API_UNAVAILABLE,
+    };
+    CHECK((unsigned)fault < sizeof codes / sizeof *codes);
+    struct exchange *x = exchange_new(req, arg, NULL);
+    if (x == NULL)
+        return;
+    api_fail(&x->err, codes[fault], "%s", detail);
+    if (fault == HTTP_FAULT_TOO_MANY)
+        x->err.retry_after_s = 1;
+    response_error(x, &x->err);
+}
+
+void endpoint_on_done(struct http_request *req, void *arg)
+{
+    struct endpoint *ep = arg;
+    struct exchange *x = http_request_context(req);
+    if (x != NULL)
+        MAGIC_OK(x, EXCHANGE_MAGIC);
+    telemetry_count(ep->telemetry, req, x != NULL ? x->route : NULL);
+    if (ep->svc->access_log)
+        telemetry_log(ep->svc->log, req, x != NULL && x->who.known ? x->who.name : NULL);
+    if (x == NULL)
+        return;
+    http_request_set_context(req, NULL);
+    x->magic = 0;
+    free(x->state);
+    free(x);
+}

@@ -1,0 +1,117 @@
+/*
+ * router - a walk over a dozen patterns, part by part. At this size a tree or a hash would only be harder to read.
+ */
+#include "server/router.h"
+
+#include "core/parse_http.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The next part of *p, moving past it and its '/'. */
+struct part {
+    const char *text;
+    size_t len;
+};
+
+static bool take_part(const char **p, struct part *part)
+{
+    if (**p != '/')
+        return false;
+    part->text = ++*p;
+    part->len = strcspn(*p, "/");
+    *p += part->len;
+    return true;
+}
+
+static bool is_wildcard(const struct part *part)
+{
+    return part->len == 2 && memcmp(part->text, "{}", 2) == 0;
+}
+
+/* Is the decoded part the literal one? */
+static enum route_outcome compare_part(const struct part *want, const struct part *got)
+{
+    char decoded[32];
+    if (memchr(got->text, '%', got->len) == NULL)
+        return want->len == got->len && memcmp(want->text, got->text, want->len) == 0 ? ROUTE_FOUND : ROUTE_NO_PATH;
+    switch (percent_decode(got->text, got->len, false, decoded, sizeof decoded)) {
+    case BLOB_OK:
+        return strlen(decoded) == want->len && memcmp(want->text, decoded, want->len) == 0 ? ROUTE_FOUND
+                                                                                           : ROUTE_NO_PATH;
+    case BLOB_E_INVALID:
+        return ROUTE_BAD_ESCAPE;
+    default:
+        return ROUTE_NO_PATH;
+    }
+}
+
+static enum route_outcome take_param(const struct part *part, char *param)
+{
+    if (part->len == 0)
+        return ROUTE_NO_PATH;
+    switch (percent_decode(part->text, part->len, false, param, ROUTE_PARAM_MAX + 1)) {
+    case BLOB_OK:
+        return ROUTE_FOUND;
+    case BLOB_E_INVALID:
+        return ROUTE_BAD_ESCAPE;
+    default:
+        return ROUTE_NO_PATH;
+    }
+}
+
+static enum route_outcome match_pattern(const char *pattern, const char *path, char *param)
+{
+    struct part want, got;
+    while (take_part(&pattern, &want)) {
+        if (!take_part(&path, &got))
+            return ROUTE_NO_PATH;
+        enum route_outcome outcome = is_wildcard(&want) ? take_param(&got, param) : compare_part(&want, &got);
+        if (outcome != ROUTE_FOUND)
+            return outcome;
+    }
+    return *path == '\0' ? ROUTE_FOUND : ROUTE_NO_PATH;
+}
+
+enum route_outcome router_match(const struct route *table, size_t count, enum http_method method, const char *path,
+                                struct route_match *out)
+{
+    const char *pattern = NULL;
+    out->route = NULL;
+    out->allowed = 0;
+    out->param[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        const struct route *route = &table[i];
+        if (pattern == NULL) {
+            enum route_outcome outcome = match_pattern(route->pattern, path, out->param);
+            if (outcome == ROUTE_BAD_ESCAPE)
+                return outcome;
+            if (outcome != ROUTE_FOUND)
+                continue;
+            pattern = route->pattern;
+        } else if (strcmp(pattern, route->pattern) != 0) {
+            continue;
+        }
+        out->allowed |= route->methods;
+        if (route->methods & METHOD_BIT(method))
+            out->route = route;
+    }
+    if (out->route != NULL)
+        return ROUTE_FOUND;
+    return pattern != NULL ? ROUTE_NO_METHOD : ROUTE_NO_PATH;
+}
+
+void router_allow(unsigned methods, char out[ROUTER_ALLOW_MAX])
+{
+    static const struct {
+        enum http_method method;
+        const char *name;
+    } names[] = {{HTTP_GET, "GET"}, {HTTP_HEAD, "HEAD"},     {HTTP_POST, "POST"},
+                 {HTTP_PUT, "PUT"}, {HTTP_DELETE, "DELETE"}, {HTTP_PATCH, "PATCH"}};
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (methods & METHOD_BIT(names[i].method))
+            at += (size_t)snprintf(out + at, ROUTER_ALLOW_MAX - at, "%s, ", names[i].name);
+    }
+    snprintf(out + at, ROUTER_ALLOW_MAX - at, "OPTIONS");
+}

@@ -1,0 +1,55 @@
+/*
+ * service - the parts a handler works with, put together once by main and read-only while serving.
+ *
+ * Threads: any; each part says what it allows. Ownership: everything is borrowed from main, and outlives the servers
+ * and the worker pool.
+ */
+#ifndef BLOBD_SERVER_SERVICE_H
+#define BLOBD_SERVER_SERVICE_H
+
+#include "server/http_server.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct auth;
+struct blob_cache;
+struct blob_store;
+struct cors;
+struct file_catalog;
+struct logger;
+struct metrics;
+struct session_store;
+struct stream_budget;
+struct upload_calls;
+struct upload_service;
+struct worker_pool;
+
+struct service {
+    struct worker_pool *pool;
+    struct blob_store *store;
+    struct session_store *sessions;
+    struct file_catalog *catalog;
+    struct upload_service *uploads;
+    struct blob_cache *cache;
+    struct auth *auth;
+    struct cors *cors;
+    struct upload_calls *upload_calls;
+    struct stream_budget *streams;
+    struct logger *log;
+    struct metrics *metrics;
+    struct http_server *http; /* where uploads come in; set before it is started */
+
+    /* Settings. */
+    uint64_t max_upload_bytes; /* 0: unbounded */
+    size_t body_window_bytes;  /* of one upload's body, between the loop and the disk */
+    bool downloads_need_bearer;
+    bool downloads_redirect;
+    int64_t presign_expiry_ms;
+    bool serve_stored_media_type;
+    bool access_log;
+
+    atomic_bool draining; /* set on TERM: /readyz fails */
+};
+
+#endif

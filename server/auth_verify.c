@@ -1,0 +1,274 @@
+/*
+ * auth_verify - the memory is a table of sets of four, found by the key's first bytes: the key is a hash, so nobody can
+ * aim at a set, and what is pushed out early is asked again. Connections to the PBX are kept: as many curl handles as
+ * questions may be under way lie ready.
+ */
+#include "server/auth_verify.h"
+
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/utf8.h"
+
+#include <curl/curl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define SET_COUNT 1024
+#define SET_WAYS  4
+
+struct memory {
+    struct digest key;
+    int64_t until_us; /* 0: free */
+    bool granted;
+    char name[OWNER_MAX + 1];
+};
+
+struct verifier {
+    char *url, *ca_file;
+    int64_t timeout_ms, cache_us, negative_cache_us;
+    struct logger *log;
+    struct metric *asked, *remembered, *unanswered;
+
+    pthread_mutex_t lock; /* everything below */
+    struct memory *memories;
+    unsigned parallel, asking;
+    CURL **idle; /* parallel of them, idle_count in use */
+    unsigned idle_count;
+};
+
+static struct memory *memory_set(struct verifier *v, const struct digest *key)
+{
+    unsigned index = (key->bytes[0] | (unsigned)key->bytes[1] << 8) % SET_COUNT;
+    return &v->memories[index * SET_WAYS];
+}
+
+enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who)
+{
+    enum verifier_answer answer = VERIFIER_UNKNOWN;
+    int64_t now = clock_steady_us();
+    pthread_mutex_lock(&v->lock);
+    struct memory *set = memory_set(v, key);
+    for (unsigned i = 0; i < SET_WAYS; i++) {
+        const struct memory *m = &set[i];
+        if (m->until_us <= now || !digest_equal(&m->key, key))
+            continue;
+        answer = m->granted ? VERIFIER_YES : VERIFIER_NO;
+        if (m->granted) {
+            *who = (struct identity){.known = m->name[0] != '\0'};
+            memcpy(who->name, m->name, sizeof who->name);
+        }
+        break;
+    }
+    pthread_mutex_unlock(&v->lock);
+    if (answer != VERIFIER_UNKNOWN)
+        metric_add(v->remembered, 1);
+    return answer;
+}
+
+/* In the place of the same key, or of the memory that ends first. */
+static void remember(struct verifier *v, const struct digest *key, bool granted, const struct identity *who)
+{
+    int64_t lifetime_us = granted ? v->cache_us : v->negative_cache_us;
+    if (lifetime_us <= 0)
+        return;
+    pthread_mutex_lock(&v->lock);
+    struct memory *set = memory_set(v, key), *m = &set[0];
+    for (unsigned i = 0; i < SET_WAYS; i++) {
+        if (set[i].until_us != 0 && digest_equal(&set[i].key, key)) {
+            m = &set[i];
+            break;
+        }
+        if (set[i].until_us < m->until_us)
+            m = &set[i];
+    }
+    *m = (struct memory){.key = *key, .until_us = clock_steady_us() + lifetime_us, .granted = granted};
+    if (granted)
+        memcpy(m->name, who->name, sizeof m->name);
+    pthread_mutex_unlock(&v->lock);
+}
+
+void verifier_forget(struct verifier *v)
+{
+    pthread_mutex_lock(&v->lock);
+    memset(v->memories, 0, SET_COUNT * SET_WAYS * sizeof *v->memories);
+    pthread_mutex_unlock(&v->lock);
+}
+
+static size_t drop_body(char *data, size_t size, size_t count, void *arg)
+{
+    (void)data;
+    (void)arg;
+    return size * count;
+}
+
+static size_t take_header(char *data, size_t size, size_t count, void *arg)
+{
+    static const char name[] = "X-Auth-Identity:";
+    struct identity *who = arg;
+    size_t len = size * count, skip = sizeof name - 1;
+    if (len < skip || strncasecmp(data, name, skip) != 0)
+        return len;
+    const char *value = data + skip, *end = data + len;
+    while (value < end && (*value == ' ' || *value == '\t'))
+        value++;
+    while (end > value && strchr("\r\n \t", end[-1]) != NULL)
+        end--;
+    size_t value_len = (size_t)(end - value);
+    if (value_len == 0 || value_len > OWNER_MAX || !utf8_valid(value, value_len))
+        return len;
+    memcpy(who->name, value, value_len);
+    who->name[value_len] = '\0';
+    who->known = true;
+    return len;
+}
+
+static CURL *borrow_handle(struct verifier *v)
+{
+    CURL *curl = NULL;
+    pthread_mutex_lock(&v->lock);
+    bool free_slot = v->asking < v->parallel;
+    if (free_slot) {
+        v->asking++;
+        if (v->idle_count > 0)
+            curl = v->idle[--v->idle_count];
+    }
+    pthread_mutex_unlock(&v->lock);
+    if (!free_slot || curl != NULL)
+        return curl;
+    curl = curl_easy_init();
+    if (curl == NULL) {
+        pthread_mutex_lock(&v->lock);
+        v->asking--;
+        pthread_mutex_unlock(&v->lock);
+    }
+    return curl;
+}
+
+static void give_handle_back(struct verifier *v, CURL *curl)
+{
+    curl_easy_reset(curl);
+    pthread_mutex_lock(&v->lock);
+    v->asking--;
+    v->idle[v->idle_count++] = curl;
+    pthread_mutex_unlock(&v->lock);
+}
+
+/* The PBX's status, or 0 with why it has none. */
+static long ask_pbx(struct verifier *v, CURL *curl, const char *authorization, struct identity *who, char *why)
+{
+    static const char name[] = "Authorization: ";
+    long status = 0;
+    size_t len = strlen(authorization);
+    char *line = malloc(sizeof name + len);
+    struct curl_slist *headers = NULL;
+    if (line != NULL) {
+        memcpy(line, name, sizeof name - 1);
+        memcpy(line + sizeof name - 1, authorization, len + 1);
+        headers = curl_slist_append(NULL, line);
+    }
+    if (headers == NULL)
+        goto out;
+    curl_easy_setopt(curl, CURLOPT_URL, v->url);
+    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)v->timeout_ms);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_body);
+    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, who);
+    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
+    curl_easy_setopt(curl, CURLOPT_USERAGENT, "blobd");
+    if (v->ca_file != NULL)
+        curl_easy_setopt(curl, CURLOPT_CAINFO, v->ca_file);
+    if (curl_easy_perform(curl) == CURLE_OK)
+        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
+out:
+    curl_slist_free_all(headers);
+    free(line);
+    return status;
+}
+
+enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
+                                  struct identity *who)
+{
+    /* Many requests with one new bearer arrive together; the first may have brought the answer meanwhile. */
+    enum verifier_answer answer = verifier_recall(v, key, who);
+    if (answer != VERIFIER_UNKNOWN)
+        return answer;
+    CURL *curl = borrow_handle(v);
+    if (curl == NULL) {
+        metric_add(v->unanswered, 1);
+        log_line(v->log, LOG_WARN, NULL, "auth: too many questions to the PBX are under way");
+        return VERIFIER_UNKNOWN;
+    }
+    char why[CURL_ERROR_SIZE] = "";
+    struct identity found = {0};
+    long status = ask_pbx(v, curl, authorization, &found, why);
+    give_handle_back(v, curl);
+    metric_add(v->asked, 1);
+    if (status >= 200 && status < 300) {
+        remember(v, key, true, &found);
+        *who = found;
+        return VERIFIER_YES;
+    }
+    if (status == 401 || status == 403) {
+        remember(v, key, false, &found);
+        return VERIFIER_NO;
+    }
+    metric_add(v->unanswered, 1);
+    log_line(v->log, LOG_ERROR, NULL, "auth: the PBX does not tell: status %ld %s", status, why);
+    return VERIFIER_UNKNOWN;
+}
+
+enum blob_status verifier_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,
+                              struct verifier **out, struct blob_error *err)
+{
+    CHECK(opt->verify_url != NULL && opt->verify_parallel > 0);
+    struct verifier *v = calloc(1, sizeof *v);
+    if (v == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        free(v);
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth");
+    }
+    pthread_mutex_init(&v->lock, NULL);
+    v->url = strdup(opt->verify_url);
+    v->ca_file = opt->verify_ca_file != NULL ? strdup(opt->verify_ca_file) : NULL;
+    v->memories = calloc((size_t)SET_COUNT * SET_WAYS, sizeof *v->memories);
+    v->idle = calloc(opt->verify_parallel, sizeof *v->idle);
+    if (v->url == NULL || (opt->verify_ca_file != NULL && v->ca_file == NULL) || v->memories == NULL ||
+        v->idle == NULL) {
+        verifier_free(v);
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth");
+    }
+    v->timeout_ms = opt->verify_timeout_ms;
+    v->cache_us = opt->verify_cache_ms * 1000;
+    v->negative_cache_us = opt->verify_negative_cache_ms * 1000;
+    v->parallel = opt->verify_parallel;
+    v->log = log;
+    if (metrics != NULL) {
+        v->asked = metrics_counter(metrics, "blobd_auth_asked_total", "Questions put to verify_url.", NULL);
+        v->remembered = metrics_counter(metrics, "blobd_auth_remembered_total", "Bearers decided from memory.", NULL);
+        v->unanswered =
+            metrics_counter(metrics, "blobd_auth_unanswered_total", "Questions that brought no yes or no.", NULL);
+    }
+    *out = v;
+    return BLOB_OK;
+}
+
+void verifier_free(struct verifier *v)
+{
+    if (v == NULL)
+        return;
+    for (unsigned i = 0; i < v->idle_count; i++)
+        curl_easy_cleanup(v->idle[i]);
+    free(v->idle);
+    free(v->memories);
+    free(v->ca_file);
+    free(v->url);
+    pthread_mutex_destroy(&v->lock);
+    curl_global_cleanup();
+    free(v);
+}

@@ -1,0 +1,32 @@
+/*
+ * auth_verify - asks the PBX whether a bearer is valid: a GET of one URL with the client's own Authorization header.
+ * 2xx is yes, 401 and 403 are no, anything else is no answer. Answers are remembered, under the bearer's SHA-256, for a
+ * set time each; the memory is bounded.
+ *
+ * The PBX may say whose the bearer is, in the header X-Auth-Identity of its 2xx. Where it does not, the identity is
+ * unknown, and uploads and files have no owner. Nobody is an admin by this way.
+ *
+ * Threads: any; verifier_ask() blocks, at most for the time-out. Ownership: strings are copied.
+ */
+#ifndef BLOBD_SERVER_AUTH_VERIFY_H
+#define BLOBD_SERVER_AUTH_VERIFY_H
+
+#include "core/digest.h"
+#include "server/auth.h"
+
+struct verifier;
+
+enum blob_status verifier_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,
+                              struct verifier **out, struct blob_error *err) BLOB_MUST_CHECK;
+void verifier_free(struct verifier *v); /* NULL is fine */
+
+enum verifier_answer { VERIFIER_YES, VERIFIER_NO, VERIFIER_UNKNOWN };
+
+/* From memory. UNKNOWN: not asked, or too long ago. who is set on YES. */
+enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who);
+/* Asks, and remembers. UNKNOWN: no answer, or too many questions under way; logged. */
+enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
+                                  struct identity *who);
+void verifier_forget(struct verifier *v);
+
+#endif

@@ -1,0 +1,364 @@
+/*
+ * assembly - started from the inside out, so that nobody is asked before it can answer, and stopped the other way
+ * round.
+ *
+ * The admin port opens first and closes last: whoever watches /readyz sees the whole of a start and of a drain.
+ */
+#include "server/assembly.h"
+
+#include "core/blob_cache.h"
+#include "core/clock.h"
+#include "core/config.h"
+#include "core/file_catalog.h"
+#include "core/janitor.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/upload.h"
+#include "core/worker_pool.h"
+#include "server/auth.h"
+#include "server/blob_answer.h"
+#include "server/blob_stream.h"
+#include "server/cors.h"
+#include "server/exchange.h"
+#include "server/memory_budget.h"
+#include "server/routes.h"
+#include "server/service.h"
+#include "server/telemetry.h"
+#include "server/upload_body.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define CACHED_CONTENT_MAX (32u << 10) /* above, sendfile is the better way */
+#define CACHED_ENTRY_BYTES 2048        /* an entry without content, for its share of the cache */
+#define CACHED_READERS_MAX 1024
+#define CLUSTER_MAX_AGE_MS 1000
+#define ADMIN_CONNECTIONS  64
+#define ADMIN_BODY_BYTES   (512u << 10)
+#define DRAIN_LOOK_MS      10
+#define DRAIN_CUT_MS       2000
+
+struct assembly {
+    const struct config *cfg;
+    struct logger *log;
+    struct memory_budget budget;
+    struct service svc;
+    struct janitor *janitor;
+    struct endpoint api, admin;
+    struct http_server *admin_http; /* NULL: no admin port */
+};
+
+/* ---- what the handlers work with ----------------------------------------------------------------------------------
+ */
+
+static struct blob_cache *make_cache(struct assembly *a)
+{
+    struct service *svc = &a->svc;
+    bool shared = (svc->store->caps & STORE_SHARED) != 0 && (svc->sessions->caps & SESSIONS_SHARED) != 0;
+    const struct blob_cache_options opt = {
+        .max_entries = a->budget.cache / CACHED_ENTRY_BYTES,
+        .max_bytes = a->budget.cache,
+        .max_readers = CACHED_READERS_MAX,
+        .content_max = CACHED_CONTENT_MAX,
+        .max_age_ms = shared ? CLUSTER_MAX_AGE_MS : 0,
+        .prepare = blob_headers_prepare,
+        .discard = blob_headers_discard,
+        .arg = svc,
+    };
+    return blob_cache_new(svc->store, svc->catalog, svc->log, svc->metrics, &opt);
+}
+
+static struct upload_service *make_uploads(struct assembly *a)
+{
+    const struct config *cfg = a->cfg;
+    struct service *svc = &a->svc;
+    const struct upload_options opt = {
+        .timeout_ms = cfg->sessions.timeout_ms,
+        .completed_retention_ms = cfg->uploads.completed_retention_ms,
+        .temp_file_retention_ms = cfg->retention.temp_file_retention_ms,
+        .max_size = cfg->uploads.max_size_bytes,
+        .sync = (enum upload_sync)cfg->uploads.sync,
+        .checkpoint_bytes = cfg->uploads.checkpoint_bytes,
+        .checkpoint_interval_ms = cfg->uploads.checkpoint_interval_ms,
+        .lease_ms = cfg->sessions.lease_ms,
+    };
+    return upload_service_new(svc->store, svc->sessions, svc->catalog, svc->pool, svc->log, svc->metrics, &opt);
+}
+
+static enum blob_status make_auth(struct assembly *a, struct blob_error *err)
+{
+    const struct config *cfg = a->cfg;
+    const struct auth_options opt = {
+        .mode = (enum auth_mode)cfg->auth.mode,
+        .tokens_file = cfg->auth.tokens_file,
+        .verify_url = cfg->auth.verify_url,
+        .verify_ca_file = cfg->auth.verify_ca_file,
+        .verify_timeout_ms = cfg->auth.verify_timeout_ms,
+        .verify_cache_ms = cfg->auth.verify_cache_ms,
+        .verify_negative_cache_ms = cfg->auth.verify_negative_cache_ms,
+        .verify_parallel = (unsigned)(cfg->server.worker_threads + 1) / 2,
+    };
+    return auth_new(&opt, a->log, a->svc.metrics, &a->svc.auth, err);
+}
+
+static struct janitor *make_janitor(struct assembly *a)
+{
+    const struct service *svc = &a->svc;
+    const struct janitor_parts parts = {
+        .store = svc->store,
+        .sessions = svc->sessions,
+        .catalog = svc->catalog,
+        .cache = svc->cache,
+        .uploads = svc->uploads,
+        .log = svc->log,
+        .metrics = svc->metrics,
+    };
+    const struct janitor_options opt = {
+        .sweep_interval_ms = a->cfg->retention.sweep_interval_ms,
+        .grace_ms = a->cfg->retention.sweep_grace_ms,
+        .tick_ms = a->cfg->uploads.checkpoint_interval_ms / 2,
+        .scrub_bytes_per_s = a->cfg->retention.scrub_rate_bytes,
+    };
+    return janitor_new(&parts, &opt);
+}
+
+static enum blob_status make_service(struct assembly *a, struct blob_error *err)
+{
+    const struct config *cfg = a->cfg;
+    struct service *svc = &a->svc;
+    enum blob_status st =
+        worker_pool_new((unsigned)cfg->server.worker_threads, cfg->server.worker_queue, &svc->pool, err);
+    if (st != BLOB_OK)
+        return st;
+    svc->catalog = file_catalog_new(svc->store, svc->sessions, svc->log);
+    if (svc->catalog == NULL || (svc->cache = make_cache(a)) == NULL || (svc->uploads = make_uploads(a)) == NULL ||
+        (svc->cors = cors_new(cfg->server.cors_origins)) == NULL || (svc->upload_calls = upload_calls_new()) == NULL ||
+        (svc->streams = stream_budget_new(a->budget.streams)) == NULL || (a->janitor = make_janitor(a)) == NULL)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
+    st = make_auth(a, err);
+    if (st != BLOB_OK)
+        return st;
+    svc->max_upload_bytes = cfg->uploads.max_size_bytes;
+    svc->body_window_bytes = a->budget.body_window;
+    svc->downloads_need_bearer = cfg->auth.downloads == CONFIG_DOWNLOADS_BEARER;
+    svc->downloads_redirect = (svc->store->caps & STORE_REDIRECT) && cfg->s3.download == CONFIG_S3_REDIRECT;
+    svc->presign_expiry_ms = cfg->s3.presign_expiry_ms;
+    svc->serve_stored_media_type = cfg->downloads.media_type == CONFIG_MEDIA_STORED;
+    svc->access_log = cfg->log.access;
+    /* After the service has begun to listen for other nodes' announcements, before anybody is served. */
+    return session_store_join(svc->sessions, upload_service_node(svc->uploads), svc->store->store_id, clock_wall_ms(),
+                              err);
+}
+
+/* ---- the listeners ------------------------------------------------------------------------------------------------
+ */
+
+static unsigned core_count(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
+}
+
+static enum blob_status make_api(struct assembly *a, struct blob_error *err)
+{
+    const struct config *cfg = a->cfg;
+    a->api = (struct endpoint){.svc = &a->svc, .routes = api_routes, .route_count = api_route_count};
+    a->api.telemetry = telemetry_new(a->svc.metrics, "api", api_routes, api_route_count);
+    if (a->api.telemetry == NULL)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
+    const struct http_config http = {
+        .listen = cfg->server.listen,
+        .loops = cfg->server.event_threads > 0 ? (unsigned)cfg->server.event_threads : core_count(),
+        .tls = {.cert_file = cfg->tls.enabled ? cfg->tls.cert_file : NULL,
+                .key_file = cfg->tls.enabled ? cfg->tls.key_file : NULL},
+        .max_head_bytes = cfg->server.max_head_bytes,
+        .max_uri_bytes = cfg->server.max_uri_bytes,
+        .body_memory_bytes = a->budget.bodies,
+        .max_connections = a->budget.max_connections,
+        .min_body_rate = cfg->uploads.min_rate_bytes,
+        .head_timeout_ms = cfg->server.head_timeout_ms,
+        .idle_timeout_ms = cfg->server.idle_timeout_ms,
+        .on_request = endpoint_on_request,
+        .on_fault = endpoint_on_fault,
+        .on_done = endpoint_on_done,
+        .arg = &a->api,
+    };
+    return http_server_new(&http, &a->svc.http, err);
+}
+
+static enum blob_status make_admin(struct assembly *a, struct blob_error *err)
+{
+    const struct config *cfg = a->cfg;
+    if (cfg->server.admin_listen == NULL)
+        return BLOB_OK;
+    a->admin = (struct endpoint){.svc = &a->svc, .routes = admin_routes, .route_count = admin_route_count};
+    a->admin.telemetry = telemetry_new(a->svc.metrics, "admin", admin_routes, admin_route_count);
+    if (a->admin.telemetry == NULL)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
+    const struct http_config http = {
+        .listen = cfg->server.admin_listen,
+        .loops = 1,
+        .max_head_bytes = cfg->server.max_head_bytes,
+        .max_uri_bytes = cfg->server.max_uri_bytes,
+        .body_memory_bytes = ADMIN_BODY_BYTES,
+        .max_connections = ADMIN_CONNECTIONS,
+        .head_timeout_ms = cfg->server.head_timeout_ms,
+        .idle_timeout_ms = cfg->server.idle_timeout_ms,
+        .on_request = endpoint_on_request,
+        .on_fault = endpoint_on_fault,
+        .on_done = endpoint_on_done,
+        .arg = &a->admin,
+    };
+    return http_server_new(&http, &a->admin_http, err);
+}
+
+static int64_t read_in_flight(void *arg)
+{
+    return http_server_in_flight(arg);
+}
+
+static int64_t read_connections(void *arg)
+{
+    return http_server_connections(arg);
+}
+
+static int64_t read_queued(void *arg)
+{
+    return (int64_t)worker_pool_queued(arg);
+}
+
+static int64_t read_log_dropped(void *arg)
+{
+    return (int64_t)log_dropped(arg);
+}
+
+static void add_gauges(struct assembly *a)
+{
+    struct metrics *m = a->svc.metrics;
+    metrics_gauge_fn(m, "blobd_http_requests_in_flight", "Requests not yet answered.", NULL, read_in_flight,
+                     a->svc.http);
+    metrics_gauge_fn(m, "blobd_http_connections", "Open connections.", NULL, read_connections, a->svc.http);
+    metrics_gauge_fn(m, "blobd_worker_queue", "Jobs that wait for a worker.", NULL, read_queued, a->svc.pool);
+    metrics_gauge_fn(m, "blobd_log_lines_dropped", "Log lines that could not be written.", NULL, read_log_dropped,
+                     a->log);
+}
+
+/* ---- start and stop -----------------------------------------------------------------------------------------------
+ */
+
+enum blob_status assembly_new(const struct config *cfg, struct blob_store *store, struct session_store *sessions,
+                              struct logger *log, struct metrics *metrics, struct assembly **out,
+                              struct blob_error *err)
+{
+    struct assembly *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
+    a->cfg = cfg;
+    a->log = log;
+    a->budget = memory_budget_split(cfg->server.max_memory_bytes, cfg->server.max_connections,
+                                    cfg->downloads.cache_bytes, cfg->tls.enabled);
+    a->svc.store = store;
+    a->svc.sessions = sessions;
+    a->svc.log = log;
+    a->svc.metrics = metrics;
+    enum blob_status st = make_service(a, err);
+    if (st == BLOB_OK)
+        st = make_api(a, err);
+    if (st == BLOB_OK)
+        st = make_admin(a, err);
+    if (st != BLOB_OK) {
+        assembly_free(a);
+        return st;
+    }
+    add_gauges(a);
+    *out = a;
+    return BLOB_OK;
+}
+
+enum blob_status assembly_start(struct assembly *a, struct blob_error *err)
+{
+    enum blob_status st = janitor_start(a->janitor, err);
+    if (st == BLOB_OK)
+        st = http_server_start(a->svc.http, err);
+    if (st == BLOB_OK && a->admin_http != NULL)
+        st = http_server_start(a->admin_http, err);
+    if (st != BLOB_OK)
+        return st;
+    log_line(a->log, LOG_INFO, NULL, "listening on %s (%s), port %u", a->cfg->server.listen,
+             a->cfg->tls.enabled ? "https" : "http", http_server_port(a->svc.http));
+    if (a->admin_http != NULL)
+        log_line(a->log, LOG_INFO, NULL, "admin port on %s, port %u", a->cfg->server.admin_listen,
+                 http_server_port(a->admin_http));
+    return BLOB_OK;
+}
+
+void assembly_reload(struct assembly *a)
+{
+    struct blob_error err;
+    if (a->cfg->tls.enabled && http_server_reload_tls(a->svc.http, &err) != BLOB_OK)
+        log_line(a->log, LOG_ERROR, NULL, "the old certificate stays: %s", err.text);
+    if (auth_reload(a->svc.auth, &err) != BLOB_OK)
+        log_line(a->log, LOG_ERROR, NULL, "the old tokens stay: %s", err.text);
+}
+
+static void sleep_ms(int64_t ms)
+{
+    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+/* Are all requests answered? Waits for it until the steady clock says until_us. */
+static bool await_idle(struct http_server *http, int64_t until_us)
+{
+    while (http_server_in_flight(http) > 0) {
+        if (clock_steady_us() >= until_us)
+            return false;
+        sleep_ms(DRAIN_LOOK_MS);
+    }
+    return true;
+}
+
+bool assembly_drain(struct assembly *a, int64_t timeout_ms)
+{
+    int64_t until_us = clock_steady_us() + timeout_ms * 1000;
+    atomic_store(&a->svc.draining, true);
+    http_server_drain(a->svc.http);
+    bool idle = await_idle(a->svc.http, until_us);
+    if (!idle) {
+        log_line(a->log, LOG_WARN, NULL, "%u requests have not ended in time and are cut",
+                 http_server_in_flight(a->svc.http));
+        upload_calls_stop(a->svc.upload_calls);
+        idle = await_idle(a->svc.http, clock_steady_us() + DRAIN_CUT_MS * 1000);
+    }
+    janitor_stop(a->janitor);
+    return worker_pool_drain(a->svc.pool, DRAIN_CUT_MS) && idle;
+}
+
+void assembly_free(struct assembly *a)
+{
+    if (a == NULL)
+        return;
+    struct service *svc = &a->svc;
+    if (a->janitor != NULL)
+        janitor_stop(a->janitor);
+    if (a->admin_http != NULL)
+        http_server_free(a->admin_http);
+    if (svc->http != NULL)
+        http_server_free(svc->http);
+    janitor_free(a->janitor);
+    if (svc->pool != NULL)
+        worker_pool_free(svc->pool);
+    telemetry_free(a->api.telemetry);
+    telemetry_free(a->admin.telemetry);
+    auth_free(svc->auth);
+    cors_free(svc->cors);
+    upload_calls_free(svc->upload_calls);
+    stream_budget_free(svc->streams);
+    if (svc->uploads != NULL)
+        upload_service_free(svc->uploads);
+    blob_cache_free(svc->cache);
+    if (svc->catalog != NULL)
+        file_catalog_free(svc->catalog);
+    free(a);
+}

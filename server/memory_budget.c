@@ -1,0 +1,38 @@
+/*
+ * memory_budget - eighths: 2 for bodies, 1 for remote downloads, 2 for the cache, 2 for connections, and 1 for what is
+ * there anyhow (code, stacks, the session store, the allocator's own). Nothing is reserved: a share bounds, it does not
+ * allocate.
+ */
+#include "server/memory_budget.h"
+
+#define PLAIN_CONNECTION_BYTES (16u << 10)
+#define TLS_CONNECTION_BYTES   (64u << 10)
+#define WINDOW_MAX_BYTES       (1u << 20)
+#define WINDOW_MIN_BYTES       (256u << 10)
+
+static uint64_t at_most(uint64_t value, uint64_t bound)
+{
+    return value < bound ? value : bound;
+}
+
+static uint64_t at_least(uint64_t value, uint64_t bound)
+{
+    return value > bound ? value : bound;
+}
+
+struct memory_budget memory_budget_split(uint64_t max_memory, uint64_t max_connections, uint64_t cache, bool tls)
+{
+    uint64_t eighth = max_memory / 8;
+    uint64_t bodies = at_least(eighth * 2, 2 * WINDOW_MIN_BYTES);
+    uint64_t connections = eighth * 2 / (tls ? TLS_CONNECTION_BYTES : PLAIN_CONNECTION_BYTES);
+    connections = at_least(connections, 16);
+    if (max_connections > 0)
+        connections = at_most(connections, max_connections);
+    return (struct memory_budget){
+        .bodies = (size_t)bodies,
+        .body_window = (size_t)at_least(at_most(bodies / 16, WINDOW_MAX_BYTES), WINDOW_MIN_BYTES),
+        .streams = (size_t)eighth,
+        .cache = (size_t)at_most(cache, eighth * 2),
+        .max_connections = (unsigned)at_most(connections, 1u << 20),
+    };
+}

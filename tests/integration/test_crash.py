@@ -1,0 +1,178 @@
+"""kill -9 at random moments of a running load: nothing acknowledged is lost, nothing half-written served."""
+
+import os
+import random
+import re
+import time
+
+import harness
+from crashload import LOST, Broken, Crashload
+from harness import Blobd, Skip, on_disk
+from uploader import Content, Upload, download, sha256, store
+from wire import wait_for
+
+KILLS = int(os.environ.get("BLOBD_TEST_KILLS", 60))
+SWEEP = {"retention.sweep_interval": "1s", "retention.sweep_grace": "1s"}
+
+
+def leftovers(srv, load):
+    """Files of the storage root that belong to no acknowledged blob and no record."""
+    blobs = {os.path.basename(f) for f in srv.files("blobs")}
+    strangers = {b for b in blobs if b not in load.stored}
+    return list(srv.files("uploads")) + sorted(strangers)
+
+
+def kill_under_load(kills, **options):
+    rng = random.Random(2)
+    with Blobd(options.pop("options", SWEEP), **options) as srv:
+        load = Crashload(srv, clients=4).start()
+        died_early = 0
+        for i in range(kills):
+            time.sleep(rng.uniform(0.02, 0.9))
+            load.check()
+            srv.kill()
+            while rng.random() < 0.2:  # and again while it recovers
+                srv.spawn()
+                time.sleep(rng.uniform(0, 0.1))
+                srv.kill()
+                died_early += 1
+            srv.start()
+            load.verify(sample=10)
+        load.stop()
+        assert load.uploads > kills, f"only {load.uploads} uploads between {kills} kills"
+        checked = load.verify()
+        load.verify_listing()
+        if harness.STORAGE == "disk":
+            wait_for(lambda: not leftovers(srv, load), timeout=20, what=f"leftovers to vanish: {leftovers(srv, load)[:5]}")
+            load.verify(sample=50)
+        print(f"{kills + died_early} kills, {load.uploads} uploads, {load.appends} appends, {load.retries} retries, {checked} blobs read back")
+
+
+def test_kill_9_under_load_loses_nothing_acknowledged():
+    kill_under_load(KILLS)
+
+
+def test_kill_9_under_load_with_relaxed_sync_serves_nothing_half_written():
+    kill_under_load(max(KILLS // 6, 1), options={**SWEEP, "uploads.sync": "complete"})
+
+
+def fault_points():
+    """Names of the fault points, out of the sources."""
+    names = set()
+    for room in ("core", "backends"):
+        for path in (harness.REPO / room).glob("*.[ch]"):
+            names |= set(re.findall(r'FAULT_POINT\("([^"]+)"\)', path.read_text()))
+    return sorted(names)
+
+
+def faulty(**kw):
+    binary = os.environ.get("BLOBD_FAULTS_BIN") or os.path.join(os.path.dirname(harness.BINARY), "blobd-faults")
+    if not os.path.exists(binary):
+        raise Skip(f"{binary} is not built")
+    return Blobd(SWEEP, binary=binary, **kw)
+
+
+def armed(srv, spec):
+    """Starts srv with fault points armed; it may die of them before it is ready."""
+    srv.env["BLOBD_FAULTS_ARM"] = spec
+    srv.spawn()
+    return srv.await_ready(15)
+
+
+def disarmed(srv):
+    srv.env.pop("BLOBD_FAULTS_ARM", None)
+
+
+def work_through(srv, seed):
+    """One upload in three appends and a small one, and what was acknowledged of them when the server died."""
+    told = {"digest": None, "offset": 0, "up": None, "small": None, "data": Content(200000, seed).read(0, 200000)}
+    data = told["data"]
+    try:
+        up = told["up"] = Upload(srv, mode="offset", filename="crash.bin")
+        for end in (70000, 140000, 200000):
+            answer = up.append(data[told["offset"]:end])
+            if answer.status != 203:
+                return told
+            told["offset"] = up.offset
+        told["small"] = store(srv, data[:999], "small.bin")["digest"]
+        answer = up.complete(sha256(data))
+        if answer.status == 201:
+            told["digest"], told["id"] = sha256(data), answer.json()["id"]
+    except (*LOST, AssertionError):
+        pass
+    return told
+
+
+def hold_to_it(srv, told):
+    """What was acknowledged holds, and the upload goes on to its end."""
+    up, data = told["up"], told["data"]
+    if told["small"]:
+        answer = download(srv, told["small"])
+        assert answer.status == 200 and answer.body == data[:999], answer
+    if up is None:
+        return
+    half = download(srv, sha256(data))
+    assert half.status == 404 or half.body == data, half
+    answer = up.status()
+    assert answer.status == 204, answer
+    assert up.offset >= told["offset"], (up.offset, told["offset"])
+    while up.offset < len(data):
+        answer = up.append(data[up.offset:])
+        assert answer.status == 203, answer
+    answer = up.complete(sha256(data))
+    assert answer.status == 201, answer
+    assert "id" not in told or answer.json()["id"] == told["id"], (answer, told["id"])
+    answer = download(srv, sha256(data))
+    assert answer.status == 200 and answer.body == data
+
+
+def test_kill_at_every_fault_point_loses_nothing_acknowledged():
+    on_disk()
+    points, died = fault_points(), 0
+    if not points:
+        raise Skip("no fault points in the sources")
+    with faulty() as srv:
+        for seed, (name, after) in enumerate((n, a) for n in points for a in (0, 2, 7)):
+            srv.stop()
+            told = {"up": None, "small": None, "data": b""}
+            if armed(srv, f"{name}=kill:{after}"):
+                told = work_through(srv, seed)
+            died += not srv.running
+            if srv.running:
+                srv.kill()
+            disarmed(srv)
+            srv.start()
+            try:
+                hold_to_it(srv, told)
+            except AssertionError as e:
+                raise Broken(f"killed at {name}, hit {after + 1}: {e}") from None
+    assert died, "no fault point was ever reached"
+    print(f"{died} deaths at {len(points)} points")
+
+
+def test_errors_at_every_fault_point_lose_nothing_acknowledged():
+    on_disk()
+    points = fault_points()
+    if not points:
+        raise Skip("no fault points in the sources")
+    with faulty() as srv:
+        for seed, (name, error) in enumerate((n, e) for n in points for e in (28, 5)):  # ENOSPC, EIO
+            srv.stop()
+            told = {"up": None, "small": None, "data": b""}
+            if armed(srv, f"{name}={error}:3:2"):
+                told = work_through(srv, 1000 + seed)
+                assert srv.running, f"{name}={error}: the server died\n{srv.log()[-2000:]}"
+            if srv.running:
+                srv.kill()
+            disarmed(srv)
+            srv.start()
+            try:
+                hold_to_it(srv, told)
+            except AssertionError as e:
+                raise Broken(f"errno {error} at {name}: {e}") from None
+
+
+test_kill_9_under_load_loses_nothing_acknowledged.timeout = 300
+test_kill_9_under_load_with_relaxed_sync_serves_nothing_half_written.timeout = 120
+test_kill_at_every_fault_point_loses_nothing_acknowledged.timeout = 300
+test_errors_at_every_fault_point_lose_nothing_acknowledged.timeout = 300

@@ -1,0 +1,331 @@
+"""Starting, signals, draining, health, and what a second server may not do."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+
+import wire
+from api import accepted, created, refused, whole
+from harness import Blobd, on_disk, temp_dir, with_embedded_sessions
+from uploader import Content, Upload, download, sha256, store
+from wire import Closed, wait_for
+
+
+def ready(srv):
+    try:
+        return srv.admin("/readyz").status
+    except (OSError, Closed):
+        return None
+
+
+def refuses_connections(srv):
+    try:
+        srv.connect(timeout=2).close()
+        return False
+    except OSError:
+        return True
+
+
+def test_term_lets_an_append_in_flight_finish():
+    with Blobd() as srv:
+        up = Upload(srv, mode="offset")
+        c = up.begin(length=2000)
+        c.send(b"x" * 1000)
+        time.sleep(0.3)
+        srv.signal(signal.SIGTERM)
+        assert wait_for(lambda: ready(srv) == 503, what="/readyz to fail while draining")
+        wait_for(lambda: refuses_connections(srv), what="the listener to close")
+        assert srv.running
+        c.send(b"x" * 1000)
+        a = accepted(c.read_response(), 203, 2000, up)
+        assert a.closes, a
+        assert srv.wait(20) == 0, srv.log()
+        srv.start()
+        accepted(up.status(), 204, 2000, up)
+
+
+def test_term_lets_a_download_in_flight_finish():
+    with Blobd() as srv:
+        data = Content(16 << 20, 1).read(0, 16 << 20)
+        store(srv, data)
+        c = srv.connect(rcvbuf=65536)
+        c.send_head("GET", f"/api/blobs/{sha256(data)}")
+        head = c.read_head()
+        srv.signal(signal.SIGTERM)
+        time.sleep(0.5)
+        parts = []
+        c.stream_body(int(head["Content-Length"]), parts.append)
+        assert b"".join(parts) == data
+        assert srv.wait(20) == 0, srv.log()
+        srv.start()
+
+
+def test_readyz_fails_before_the_listener_closes():
+    with Blobd() as srv:
+        up = Upload(srv)
+        c = up.begin(length=10)  # holds the drain open
+        time.sleep(0.2)
+        order, stop = [], threading.Event()
+
+        def watch():
+            while not stop.is_set() and len(order) < 2:
+                if "ready" not in order and ready(srv) == 503:
+                    order.append("ready")
+                if "listener" not in order and refuses_connections(srv):
+                    order.append("listener")
+
+        t = threading.Thread(target=watch)
+        t.start()
+        srv.signal(signal.SIGTERM)
+        t.join(10)
+        stop.set()
+        c.send(b"x" * 10)
+        c.read_response()
+        assert order == ["ready", "listener"], order
+        assert srv.wait(20) == 0
+        srv.start()
+
+
+def test_drain_timeout_bounds_the_drain_and_keeps_what_came():
+    with Blobd({"server.drain_timeout": "2s"}) as srv:
+        up = Upload(srv)
+        c = up.begin(length=1000000)
+        c.send(b"x" * 5000)
+        wait_for(lambda: up.status() and up.offset == 5000, what="the checkpoint")
+        began = time.monotonic()
+        srv.signal(signal.SIGTERM)
+        srv.wait(20)
+        assert 1 < time.monotonic() - began < 10
+        srv.start()
+        accepted(up.status(), 204, 5000, up)
+
+
+def test_idle_connections_do_not_hold_the_drain():
+    with Blobd() as srv:
+        idle = [srv.connect() for _ in range(20)]
+        for c in idle[:10]:
+            c.request("GET", "/api/files", srv.authorized({}, "alice"))
+        began = time.monotonic()
+        srv.stop()
+        assert time.monotonic() - began < 5
+        srv.start()
+
+
+def test_int_stops_as_term_does():
+    with Blobd() as srv:
+        srv.signal(signal.SIGINT)
+        assert srv.wait(20) == 0, srv.log()
+        srv.start()
+
+
+def test_stop_under_load_loses_no_acknowledged_byte():
+    with Blobd() as srv:
+        stored, stop = [], threading.Event()
+
+        def load(seed):
+            i = 0
+            while not stop.is_set():
+                data = Content(20000, seed * 1000 + i).read(0, 20000)
+                i += 1
+                try:
+                    stored.append(store(srv, data, f"{seed}-{i}")["digest"])
+                except (OSError, Closed, AssertionError):
+                    if not srv.running:
+                        return
+
+        threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
+        [t.start() for t in threads]
+        time.sleep(1)
+        srv.stop()
+        stop.set()
+        [t.join() for t in threads]
+        assert stored
+        srv.start()
+        for digest in stored:
+            a = download(srv, digest)
+            assert a.status == 200 and sha256(a.body) == digest
+
+
+def test_usr1_reopens_the_log_file():
+    path = temp_dir() / "blobd.log"
+    with Blobd({"log.file": str(path)}) as srv:
+        srv.get("/api/files", {"X-Request-ID": "before-rotation"})
+        wait_for(lambda: "before-rotation" in path.read_text(), what="the access line")
+        old = path.rename(path.with_suffix(".1"))
+        srv.signal(signal.SIGUSR1)
+        wait_for(path.exists, what="the new log file")
+        srv.get("/api/files", {"X-Request-ID": "after-rotation"})
+        wait_for(lambda: "after-rotation" in path.read_text(), what="the line in the new file")
+        assert "after-rotation" not in old.read_text()
+
+
+def test_hup_reloads_the_log_level():
+    with Blobd({"log.level": "error", "log.access": "true"}) as srv:
+        srv.given["log.level"] = "info"
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: srv.get("/api/files", {"X-Request-ID": "now-visible"}) and "now-visible" in srv.log(), what="info lines after HUP")
+
+
+def test_hup_with_a_broken_file_keeps_running():
+    with Blobd() as srv:
+        srv.config_file.write_text("[server]\nnonsense=1\n")
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: "nonsense" in srv.log(), what="the error in the log")
+        assert srv.get("/api/files").status == 200
+
+
+def test_access_log_as_json_has_every_field():
+    with Blobd({"log.format": "json"}) as srv:
+        up = Upload(srv)
+        up.append(b"x" * 123, {"X-Request-ID": "line-1"})
+        line = wait_for(lambda: next((x for x in srv.log().splitlines() if "line-1" in x), None), what="the access line")
+        entry = json.loads(line)
+        for key in ("time", "request_id", "remote", "identity", "method", "path", "status", "bytes_in", "bytes_out", "duration_ms"):
+            assert key in entry, (key, entry)
+        assert (entry["method"], entry["status"], entry["bytes_in"], entry["identity"]) == ("POST", 203, 123, "alice"), entry
+        assert entry["path"].startswith(f"/api/blobs/uploads/{up.id}/append"), entry
+        for text in srv.log().splitlines():
+            json.loads(text)
+
+
+def test_access_log_can_be_switched_off():
+    with Blobd({"log.access": "false"}) as srv:
+        srv.get("/api/files", {"X-Request-ID": "unseen"})
+        time.sleep(0.3)
+        assert "unseen" not in srv.log()
+
+
+def test_health_and_metrics_are_on_the_admin_port_only():
+    with Blobd() as srv:
+        assert srv.admin("/healthz").status == 200 and srv.admin("/readyz").status == 200
+        store(srv, b"counted")
+        text = srv.admin("/metrics")
+        assert text.status == 200 and text["Content-Type"].startswith("text/plain"), text
+        families = [x for x in text.body.decode().splitlines() if x and not x.startswith("#")]
+        assert families and all(x.startswith("blobd_") for x in families), families[:5]
+        for path in ("/healthz", "/readyz", "/metrics"):
+            refused(srv.get(path), "NOT_FOUND")
+        assert srv.admin("/api/files").status == 404
+
+
+def test_second_server_on_the_port_is_refused_and_the_first_unharmed():
+    with Blobd() as srv:
+        other = Blobd()
+        other.ports = lambda: None
+        other.port = srv.port
+        other.spawn()
+        assert other.wait(20) != 0
+        assert str(srv.port) in other.log(), other.log()
+        for _ in range(20):
+            assert srv.get("/api/files").status == 200
+
+
+def test_port_of_another_program_is_refused():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        srv = Blobd()
+        srv.port = s.getsockname()[1]
+        srv.spawn()
+        assert srv.wait(20) != 0 and str(srv.port) in srv.log(), srv.log()
+
+
+def test_second_server_on_the_same_root_is_refused_and_the_first_unharmed():
+    on_disk()
+    with_embedded_sessions()
+    with Blobd() as srv:
+        made = store(srv, b"mine")
+        other = Blobd(root=srv.root)
+        other.spawn()
+        assert other.wait(20) != 0, "two servers share a storage root"
+        assert str(srv.root) in other.log() and "redis" in other.log().lower(), other.log()
+        whole(download(srv, made["digest"]), b"mine")
+        store(srv, b"still mine")
+
+
+def test_unknown_store_format_is_refused():
+    on_disk()
+    with Blobd() as srv:
+        store(srv, b"x")
+        srv.stop()
+        marker = srv.root / "store.json"
+        body = json.loads(marker.read_text())
+        body["format"] = 9999
+        marker.write_text(json.dumps(body))
+        srv.spawn()
+        assert srv.wait(20) != 0 and "store.json" in srv.log(), srv.log()
+        body["format"] = 1
+        marker.write_text(json.dumps(body))
+        srv.start()
+
+
+def test_start_tells_systemd_when_it_is_ready():
+    path = str(temp_dir() / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(10)
+        with Blobd(env={"NOTIFY_SOCKET": path}) as srv:
+            assert b"READY=1" in s.recv(1000)
+            srv.signal(signal.SIGTERM)
+            assert b"STOPPING=1" in s.recv(1000)
+            srv.wait(20)
+            srv.start()
+
+
+def test_restarts_are_quick_and_leave_no_file_descriptor_or_temporary_file():
+    with Blobd() as srv:
+        for _ in range(3):
+            store(srv, os.urandom(100000))
+            began = time.monotonic()
+            srv.restart()
+            assert time.monotonic() - began < 5
+        assert srv.open_files() < 100
+
+
+def test_empty_admin_listen_means_no_admin_port():
+    srv = Blobd({"server.admin_listen": ""})
+    srv.spawn()
+    try:
+        wait_for(lambda: not refuses_connections(srv), what="the server")
+        assert srv.get("/api/files").status == 200
+        try:
+            wire.Connection(srv.host, srv.admin_port, timeout=2).close()
+            raise AssertionError("an admin port is open")
+        except OSError:
+            pass
+        srv.stop()
+    finally:
+        srv.clean_up()
+
+
+def test_more_connections_than_allowed_are_turned_away_with_503():
+    with Blobd({"server.max_connections": "20"}) as srv:
+        held = []
+        try:
+            for _ in range(20):
+                c = srv.connect()
+                assert c.request("GET", "/api/files", srv.authorized({}, "alice")).status == 200
+                held.append(c)
+            with srv.connect() as c:
+                try:
+                    a = c.request("GET", "/api/files", srv.authorized({}, "alice"))
+                    assert a.status == 503 and "Retry-After" in a, a
+                except Closed:
+                    raise AssertionError("closed without an answer")
+        finally:
+            [c.close() for c in held]
+        wait_for(lambda: srv.get("/api/files").status == 200, what="room again")
+
+
+def test_completed_uploads_are_there_right_after_the_start():
+    with Blobd() as srv:
+        up = Upload(srv, filename="a")
+        up.append(b"abc")
+        created(up.complete(sha256(b"abc")), sha256(b"abc"), 3)
+        srv.restart(hard=True)
+        whole(download(srv, sha256(b"abc")), b"abc")
+        assert srv.get("/api/files").json()["count"] == 1

@@ -1,0 +1,64 @@
+"""A thousand phones on bad links at once, on little memory."""
+
+import resource
+import selectors
+import time
+
+from api import created
+from harness import Blobd, Skip
+from uploader import Content, Upload, sha256
+
+MIB = 1 << 20
+SHARE = 65536  # bytes a second each
+
+
+def slow_uploads(count, seconds, tls=False, limit=None):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count + 200:
+        raise Skip(f"only {hard} file descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    size = SHARE * seconds
+    with Blobd({"log.access": "false"}, tls=tls) as srv:
+        with srv.connect(timeout=60) as control:
+            ups = [Upload(srv, mode="offset", connection=control, filename=f"{i}") for i in range(count)]
+            contents = [Content(size, i).read(0, size) for i in range(count)]
+            conns = []
+            for up in ups:
+                conns.append(up.begin(length=size))
+            worst, began = 0, time.monotonic()
+            for second in range(seconds):
+                for c, data in zip(conns, contents):
+                    c.send(data[second * SHARE:(second + 1) * SHARE])
+                worst = max(worst, srv.rss())
+                time.sleep(max(0, began + second + 1 - time.monotonic()))
+            waiting = selectors.DefaultSelector()
+            for c, up in zip(conns, ups):
+                waiting.register(c.sock, selectors.EVENT_READ, (c, up))
+            answered, end = 0, time.monotonic() + 60
+            while answered < count and time.monotonic() < end:
+                for key, _ in waiting.select(1):
+                    c, up = key.data
+                    answer = up.note(c.read_response())
+                    assert answer.status == 203 and up.offset == size, answer
+                    waiting.unregister(c.sock)
+                    c.close()
+                    answered += 1
+            assert answered == count, f"{answered} of {count} answered"
+            for up, data in zip(ups, contents):
+                created(up.complete(sha256(data)), sha256(data), size)
+        print(f"{count} slow uploads: {worst / MIB:.1f} MiB while slow, peak {srv.peak_rss() / MIB:.1f} MiB")
+        if limit:
+            assert srv.peak_rss() < limit, f"peak RSS {srv.peak_rss() / MIB:.1f} MiB"
+
+
+def test_1000_slow_uploads_all_succeed_in_under_40_mib():
+    slow_uploads(1000, 8, limit=40 * MIB)
+
+
+def test_100_slow_uploads_over_tls_all_succeed_in_under_40_mib():
+    slow_uploads(100, 4, tls=True, limit=40 * MIB)
+
+
+test_1000_slow_uploads_all_succeed_in_under_40_mib.timeout = 180
+test_1000_slow_uploads_all_succeed_in_under_40_mib.alone = True
+test_100_slow_uploads_over_tls_all_succeed_in_under_40_mib.timeout = 90

@@ -8,7 +8,6 @@
 
 #include "core/check.h"
 #include "core/config_options.h"
-#include "core/parse.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -204,39 +203,9 @@ static void need(struct config_report *report, bool given, const char *name, con
         bytebuf_printf(&report->errors, "%s: must be set %s\n", name, why);
 }
 
-/* host:port with a port of 0 to 65535. */
-static bool is_address(const char *text)
-{
-    const char *colon = strrchr(text, ':');
-    uint64_t port;
-    if (!colon || colon == text || parse_u64(colon + 1, 0, 65535, &port) != BLOB_OK)
-        return false;
-    bool bracketed = text[0] == '[' && colon[-1] == ']';
-    return bracketed || memchr(text, ':', (size_t)(colon - text)) == NULL;
-}
-
-static void need_address(struct config_report *report, const char *text, const char *name)
-{
-    if (text && !is_address(text))
-        bytebuf_printf(&report->errors, "%s: expected host:port or [IPv6 address]:port\n", name);
-}
-
-/* other may be "". */
-static void need_scheme(struct config_report *report, const char *text, const char *name, const char *scheme,
-                        const char *other)
-{
-    bool fits =
-        !text || strncmp(text, scheme, strlen(scheme)) == 0 || (*other && strncmp(text, other, strlen(other)) == 0);
-    if (!fits)
-        bytebuf_printf(&report->errors, "%s: expected a URL that begins with %s%s%s\n", name, scheme,
-                       *other ? " or " : "", other);
-}
-
 static void check_server(const struct config *cfg, struct config_report *report)
 {
     need(report, cfg->server.listen != NULL, "server.listen", "to host:port");
-    need_address(report, cfg->server.listen, "server.listen");
-    need_address(report, cfg->server.admin_listen, "server.admin_listen");
     if (cfg->tls.enabled) {
         need(report, cfg->tls.cert_file != NULL, "tls.cert_file", "while tls.enabled is true");
         need(report, cfg->tls.key_file != NULL, "tls.key_file", "while tls.enabled is true");
@@ -245,32 +214,29 @@ static void check_server(const struct config *cfg, struct config_report *report)
         need(report, cfg->auth.tokens_file != NULL, "auth.tokens_file", "when auth.mode is tokens");
     if (cfg->auth.mode == CONFIG_AUTH_VERIFY)
         need(report, cfg->auth.verify_url != NULL, "auth.verify_url", "when auth.mode is verify");
-    need_scheme(report, cfg->auth.verify_url, "auth.verify_url", "https://", "http://");
 }
 
 static void check_storage(const struct config *cfg, struct config_report *report)
 {
     if (cfg->storage.backend == CONFIG_BACKEND_DISK)
         need(report, cfg->disk.root != NULL, "storage.disk.root", "when storage.backend is disk");
-    if (cfg->storage.backend == CONFIG_BACKEND_S3)
+    if (cfg->storage.backend == CONFIG_BACKEND_S3) {
         need(report, cfg->s3.bucket != NULL, "storage.s3.bucket", "when storage.backend is s3");
-    if (cfg->s3.cred_id || cfg->s3.cred_secret) {
-        need(report, cfg->s3.cred_id != NULL, "storage.s3.cred_id", "beside storage.s3.cred_secret");
-        need(report, cfg->s3.cred_secret != NULL, "storage.s3.cred_secret", "beside storage.s3.cred_id");
+        need(report, cfg->s3.cred_id || !cfg->s3.cred_secret, "storage.s3.cred_id", "beside storage.s3.cred_secret");
+        need(report, cfg->s3.cred_secret || !cfg->s3.cred_id, "storage.s3.cred_secret", "beside storage.s3.cred_id");
     }
-    need_scheme(report, cfg->s3.endpoint, "storage.s3.endpoint", "https://", "http://");
 }
 
 static void check_sessions(const struct config *cfg, struct config_report *report)
 {
     if (cfg->sessions.store == CONFIG_SESSIONS_EMBEDDED)
         need(report, cfg->sessions.path || cfg->disk.root, "sessions.path", "when there is no storage.disk.root");
-    if (cfg->sessions.store == CONFIG_SESSIONS_REDIS)
+    if (cfg->sessions.store == CONFIG_SESSIONS_REDIS) {
         need(report, cfg->redis.url || cfg->redis.sentinels, "sessions.redis.url",
              "(or sessions.redis.sentinels) when sessions.store is redis");
-    if (cfg->redis.sentinels)
-        need(report, cfg->redis.master_name != NULL, "sessions.redis.master_name", "beside sessions.redis.sentinels");
-    need_scheme(report, cfg->redis.url, "sessions.redis.url", "redis://", "");
+        need(report, cfg->redis.master_name || !cfg->redis.sentinels, "sessions.redis.master_name",
+             "beside sessions.redis.sentinels");
+    }
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */

@@ -24,15 +24,19 @@ enum config_secret {
     CONFIG_SECRET_URL, /* the password in a URL is masked */
 };
 
+/* What a text must look like; empty is always fine. */
+enum config_form { CONFIG_ANY, CONFIG_ADDRESS, CONFIG_HTTP_URL, CONFIG_REDIS_URL };
+
 struct config_option {
     const char *section, *key;
     size_t offset; /* in struct config */
     enum config_type type;
     uint64_t min, max;
-    const char *zero;    /* the word for 0, which min does not bound ("" is an empty value); NULL: none */
-    const char *choices; /* "disk|s3" */
-    const char *initial; /* the default, as text */
-    const char *text;    /* one or two sentences */
+    const char *zero;      /* the word for 0, which min does not bound ("" is an empty value); NULL: none */
+    const char *choices;   /* "disk|s3" */
+    const char *initial;   /* the default, as text */
+    enum config_form form; /* of a text */
+    const char *text;      /* one or two sentences */
     enum config_secret secret;
     bool reloadable; /* takes effect on HUP */
 };

@@ -33,14 +33,11 @@ void config_help(struct bytebuf *out)
     for (size_t i = 0; i < count; i++) {
         const struct config_option *option = &table[i];
         if (section_begins(table, i))
-            bytebuf_printf(out, "%s[%s]\n", i == 0 ? "" : "\n", option->section);
-        bytebuf_printf(out, "  %s=%s\n      %s", option->key, option->initial, option->text);
-        if (option->type != CONFIG_TEXT) {
-            bytebuf_text(out, "\n      Takes ");
-            config_value_describe(option, out);
-            bytebuf_text(out, ".");
-        }
-        bytebuf_text(out, "\n");
+            bytebuf_text(out, i == 0 ? "" : "\n");
+        bytebuf_printf(out, "  %s.%s=%s\n      %s\n      Takes ", option->section, option->key, option->initial,
+                       option->text);
+        config_value_describe(option, out);
+        bytebuf_text(out, ".\n");
     }
 }
 

@@ -17,6 +17,11 @@ struct unit {
     uint64_t factor;
 };
 
+static const char *const form_names[] = {[CONFIG_ANY] = "text",
+                                         [CONFIG_ADDRESS] = "host:port or [IPv6 address]:port",
+                                         [CONFIG_HTTP_URL] = "https://... or http://...",
+                                         [CONFIG_REDIS_URL] = "redis://[[user]:password@]host[:port][/db]"};
+
 static const struct unit size_units[] = {
     {"T", UINT64_C(1) << 40}, {"G", UINT64_C(1) << 30}, {"M", UINT64_C(1) << 20}, {"K", UINT64_C(1) << 10}, {"", 1}};
 static const struct unit duration_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
@@ -184,6 +189,37 @@ static bool text_fits_file(const char *text)
     return strstr(text, " ;") == NULL;
 }
 
+/* host:port with a port of 0 to 65535. */
+static bool is_address(const char *text)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t port;
+    if (!colon || colon == text || parse_u64(colon + 1, 0, 65535, &port) != BLOB_OK)
+        return false;
+    bool bracketed = text[0] == '[' && colon[-1] == ']';
+    return bracketed || memchr(text, ':', (size_t)(colon - text)) == NULL;
+}
+
+static bool has_scheme(const char *text, const char *scheme)
+{
+    return strncmp(text, scheme, strlen(scheme)) == 0 && text[strlen(scheme)] != '\0';
+}
+
+static bool text_has_form(const char *text, enum config_form form)
+{
+    switch (form) {
+    case CONFIG_ADDRESS:
+        return is_address(text);
+    case CONFIG_HTTP_URL:
+        return has_scheme(text, "https://") || has_scheme(text, "http://");
+    case CONFIG_REDIS_URL:
+        return has_scheme(text, "redis://");
+    case CONFIG_ANY:
+        break;
+    }
+    return true;
+}
+
 static enum blob_status text_set(struct config *cfg, const struct config_option *option, const char *text,
                                  struct bytebuf *expected)
 {
@@ -193,6 +229,10 @@ static enum blob_status text_set(struct config *cfg, const struct config_option 
     }
     if (option->secret != CONFIG_OPEN && strstr(text, CONFIG_MASK)) {
         bytebuf_text(expected, "this is the mask that --print-config puts in place of a secret; expected the secret");
+        return BLOB_E_INVALID;
+    }
+    if (*text && !text_has_form(text, option->form)) {
+        bytebuf_printf(expected, "expected %s", form_names[option->form]);
         return BLOB_E_INVALID;
     }
     char *copy = *text ? strdup(text) : NULL;
@@ -285,7 +325,7 @@ void config_value_describe(const struct config_option *option, struct bytebuf *o
     static const char *const names[] = {
         [CONFIG_NUMBER] = "a number", [CONFIG_SIZE] = "a size", [CONFIG_DURATION] = "a duration"};
     if (option->type == CONFIG_TEXT || option->type == CONFIG_BOOL) {
-        bytebuf_text(out, option->type == CONFIG_TEXT ? "text" : "true or false");
+        bytebuf_text(out, option->type == CONFIG_TEXT ? form_names[option->form] : "true or false");
         return;
     }
     if (option->type == CONFIG_CHOICE) {

@@ -239,7 +239,7 @@ static void test_environment(void)
     load_release(&l);
     environment[2] = bad;
     l = load_text_and_environment(MINIMAL_FILE, strlen(MINIMAL_FILE), environment);
-    check_says(&l, "server.listen: expected host:port");
+    check_says(&l, "BLOBD_SERVER_LISTEN: server.listen: expected host:port");
     load_release(&l);
 }
 
@@ -254,17 +254,29 @@ static void test_needs(void)
     load_release(&l);
     check_set_refused("auth.mode=verify", "auth.verify_url: must be set when auth.mode is verify");
     check_set_refused("storage.backend=s3", "storage.s3.bucket: must be set when storage.backend is s3");
-    check_set_refused("storage.s3.cred_id=AK", "storage.s3.cred_secret: must be set beside storage.s3.cred_id");
     check_set_refused("sessions.store=redis", "sessions.redis.url: must be set");
-    check_set_refused("sessions.redis.sentinels=a:26379", "sessions.redis.master_name: must be set");
-    check_set_refused("sessions.redis.url=localhost", "begins with redis://\n");
-    check_set_refused("storage.s3.endpoint=minio:9000", "begins with https:// or http://\n");
-    check_set_refused("auth.verify_url=ftp://pbx", "begins with https:// or http://\n");
     check_set_refused("server.listen=", "server.listen: must be set");
+    struct load s3 = load_text(MINIMAL_FILE "[storage]\nbackend=s3\n[storage.s3]\nbucket=b\ncred_id=AK\n");
+    check_says(&s3, "storage.s3.cred_secret: must be set beside storage.s3.cred_id");
+    load_release(&s3);
+    struct load redis = load_text(MINIMAL_FILE "[sessions]\nstore=redis\n[sessions.redis]\nsentinels=a:26379\n");
+    check_says(&redis, "sessions.redis.master_name: must be set beside sessions.redis.sentinels");
+    load_release(&redis);
+}
+
+static void test_forms(void)
+{
+    check_set_refused("sessions.redis.url=localhost", "expected redis://[[user]:password@]host[:port][/db]\n");
+    check_set_refused("storage.s3.endpoint=minio:9000", "expected https://... or http://...\n");
+    check_set_refused("storage.s3.endpoint=https://", "expected https://... or http://...\n");
+    check_set_refused("auth.verify_url=ftp://pbx", "expected https://... or http://...\n");
     check_set_refused("server.listen=8887", "server.listen: expected host:port");
     check_set_refused("server.listen=a:65536", "server.listen: expected host:port");
     check_set_refused("server.listen=::1:80", "server.listen: expected host:port");
     check_set_refused("server.admin_listen=a:", "server.admin_listen: expected host:port");
+    struct load l = load_text("[server]\nlisten=nonsense\n");
+    check_says(&l, ":2: server.listen: expected host:port or [IPv6 address]:port\n");
+    load_release(&l);
 }
 
 static const char *const secrets[] = {"tls.enabled=false",
@@ -381,8 +393,8 @@ static void test_help(void)
     struct bytebuf out;
     bytebuf_init(&out);
     config_help(&out);
-    CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "[server]\n  listen=0.0.0.0:8887\n"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\n  sync=append\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "  server.listen=0.0.0.0:8887\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\n  uploads.sync=append\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "Takes append, complete or never.\n"));
     bytebuf_release(&out);
 }
@@ -416,6 +428,7 @@ int main(void)
                            {"long lines are read; longer ones and NUL bytes are refused", test_long_lines},
                            {"unknown variables warn, bad values of known ones are errors", test_environment},
                            {"what settings need of each other is checked", test_needs},
+                           {"addresses and URLs have their form", test_forms},
                            {"printing masks secrets, and masks are refused", test_print},
                            {"what is printed reads back as the same", test_print_reads_back},
                            {"a reload tells what needs a restart", test_reload},

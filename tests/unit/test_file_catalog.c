@@ -234,6 +234,23 @@ static void test_failed_destroy_can_be_repeated(void)
     rig_close(&r);
 }
 
+/* It shows no owner: it is left to whoever may destroy anything. */
+static void test_destroy_damaged(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello");
+    struct file_record a = rig_add(&r, &d, 5, "a", "alice", T0);
+    struct identity alice = someone("alice", false), root = someone("root", true);
+    char key[FILE_KEY_CHARS + 1];
+    file_key_make(&d, a.number, key);
+    CU_ASSERT_EQUAL_FATAL(record_put(r.store, key, "{", 1, 0, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(destroy(&r, a.id, &alice), BLOB_E_CORRUPT);
+    CU_ASSERT_EQUAL(destroy(&r, a.id, &root), BLOB_OK);
+    CU_ASSERT_EQUAL(rig_listed(&r, NULL), 0);
+    rig_close(&r);
+}
+
 /* ---- the index ---- */
 
 static void test_index_away(void)
@@ -326,20 +343,23 @@ static enum blob_status destroy_then_list(struct blob_store *s, const char *pref
 
 static void test_rebuild_beside_destroy(void)
 {
-    struct memory_hub *hub = memory_hub_new();
-    struct rig r;
-    rig_open_on(&r, hub);
-    struct digest d = rig_put(&r, "hello");
-    rig_add(&r, &d, 5, "a", "", T0);
-    racing_file = rig_add(&r, &d, 5, "b", "", T0 + 1);
-    rig_add(&r, &d, 5, "c", "", T0 + 2);
-    memory_hub_empty(hub);
-    racing = &r;
-    r.ops.record_list = destroy_then_list;
-    CU_ASSERT_EQUAL(file_catalog_heal_index(r.catalog, NULL, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(rig_listed(&r, NULL), 2);
-    rig_close(&r);
-    memory_hub_free(hub);
+    for (int destroyed = 0; destroyed < 3; destroyed++) {
+        struct memory_hub *hub = memory_hub_new();
+        struct rig r;
+        struct file_record files[3];
+        rig_open_on(&r, hub);
+        struct digest d = rig_put(&r, "hello");
+        for (int i = 0; i < 3; i++)
+            files[i] = rig_add(&r, &d, 5, "x", "", T0 + i);
+        memory_hub_empty(hub);
+        racing = &r;
+        racing_file = files[destroyed];
+        r.ops.record_list = destroy_then_list;
+        CU_ASSERT_EQUAL(file_catalog_heal_index(r.catalog, NULL, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(rig_listed(&r, NULL), 2);
+        rig_close(&r);
+        memory_hub_free(hub);
+    }
 }
 
 /* ---- expiry ---- */
@@ -445,6 +465,7 @@ int main(void)
         {"two destroys at once both succeed", test_two_destroys},
         {"an add in the middle of a destroy keeps its blob", test_destroy_beside_add},
         {"a destroy that failed can be repeated; its afterwork may fail", test_failed_destroy_can_be_repeated},
+        {"a damaged record can be destroyed by an admin only", test_destroy_damaged},
         {"rows missed while the index was away are repaired", test_index_away},
         {"destroying again removes a row without a record", test_ghost_row},
         {"an emptied index is rebuilt from the records", test_rebuild},

@@ -117,6 +117,7 @@ static struct janitor *make_janitor(struct assembly *a)
     const struct janitor_options opt = {
         .sweep_interval_ms = a->cfg->retention.sweep_interval_ms,
         .grace_ms = a->cfg->retention.sweep_grace_ms,
+        .upload_timeout_ms = a->cfg->sessions.timeout_ms,
         .tick_ms = a->cfg->uploads.checkpoint_interval_ms / 2,
         .scrub_bytes_per_s = a->cfg->retention.scrub_rate_bytes,
     };

@@ -293,7 +293,7 @@ static enum api_code take(struct upload_append *a, const void *data, size_t len)
 {
     if (a->has_length && len > a->length - a->received) {
         a->roll_back = true;
-        return api_fail_field(&a->error, API_BAD_REQUEST, "Content-Range",
+        return api_fail_field(&a->error, API_VALIDATE_FAILED, "Content-Range",
                               "the range covers %" PRIu64 " bytes and the body has more", a->length);
     }
     if (a->mode != APPEND_WRITE) {
@@ -456,7 +456,7 @@ static enum api_code finish(struct upload_append *a, enum upload_body_end how, s
     if (whole && a->has_length && a->received != a->length) {
         a->roll_back = true;
         a->failed =
-            api_fail_field(&a->error, API_BAD_REQUEST, "Content-Range",
+            api_fail_field(&a->error, API_VALIDATE_FAILED, "Content-Range",
                            "the range covers %" PRIu64 " bytes and the body has %" PRIu64, a->length, a->received);
         whole = false;
     }

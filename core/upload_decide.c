@@ -73,7 +73,7 @@ enum api_code decide_append(const struct upload_request *req, bool readable, str
     if (code != API_OK)
         return code;
     if (req->has_length && req->body_known && req->length != req->body_length)
-        return api_fail_field(err, API_BAD_REQUEST, "Content-Range",
+        return api_fail_field(err, API_VALIDATE_FAILED, "Content-Range",
                               "the range covers %" PRIu64 " bytes and the body has %" PRIu64, req->length,
                               req->body_length);
     learn_appends(s, &token);

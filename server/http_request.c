@@ -288,6 +288,11 @@ enum http_body_kind http_request_body_kind(const struct http_request *req)
     return req->body.kind;
 }
 
+bool http_request_expects_continue(const struct http_request *req)
+{
+    return req->expects_continue;
+}
+
 uint64_t http_request_body_length(const struct http_request *req)
 {
     return req->body.kind == HTTP_BODY_LENGTH ? req->body.left + req->body.received : 0;

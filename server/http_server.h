@@ -135,6 +135,8 @@ int64_t http_request_duration_us(const struct http_request *req);
 enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED };
 enum http_body_kind http_request_body_kind(const struct http_request *req);
 uint64_t http_request_body_length(const struct http_request *req); /* for HTTP_BODY_LENGTH */
+/* Does the client wait for 100 Continue before it sends the body? */
+bool http_request_expects_continue(const struct http_request *req);
 
 /* A piece of body, at most 256 KiB, out of the bounded pool of body_memory_bytes. Whoever holds pieces must get on
  * with those it has: waiting for more of them may be waiting for ever. */

@@ -3,8 +3,9 @@
  * 2xx is yes, 401 and 403 are no, anything else is no answer. Answers are remembered, under the bearer's SHA-256, for a
  * set time each; the memory is bounded.
  *
- * The PBX may say whose the bearer is, in the header X-Auth-Identity of its 2xx. Where it does not, the identity is
- * unknown, and uploads and files have no owner. Nobody is an admin by this way.
+ * The PBX may say whose the bearer is, in the header X-Auth-Identity of its 2xx. Where it does not, each bearer is an
+ * identity of its own, named by its hash: a bearer that is renewed then does not see what the old one made. Nobody is
+ * an admin by this way.
  *
  * Threads: any; verifier_ask() blocks, at most for the time-out. Ownership: strings are copied.
  */

@@ -421,8 +421,8 @@ void upload_body_start(struct exchange *x, const struct upload_request *req)
     pthread_mutex_init(&b->lock, NULL);
     calls_add(x->svc->upload_calls, b);
 
-    bool expects = http_request_header(x->req, "Expect") != NULL;
-    b->small = has_body(b) && b->request.body_known && b->request.body_length <= SMALL_BODY_BYTES && !expects;
+    b->small = has_body(b) && b->request.body_known && b->request.body_length <= SMALL_BODY_BYTES &&
+               !http_request_expects_continue(x->req);
     if (b->small) {
         body_read(b);
         return;

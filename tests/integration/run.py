@@ -19,7 +19,7 @@ import time
 import traceback
 from pathlib import Path
 
-from harness import Skip
+from harness import BINARY, Skip
 
 HERE = Path(__file__).resolve().parent
 SKIPPED = 77
@@ -70,7 +70,7 @@ class Test:
     def server_logs(work):
         text = ""
         for log in sorted(Path(work).rglob("server.log")):
-            text += f"\n-- {log.parent.name}/server.log, its end:\n" + log.read_text(errors="replace")[-2500:]
+            text += f"\n-- {log.parent.name}/server.log, its end:\n" + "\n".join(line[:300] for line in log.read_text(errors="replace").splitlines()[-12:])
         return text
 
 
@@ -154,6 +154,8 @@ def main():
     if a.list:
         print("\n".join(t.name for t in tests))
         return 0
+    if not os.access(BINARY, os.X_OK):
+        sys.exit(f"no binary at {BINARY}: build it, or name another in BLOBD_BIN")
     began = time.monotonic()
     runner = Runner(tests, a.j)
     runner.run()

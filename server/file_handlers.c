@@ -122,9 +122,19 @@ static void get_done(struct exchange *x)
     bytebuf_release(&body);
 }
 
+/* False: answered 400. Any other id that is none is merely unknown, ids being opaque. */
+static bool id_is_readable(struct exchange *x)
+{
+    if (x->param[0] != '\0')
+        return true;
+    api_fail_field(&x->err, API_VALIDATE_FAILED, "id", "the file id cannot be read");
+    response_error(x, &x->err);
+    return false;
+}
+
 void handle_file_get(struct exchange *x)
 {
-    if (exchange_state(x, sizeof(struct file_record)) != NULL)
+    if (id_is_readable(x) && exchange_state(x, sizeof(struct file_record)) != NULL)
         exchange_hop(x, NULL, get_work, get_done);
 }
 
@@ -148,5 +158,6 @@ static void destroy_done(struct exchange *x)
 
 void handle_file_destroy(struct exchange *x)
 {
-    exchange_hop(x, NULL, destroy_work, destroy_done);
+    if (id_is_readable(x))
+        exchange_hop(x, NULL, destroy_work, destroy_done);
 }

@@ -3,6 +3,7 @@
 
 #include "core/parse.h"
 #include "core/parse_http.h"
+#include "core/utf8.h"
 
 #include <string.h>
 #include <strings.h>
@@ -94,8 +95,8 @@ static enum api_code parse_search(const char *query, struct file_query *out, str
     enum blob_status st = query_get(query, "search", out->search, sizeof out->search);
     if (st == BLOB_E_NOT_FOUND)
         return API_OK;
-    if (st != BLOB_OK)
-        return api_fail_field(err, API_VALIDATE_FAILED, "search", "search is given once, with at most %d bytes",
+    if (st != BLOB_OK || !utf8_valid(out->search, strlen(out->search)))
+        return api_fail_field(err, API_VALIDATE_FAILED, "search", "search is given once, as at most %d bytes of UTF-8",
                               FILE_NAME_MAX);
     if (out->search[0] != '\0')
         out->index.search = out->search;

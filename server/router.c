@@ -46,18 +46,14 @@ static enum route_outcome compare_part(const struct part *want, const struct par
     }
 }
 
+/* What cannot be decoded, or is too long, is no id of anything: the handler refuses it in its own words. */
 static enum route_outcome take_param(const struct part *part, char *param)
 {
     if (part->len == 0)
         return ROUTE_NO_PATH;
-    switch (percent_decode(part->text, part->len, false, param, ROUTE_PARAM_MAX + 1)) {
-    case BLOB_OK:
-        return ROUTE_FOUND;
-    case BLOB_E_INVALID:
-        return ROUTE_BAD_ESCAPE;
-    default:
-        return ROUTE_NO_PATH;
-    }
+    if (percent_decode(part->text, part->len, false, param, ROUTE_PARAM_MAX + 1) != BLOB_OK)
+        param[0] = '\0';
+    return ROUTE_FOUND;
 }
 
 static enum route_outcome match_pattern(const char *pattern, const char *path, char *param)
@@ -77,15 +73,15 @@ enum route_outcome router_match(const struct route *table, size_t count, enum ht
                                 struct route_match *out)
 {
     const char *pattern = NULL;
+    bool broken = false;
     out->route = NULL;
     out->allowed = 0;
-    out->param[0] = '\0';
     for (size_t i = 0; i < count; i++) {
         const struct route *route = &table[i];
         if (pattern == NULL) {
+            out->param[0] = '\0';
             enum route_outcome outcome = match_pattern(route->pattern, path, out->param);
-            if (outcome == ROUTE_BAD_ESCAPE)
-                return outcome;
+            broken = broken || outcome == ROUTE_BAD_ESCAPE;
             if (outcome != ROUTE_FOUND)
                 continue;
             pattern = route->pattern;
@@ -98,7 +94,9 @@ enum route_outcome router_match(const struct route *table, size_t count, enum ht
     }
     if (out->route != NULL)
         return ROUTE_FOUND;
-    return pattern != NULL ? ROUTE_NO_METHOD : ROUTE_NO_PATH;
+    if (pattern != NULL)
+        return ROUTE_NO_METHOD;
+    return broken ? ROUTE_BAD_ESCAPE : ROUTE_NO_PATH;
 }
 
 void router_allow(unsigned methods, char out[ROUTER_ALLOW_MAX])

@@ -40,16 +40,16 @@ enum route_outcome {
     ROUTE_FOUND,
     ROUTE_NO_PATH,    /* 404 */
     ROUTE_NO_METHOD,  /* 405; allowed is set */
-    ROUTE_BAD_ESCAPE, /* 400: broken percent-encoding */
+    ROUTE_BAD_ESCAPE, /* 400: broken percent-encoding in a literal part */
 };
 
 struct route_match {
-    const struct route *route; /* ROUTE_FOUND */
-    unsigned allowed;          /* METHOD_BITs of all routes of the path; also for ROUTE_FOUND */
-    char param[ROUTE_PARAM_MAX + 1];
+    const struct route *route;       /* ROUTE_FOUND */
+    unsigned allowed;                /* METHOD_BITs of all routes of the path; also for ROUTE_FOUND */
+    char param[ROUTE_PARAM_MAX + 1]; /* what "{}" took; "" where that is too long or its encoding broken */
 };
 
-/* path is undecoded, without the query. A part too long for any "{}" is as good as unknown: ROUTE_NO_PATH. */
+/* path is undecoded, without the query. */
 enum route_outcome router_match(const struct route *table, size_t count, enum http_method method, const char *path,
                                 struct route_match *out);
 

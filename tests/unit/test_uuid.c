@@ -2,6 +2,7 @@
 #include "core/uuid.h"
 #include "tests/unit/unit_main.h"
 
+#include <pthread.h>
 #include <string.h>
 
 static void test_new(void)
@@ -17,6 +18,35 @@ static void test_new(void)
         CU_ASSERT_EQUAL(uuid_parse(a.text, &parsed), BLOB_OK);
         CU_ASSERT_STRING_EQUAL(a.text, parsed.text);
     }
+}
+
+#define THREADS 4
+#define EACH    200
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+static void *make_many(void *arg)
+{
+    struct uuid *ids = arg;
+    for (int i = 0; i < EACH; i++)
+        uuid_new(&ids[i]);
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    static struct uuid ids[THREADS * EACH];
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, make_many, &ids[i * EACH]), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    qsort(ids, THREADS * EACH, sizeof ids[0], compare);
+    for (int i = 1; i < THREADS * EACH; i++)
+        CU_ASSERT_STRING_NOT_EQUAL(ids[i - 1].text, ids[i].text);
 }
 
 static void test_parse(void)
@@ -40,6 +70,7 @@ static void test_parse(void)
 int main(void)
 {
     CU_TestInfo tests[] = {{"new ones are version 4, and differ", test_new},
+                           {"threads never make the same one", test_threads},
                            {"any case is read as lower case; other texts are refused", test_parse},
                            CU_TEST_INFO_NULL};
     return unit_main("uuid", tests);

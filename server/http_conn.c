@@ -424,6 +424,17 @@ static void conn_sweep_head(struct http_conn *conn, int64_t now_ms)
     http_request_dispatch(conn, late, &conn->framing);
 }
 
+/* Under TLS a large buffer leaves the output only when all of it is sent; what went through the socket tells. */
+static void conn_note_progress(struct http_conn *conn, int64_t now_ms)
+{
+    SSL *ssl = http_conn_ssl(conn);
+    uint64_t sent = ssl ? BIO_number_written(SSL_get_wbio(ssl)) : 0;
+    if (sent == conn->sent_seen)
+        return;
+    conn->sent_seen = sent;
+    conn->since_ms = now_ms;
+}
+
 void http_conn_sweep(struct http_conn *conn, int64_t now_ms)
 {
     if (conn->phase == CONN_HEAD) {
@@ -432,9 +443,12 @@ void http_conn_sweep(struct http_conn *conn, int64_t now_ms)
         return;
     }
     struct http_request *req = conn->req;
-    if (req->reply.kind == REPLY_NONE)
+    if (req->reply.kind == REPLY_NONE) {
         http_body_sweep(req, now_ms);
-    else if (evbuffer_get_length(http_conn_output(conn)) > 0 &&
-             now_ms - conn->since_ms >= conn->loop->srv->cfg.idle_timeout_ms)
+        return;
+    }
+    conn_note_progress(conn, now_ms);
+    if (evbuffer_get_length(http_conn_output(conn)) > 0 &&
+        now_ms - conn->since_ms >= conn->loop->srv->cfg.idle_timeout_ms)
         http_conn_break(conn);
 }

@@ -107,6 +107,7 @@ struct http_conn {
     struct head_fault fault;
     struct head_framing framing;
     size_t piece_bytes; /* how much the last read of a body brought: what the next piece should hold */
+    uint64_t sent_seen; /* TLS: bytes that had gone through the socket at the last sweep */
     int64_t since_ms;   /* CONN_HEAD: accepted, last answered, or first byte of the head; CONN_BUSY: last byte out */
     struct evbuffer_cb_entry *input_cb, *output_cb;
     char remote[64];

@@ -44,8 +44,9 @@ static enum blob_status context_new(const char *cert_file, const char *key_file,
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                  SSL_OP_PRIORITIZE_CHACHA);
-    /* An idle connection gives its record buffers back; a long answer goes out record by record. */
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    /* An idle connection gives its record buffers back. Partial writes stay off: libevent's bufferevent takes what
+     * SSL_write() accepted for all it had offered, and sends the rest of a buffer never. */
+    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_default_passwd_cb(ctx, no_pass_phrase);
     enum blob_status st = BLOB_OK;
     if (SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1)

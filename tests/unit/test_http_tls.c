@@ -1,0 +1,342 @@
+/* http_tls - the same answers and bodies through TLS, nothing older than 1.2, and a new certificate without a restart.
+ */
+#include "tests/unit/http_fixture.h"
+#include "tests/unit/unit_main.h"
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+
+struct tls_fixture {
+    struct fixture fx; /* first */
+    char dir[64], cert[96], key[96];
+    SSL_CTX *ctx;
+};
+
+/* Writes a self-signed certificate with this serial number, and its key. */
+static void certificate_write(const struct tls_fixture *tf, long serial)
+{
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *cert = X509_new();
+    ASN1_INTEGER_set(X509_get_serialNumber(cert), serial);
+    X509_gmtime_adj(X509_getm_notBefore(cert), 0);
+    X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+    X509_set_pubkey(cert, key);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1,
+                               -1, 0);
+    X509_set_issuer_name(cert, X509_get_subject_name(cert));
+    CU_ASSERT(X509_sign(cert, key, EVP_sha256()) > 0);
+    FILE *out = fopen(tf->cert, "w");
+    PEM_write_X509(out, cert);
+    fclose(out);
+    out = fopen(tf->key, "w");
+    PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
+    fclose(out);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+}
+
+static void tls_begin(struct tls_fixture *tf)
+{
+    fixture_init(&tf->fx);
+    snprintf(tf->dir, sizeof tf->dir, "/tmp/blobd-tls-test-XXXXXX");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(tf->dir));
+    snprintf(tf->cert, sizeof tf->cert, "%s/cert.pem", tf->dir);
+    snprintf(tf->key, sizeof tf->key, "%s/key.pem", tf->dir);
+    certificate_write(tf, 1);
+    tf->fx.cfg.tls = (struct http_tls_files){.cert_file = tf->cert, .key_file = tf->key};
+    fixture_start(&tf->fx);
+    tf->ctx = SSL_CTX_new(TLS_client_method());
+}
+
+static void tls_end(struct tls_fixture *tf)
+{
+    fixture_end(&tf->fx);
+    SSL_CTX_free(tf->ctx);
+    unlink(tf->cert);
+    unlink(tf->key);
+    rmdir(tf->dir);
+}
+
+/* NULL when the handshake fails. */
+static SSL *tls_open(struct tls_fixture *tf, int version)
+{
+    SSL *ssl = SSL_new(tf->ctx);
+    if (version) {
+        SSL_set_security_level(ssl, 0);
+        SSL_set_min_proto_version(ssl, version);
+        SSL_set_max_proto_version(ssl, version);
+    }
+    SSL_set_fd(ssl, client_open(&tf->fx));
+    if (SSL_connect(ssl) == 1)
+        return ssl;
+    close(SSL_get_fd(ssl));
+    SSL_free(ssl);
+    return NULL;
+}
+
+static void tls_close(SSL *ssl)
+{
+    int fd = SSL_get_fd(ssl);
+    SSL_free(ssl);
+    close(fd);
+}
+
+static void tls_send(SSL *ssl, const void *bytes, size_t len)
+{
+    const uint8_t *at = bytes;
+    while (len > 0) {
+        int n = SSL_write(ssl, at, (int)(len < 100000 ? len : 100000));
+        if (n <= 0)
+            return;
+        at += n;
+        len -= (size_t)n;
+    }
+}
+
+static void tls_send_text(SSL *ssl, const char *text)
+{
+    tls_send(ssl, text, strlen(text));
+}
+
+static struct answer tls_read(SSL *ssl)
+{
+    struct answer answer = {0};
+    for (size_t len = 0; len < sizeof answer.head - 1 && !strstr(answer.head, "\r\n\r\n"); len++) {
+        if (SSL_read(ssl, answer.head + len, 1) != 1)
+            return answer;
+    }
+    answer.status = (int)strtol(answer.head + 9, NULL, 10);
+    const char *length = answer_header(&answer, "Content-Length");
+    size_t want = length ? strtoul(length, NULL, 10) : 0;
+    answer.body = malloc(want + 1);
+    while (answer.body_len < want) {
+        int n = SSL_read(ssl, answer.body + answer.body_len, (int)(want - answer.body_len));
+        if (n <= 0)
+            break;
+        answer.body_len += (size_t)n;
+    }
+    answer.body[answer.body_len] = '\0';
+    answer.whole = answer.body_len == want;
+    return answer;
+}
+
+static int tls_status(SSL *ssl)
+{
+    struct answer answer = tls_read(ssl);
+    free(answer.body);
+    return answer.status;
+}
+
+static void test_versions(void)
+{
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    static const int good[] = {TLS1_2_VERSION, TLS1_3_VERSION}, bad[] = {TLS1_VERSION, TLS1_1_VERSION};
+    for (int i = 0; i < 2; i++) {
+        SSL *ssl = tls_open(&tf, good[i]);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(ssl);
+        tls_send_text(ssl, GET("/hello"));
+        CU_ASSERT_EQUAL(tls_status(ssl), 200);
+        tls_close(ssl);
+        CU_ASSERT_PTR_NULL(tls_open(&tf, bad[i]));
+    }
+    int plain = client_open(&tf.fx); /* no answer to plain text */
+    client_send(plain, GET("/hello"));
+    CU_ASSERT_EQUAL(client_status(plain), 0);
+    close(plain);
+    WAIT_UNTIL(http_server_connections(tf.fx.srv) == 0);
+    tls_end(&tf);
+}
+
+static void expect_body(SSL *ssl, const char *request, const uint8_t *bytes, size_t len)
+{
+    tls_send_text(ssl, request);
+    struct answer answer = tls_read(ssl);
+    CU_ASSERT(answer.whole && answer.body_len == len && memcmp(answer.body, bytes, len) == 0);
+    free(answer.body);
+}
+
+static void test_answers(void)
+{
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    SSL *ssl = tls_open(&tf, 0);
+    for (int i = 0; i < 5; i++) {
+        expect_body(ssl, GET("/hello"), (const uint8_t *)"hello", 5);
+        expect_body(ssl, GET("/shared"), tf.fx.bytes, FIXTURE_BYTES);
+        expect_body(ssl, GET("/file"), tf.fx.bytes + 100, FIXTURE_BYTES - 100);
+        expect_body(ssl, GET("/smallfile"), tf.fx.bytes + 100, 1000);
+        expect_body(ssl, GET("/stream"), tf.fx.bytes, FIXTURE_BYTES);
+    }
+    tls_send_text(ssl, GET("/short"));
+    struct answer answer = tls_read(ssl);
+    CU_ASSERT_FALSE(answer.whole);
+    free(answer.body);
+    tls_close(ssl);
+    WAIT_UNTIL(atomic_load(&tf.fx.done) == 26);
+    WAIT_UNTIL(atomic_load(&tf.fx.released) == 16);
+    tls_end(&tf);
+}
+
+static void test_bodies(void)
+{
+    static const size_t lengths[] = {1, 5000, 16384, 16385, 100000, FIXTURE_BYTES};
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    SSL *ssl = tls_open(&tf, 0);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        char head[128], expected[64];
+        snprintf(head, sizeof head, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", lengths[i]);
+        tls_send_text(ssl, head);
+        tls_send(ssl, tf.fx.bytes, lengths[i]);
+        struct answer answer = tls_read(ssl);
+        snprintf(expected, sizeof expected, "%zu ", lengths[i]);
+        CU_ASSERT_EQUAL(answer.status, 200);
+        CU_ASSERT(answer.body && strncmp((char *)answer.body, expected, strlen(expected)) == 0);
+        free(answer.body);
+    }
+    tls_send_text(ssl, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    CU_ASSERT_EQUAL(tls_status(ssl), 100);
+    tls_send_text(ssl, "ab");
+    CU_ASSERT_EQUAL(tls_status(ssl), 200);
+    tls_close(ssl);
+    tls_end(&tf);
+}
+
+/* One record that holds the end of a body and requests after it: none of it may wait for the socket. */
+static void test_pipelined_in_a_record(void)
+{
+    static const char requests[] = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" GET(
+        "/hello") "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" GET("/204")
+        GET("/hello");
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    SSL *ssl = tls_open(&tf, 0);
+    static const int expected[] = {200, 200, 200, 204, 200};
+    for (int i = 0; i < 10; i++) {
+        tls_send_text(ssl, requests);
+        for (int j = 0; j < 5; j++)
+            CU_ASSERT_EQUAL(tls_status(ssl), expected[j]);
+    }
+    /* The head alone first, so that the record with the rest is read by the body's reader. */
+    tls_send_text(ssl, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+    sleep_ms(50);
+    tls_send_text(ssl, "abc" GET("/hello"));
+    CU_ASSERT_EQUAL(tls_status(ssl), 200);
+    CU_ASSERT_EQUAL(tls_status(ssl), 200);
+    tls_close(ssl);
+    tls_end(&tf);
+}
+
+static void test_refused_while_sending(void)
+{
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    SSL *ssl = tls_open(&tf, 0);
+    tls_send_text(ssl, "POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n");
+    for (int i = 0; i < 2; i++)
+        tls_send(ssl, tf.fx.bytes, FIXTURE_BYTES);
+    CU_ASSERT_EQUAL(tls_status(ssl), 413);
+    char c;
+    CU_ASSERT_EQUAL(SSL_read(ssl, &c, 1), 0);
+    CU_ASSERT_EQUAL(SSL_get_error(ssl, 0), SSL_ERROR_ZERO_RETURN); /* closed by TLS, not cut */
+    tls_close(ssl);
+    tls_end(&tf);
+}
+
+static long serial_seen(SSL *ssl)
+{
+    X509 *cert = SSL_get1_peer_certificate(ssl);
+    long serial = cert ? ASN1_INTEGER_get(X509_get_serialNumber(cert)) : -1;
+    X509_free(cert);
+    return serial;
+}
+
+static void test_reload(void)
+{
+    struct tls_fixture tf;
+    struct blob_error err;
+    tls_begin(&tf);
+    SSL *old = tls_open(&tf, 0);
+    CU_ASSERT_EQUAL(serial_seen(old), 1);
+    certificate_write(&tf, 2);
+    CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, &err), BLOB_OK);
+    SSL *fresh = tls_open(&tf, 0);
+    CU_ASSERT_EQUAL(serial_seen(fresh), 2);
+    FILE *broken = fopen(tf.cert, "w");
+    fputs("no certificate\n", broken);
+    fclose(broken);
+    CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, &err), BLOB_E_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, tf.cert));
+    SSL *still = tls_open(&tf, 0);
+    CU_ASSERT_EQUAL(serial_seen(still), 2);
+    SSL *const all[] = {old, fresh, still};
+    for (int i = 0; i < 3; i++) {
+        tls_send_text(all[i], GET("/hello"));
+        CU_ASSERT_EQUAL(tls_status(all[i]), 200);
+        tls_close(all[i]);
+    }
+    struct http_server *none = NULL;
+    struct http_config cfg = tf.fx.cfg;
+    CU_ASSERT_EQUAL(http_server_new(&cfg, &none, &err), BLOB_E_INVALID);
+    tls_end(&tf);
+}
+
+struct tls_crowd {
+    struct tls_fixture *tf;
+    unsigned failed;
+};
+
+static void *crowd_run(void *arg)
+{
+    struct tls_crowd *crowd = arg;
+    for (int i = 0; i < 20; i++) {
+        SSL *ssl = tls_open(crowd->tf, 0);
+        crowd->failed += ssl == NULL;
+        if (!ssl)
+            continue;
+        tls_send_text(ssl, GET("/smallfile"));
+        crowd->failed += tls_status(ssl) != 206;
+        tls_close(ssl);
+    }
+    return NULL;
+}
+
+static void test_reload_under_load(void)
+{
+    enum { THREADS = 4 };
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    pthread_t threads[THREADS];
+    struct tls_crowd crowds[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        crowds[i] = (struct tls_crowd){.tf = &tf};
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, crowd_run, &crowds[i]), 0);
+    }
+    for (int i = 0; i < 20; i++) {
+        CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, NULL), BLOB_OK);
+        sleep_ms(2);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        CU_ASSERT_EQUAL(crowds[i].failed, 0);
+    }
+    tls_end(&tf);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {{"TLS 1.2 and 1.3 are spoken, nothing older", test_versions},
+                           {"every kind of answer arrives byte for byte", test_answers},
+                           {"bodies of any length arrive whole", test_bodies},
+                           {"what follows a body in its record is served", test_pipelined_in_a_record},
+                           {"a refused client that sends on sees the answer", test_refused_while_sending},
+                           {"a new certificate is for new connections", test_reload},
+                           {"reloading disturbs nobody", test_reload_under_load},
+                           CU_TEST_INFO_NULL};
+    return unit_main("http_tls", tests);
+}

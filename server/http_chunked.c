@@ -25,6 +25,17 @@ static bool is_line_byte(uint8_t c)
     return c == '\t' || (c >= ' ' && c != 0x7f);
 }
 
+/* Blanks are no part of the grammar, but put up with before an extension (RFC 9112, section 7.1.1) or at the end, where
+ * some senders fill up a field of fixed width. */
+static enum http_chunked_place after_blank(struct http_chunked *dec, uint8_t c)
+{
+    if (c == '\r')
+        return CHUNKED_SIZE_LF;
+    if (c == ';')
+        return CHUNKED_EXTENSION;
+    return (c == ' ' || c == '\t') && ++dec->line_bytes <= EXTENSION_MAX ? CHUNKED_BLANK : CHUNKED_BROKEN;
+}
+
 static enum http_chunked_place after_size(struct http_chunked *dec, uint8_t c)
 {
     int digit = hex_value(c);
@@ -36,11 +47,7 @@ static enum http_chunked_place after_size(struct http_chunked *dec, uint8_t c)
         return CHUNKED_SIZE;
     }
     dec->line_bytes = 0;
-    if (dec->digits == 0)
-        return CHUNKED_BROKEN;
-    if (c == '\r')
-        return CHUNKED_SIZE_LF;
-    return c == ';' || c == ' ' || c == '\t' ? CHUNKED_EXTENSION : CHUNKED_BROKEN;
+    return dec->digits > 0 ? after_blank(dec, c) : CHUNKED_BROKEN;
 }
 
 static enum http_chunked_place after_extension(struct http_chunked *dec, uint8_t c)
@@ -64,6 +71,8 @@ static enum http_chunked_place after(struct http_chunked *dec, uint8_t c)
     switch (dec->place) {
     case CHUNKED_SIZE:
         return after_size(dec, c);
+    case CHUNKED_BLANK:
+        return after_blank(dec, c);
     case CHUNKED_EXTENSION:
         return after_extension(dec, c);
     case CHUNKED_SIZE_LF:

@@ -13,6 +13,7 @@
 
 enum http_chunked_place {
     CHUNKED_SIZE,
+    CHUNKED_BLANK, /* between a size and its extension */
     CHUNKED_EXTENSION,
     CHUNKED_SIZE_LF,
     CHUNKED_DATA,

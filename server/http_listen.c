@@ -59,8 +59,8 @@ static enum blob_status listen_resolve(const char *listen_on, struct sockaddr_st
     return BLOB_OK;
 }
 
-static enum blob_status listen_open(const struct sockaddr_storage *addr, socklen_t addr_len, bool share, int *out,
-                                    struct blob_error *err)
+static enum blob_status listen_open(const char *listen_on, const struct sockaddr_storage *addr, socklen_t addr_len,
+                                    bool share, int *out, struct blob_error *err)
 {
     int one = 1;
     int fd = socket(addr->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -73,14 +73,14 @@ static enum blob_status listen_open(const struct sockaddr_storage *addr, socklen
     if (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
         failed = "SO_REUSEPORT";
     else if (bind(fd, (const struct sockaddr *)addr, addr_len) != 0)
-        failed = "bind the listen address";
+        failed = "bind";
     else if (listen(fd, BACKLOG) != 0)
         failed = "listen";
     if (failed) {
         int saved = errno;
         close(fd);
         enum blob_status st = saved == EADDRINUSE ? BLOB_E_UNAVAILABLE : BLOB_E_INVALID;
-        return blob_fail(err, st, saved, "%s", failed);
+        return blob_fail(err, st, saved, "listen address %s: %s", listen_on, failed);
     }
     *out = fd;
     return BLOB_OK;
@@ -100,7 +100,7 @@ enum blob_status http_listen(const char *listen_on, unsigned count, int *fds, ui
     unsigned opened = 0;
     enum blob_status st = listen_resolve(listen_on, &addr, &addr_len, err);
     if (st == BLOB_OK)
-        st = listen_open(&addr, addr_len, false, &probe, err);
+        st = listen_open(listen_on, &addr, addr_len, false, &probe, err);
     if (st != BLOB_OK)
         return st;
     /* The kernel's choice, where the port is 0; and from here on the probe lets the real ones in. */
@@ -109,7 +109,7 @@ enum blob_status http_listen(const char *listen_on, unsigned count, int *fds, ui
         setsockopt(probe, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
         st = blob_fail(err, BLOB_E_UNAVAILABLE, errno, "share the listen address");
     while (st == BLOB_OK && opened < count) {
-        st = listen_open(&addr, addr_len, true, &fds[opened], err);
+        st = listen_open(listen_on, &addr, addr_len, true, &fds[opened], err);
         opened += st == BLOB_OK;
     }
     close(probe);

@@ -73,6 +73,8 @@ static void test_broken(void)
     CU_ASSERT(broken("-1\r\n"));
     CU_ASSERT(broken("0x5\r\n"));
     CU_ASSERT(broken(" 5\r\n"));
+    CU_ASSERT(broken("5 5\r\nhello"));
+    CU_ASSERT_EQUAL(decode("5 \t;a=b\r\nhello\r\n0\r\n\r\n", 1).place, CHUNKED_END);
     CU_ASSERT(broken("5\nhello"));
     CU_ASSERT(broken("5\r\nhelloX\n"));
     CU_ASSERT(broken("5\r\nhello\n"));

@@ -1,0 +1,205 @@
+/*
+ * disk_journal_log - reads the journal at start.
+ *
+ * Which segments count: the highest number tells (in its header) the oldest that was still needed when it was begun.
+ * Between the two, a missing number is one that was freed and being reused, so it and all below it are done with. The
+ * run of numbers up to the highest is read until an entry does not check; nothing behind that place was ever
+ * acknowledged, because a sync covers everything before it.
+ */
+#include "backends/crc32c.h"
+#include "backends/disk_journal.h"
+#include "backends/disk_journal_format.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *name)
+{
+    return blob_fail(err, blob_status_from_errno(error), error, "%s " JOURNAL_DIR "/%s", what, name);
+}
+
+static bool segment_name(const char *name)
+{
+    return strlen(name) == 2 && strspn(name, "0123456789") == 2;
+}
+
+/* Maps a segment; what is not one (torn header, wrong size) is passed over. */
+static enum blob_status map_segment(struct journal_log *log, int dirfd, const char *name, struct blob_error *err)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "open", name);
+    enum blob_status st = BLOB_OK;
+    struct stat sb;
+    void *data = MAP_FAILED;
+    if (fstat(fd, &sb) != 0)
+        st = fail_errno(err, errno, "stat", name);
+    else if (sb.st_size >= (off_t)JOURNAL_BLOCK)
+        data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (st == BLOB_OK && sb.st_size >= (off_t)JOURNAL_BLOCK && data == MAP_FAILED)
+        st = fail_errno(err, errno, "map", name);
+    close(fd);
+    if (st != BLOB_OK || data == MAP_FAILED)
+        return st;
+    struct segment_header h;
+    struct journal_map *grown = realloc(log->maps, (log->map_count + 1) * sizeof *grown);
+    if (grown)
+        log->maps = grown;
+    if (!grown || !segment_header_decode(data, &h)) {
+        munmap(data, (size_t)sb.st_size);
+        return grown ? BLOB_OK : blob_fail(err, BLOB_E_NO_MEMORY, 0, "journal");
+    }
+    log->maps[log->map_count++] =
+        (struct journal_map){.data = data, .size = (size_t)sb.st_size, .number = h.number, .oldest = h.oldest};
+    return BLOB_OK;
+}
+
+static enum blob_status map_segments(struct journal_log *log, int root_fd, struct blob_error *err)
+{
+    int fd = openat(root_fd, JOURNAL_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "open", "");
+    DIR *dir = fdopendir(fd);
+    if (!dir) {
+        close(fd);
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "journal");
+    }
+    enum blob_status st = BLOB_OK;
+    struct dirent *de;
+    while (st == BLOB_OK && (errno = 0, de = readdir(dir)) != NULL)
+        if (segment_name(de->d_name))
+            st = map_segment(log, fd, de->d_name, err);
+    if (st == BLOB_OK && errno != 0)
+        st = fail_errno(err, errno, "list", "");
+    closedir(dir);
+    return st;
+}
+
+static int map_compare(const void *a, const void *b)
+{
+    const struct journal_map *x = a, *y = b;
+    return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static bool log_add(struct journal_log *log, const struct journal_entry *entry)
+{
+    if (log->count == log->cap) {
+        size_t cap = log->cap ? 2 * log->cap : 256;
+        struct journal_entry *grown = realloc(log->entries, cap * sizeof *grown);
+        if (!grown)
+            return false;
+        log->entries = grown;
+        log->cap = cap;
+    }
+    log->entries[log->count++] = *entry;
+    return true;
+}
+
+/* The entry at pos, if it continues the chain and is whole. */
+static bool entry_at(const struct journal_map *map, uint64_t pos, uint32_t chain, struct entry_header *h)
+{
+    if (pos + JOURNAL_ENTRY_BYTES > map->size || !entry_header_decode(map->data + pos, chain, h))
+        return false;
+    if (h->len > map->size - pos - JOURNAL_ENTRY_BYTES)
+        return false;
+    return crc32c(0, map->data + pos + JOURNAL_ENTRY_BYTES, h->len) == h->body_crc;
+}
+
+/* *sealed: it was read to its end, and the next segment follows. */
+static enum blob_status read_segment(struct journal_log *log, const struct journal_map *map, bool *sealed,
+                                     struct blob_error *err)
+{
+    struct segment_header sh;
+    if (!segment_header_decode(map->data, &sh))
+        return BLOB_OK;
+    uint32_t chain = sh.crc;
+    uint64_t pos = JOURNAL_BLOCK;
+    for (;;) {
+        struct entry_header h;
+        if (!entry_at(map, pos, chain, &h)) {
+            pos = journal_align(pos, JOURNAL_BLOCK);
+            if (!entry_at(map, pos, chain, &h))
+                return BLOB_OK;
+        }
+        chain = h.chain;
+        if (h.kind == JOURNAL_SEAL) {
+            *sealed = true;
+            return BLOB_OK;
+        }
+        struct journal_entry entry = {.begin = map->number << 32 | pos,
+                                      .kind = (enum journal_kind)h.kind,
+                                      .len = h.len,
+                                      .body = map->data + pos + JOURNAL_ENTRY_BYTES};
+        if (!log_add(log, &entry))
+            return blob_fail(err, BLOB_E_NO_MEMORY, 0, "journal");
+        pos += journal_align(JOURNAL_ENTRY_BYTES + h.len, 8);
+    }
+}
+
+static enum blob_status read_segments(struct journal_log *log, struct blob_error *err)
+{
+    if (log->map_count == 0)
+        return BLOB_OK;
+    qsort(log->maps, log->map_count, sizeof *log->maps, map_compare);
+    const struct journal_map *last = &log->maps[log->map_count - 1], *first = last;
+    log->next_segment = last->number + 1;
+    while (first > log->maps && first[-1].number + 1 == first->number && first[-1].number >= last->oldest)
+        first--;
+    enum blob_status st = BLOB_OK;
+    bool sealed = true;
+    for (const struct journal_map *map = first; st == BLOB_OK && sealed && map <= last; map++) {
+        sealed = false;
+        st = read_segment(log, map, &sealed, err);
+    }
+    return st;
+}
+
+enum blob_status journal_log_read(int root_fd, struct journal_log *out, struct blob_error *err)
+{
+    struct journal_log log = {0};
+    enum blob_status st = map_segments(&log, root_fd, err);
+    if (st == BLOB_OK)
+        st = read_segments(&log, err);
+    if (st == BLOB_OK)
+        *out = log;
+    else
+        journal_log_release(&log);
+    return st;
+}
+
+void journal_log_release(struct journal_log *log)
+{
+    for (size_t i = 0; i < log->map_count; i++)
+        munmap((void *)(uintptr_t)log->maps[i].data, log->maps[i].size);
+    free(log->maps);
+    free(log->entries);
+    *log = (struct journal_log){0};
+}
+
+/*
+ * The directory is moved away first: were the segments removed one by one, a crash in between could leave some of the
+ * older ones to be replayed without the newer.
+ */
+enum blob_status journal_log_remove(int root_fd, struct blob_error *err)
+{
+    if (renameat(root_fd, JOURNAL_DIR, root_fd, JOURNAL_DIR ".old") != 0 && errno != ENOENT)
+        return fail_errno(err, errno, "move", "");
+    if (fsync(root_fd) != 0)
+        return fail_errno(err, errno, "sync", "..");
+    int fd = openat(root_fd, JOURNAL_DIR ".old", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "open", "");
+    for (unsigned i = 0; i < JOURNAL_SEGMENTS_MAX; i++) {
+        char name[3] = {(char)('0' + i / 10), (char)('0' + i % 10), '\0'};
+        unlinkat(fd, name, 0);
+    }
+    close(fd);
+    return unlinkat(root_fd, JOURNAL_DIR ".old", AT_REMOVEDIR) == 0 ? BLOB_OK : fail_errno(err, errno, "remove", "");
+}

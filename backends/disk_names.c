@@ -1,0 +1,95 @@
+/* disk_names - the names in a directory, read at once and sorted: no directory stays open while callbacks run. */
+#include "backends/disk_impl.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool names_add(struct disk_names *names, const char *name)
+{
+    if (names->count == names->cap) {
+        size_t cap = names->cap ? 2 * names->cap : 64;
+        char **grown = realloc(names->names, cap * sizeof *grown);
+        if (!grown)
+            return false;
+        names->names = grown;
+        names->cap = cap;
+    }
+    names->names[names->count] = strdup(name);
+    return names->names[names->count] != NULL && ++names->count > 0;
+}
+
+static void swap(char **a, char **b)
+{
+    char *t = *a;
+    *a = *b;
+    *b = t;
+}
+
+static void sift_down(char **names, size_t root, size_t count, int (*compare)(const char *, const char *))
+{
+    for (size_t child; (child = 2 * root + 1) < count; root = child) {
+        if (child + 1 < count && compare(names[child], names[child + 1]) < 0)
+            child++;
+        if (compare(names[root], names[child]) >= 0)
+            return;
+        swap(&names[root], &names[child]);
+    }
+}
+
+/* Heap sort: bounded whatever names somebody chose, and with the comparison as it is (qsort's takes other arguments).
+ */
+static void sort(char **names, size_t count, int (*compare)(const char *, const char *))
+{
+    for (size_t i = count / 2; i-- > 0;)
+        sift_down(names, i, count, compare);
+    for (size_t end = count; end-- > 1;) {
+        swap(&names[0], &names[end]);
+        sift_down(names, 0, end, compare);
+    }
+}
+
+enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
+                                 struct disk_names *out, struct blob_error *err)
+{
+    struct disk_names names = {0};
+    int fd = openat(root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        *out = names;
+        return BLOB_OK;
+    }
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        int error = errno;
+        if (fd >= 0)
+            close(fd);
+        return blob_fail(err, blob_status_from_errno(error), error, "open directory %s", path);
+    }
+    enum blob_status st = BLOB_OK;
+    struct dirent *de;
+    while (st == BLOB_OK && (errno = 0, de = readdir(dir)) != NULL) {
+        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && !names_add(&names, de->d_name))
+            st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", path);
+    }
+    if (st == BLOB_OK && errno != 0)
+        st = blob_fail(err, blob_status_from_errno(errno), errno, "list %s", path);
+    closedir(dir);
+    if (st != BLOB_OK) {
+        disk_names_release(&names);
+        return st;
+    }
+    sort(names.names, names.count, compare);
+    *out = names;
+    return BLOB_OK;
+}
+
+void disk_names_release(struct disk_names *names)
+{
+    for (size_t i = 0; i < names->count; i++)
+        free(names->names[i]);
+    free(names->names);
+    *names = (struct disk_names){0};
+}

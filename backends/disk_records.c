@@ -1,0 +1,261 @@
+/*
+ * disk_records - records: a file each, written beside and renamed, so that nobody reads half of one.
+ *
+ * The new value is written to tmp/ before anything is promised, so a full disk is met there, where it harms nothing.
+ * A listing reads one directory at a time, in the order of the keys; see disk_layout.h for why the directories do not
+ * overlap.
+ */
+#include "backends/disk_impl.h"
+#include "backends/durable_file.h"
+#include "core/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
+{
+    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
+}
+
+/* BLOB_OK: not there. */
+static enum blob_status record_absent(struct disk_store *s, const char *key, const struct disk_path *path,
+                                      struct blob_error *err)
+{
+    if (faccessat(s->root_fd, path->text, F_OK, 0) == 0) {
+        /* Another node may have written it and not synced it yet. */
+        enum blob_status st = s->journal ? BLOB_OK : dir_sync_parent(s->root_fd, path->text, err);
+        return st == BLOB_OK ? blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key) : st;
+    }
+    return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "look for", path->text);
+}
+
+/* Creating is decided by link(), which is atomic between nodes too. */
+static enum blob_status create_shared(struct disk_store *s, const char *key, const struct disk_path *tmp,
+                                      const struct disk_path *path, struct blob_error *err)
+{
+    enum blob_status st = disk_parents(s, path, err);
+    if (st != BLOB_OK)
+        return st;
+    int error = linkat(s->root_fd, tmp->text, s->root_fd, path->text, 0) == 0 ? 0 : errno;
+    if (error != 0 && error != EEXIST)
+        return fail_errno(err, error, "create", path->text);
+    st = dir_sync_parent(s->root_fd, path->text, err);
+    if (st == BLOB_OK && error == EEXIST)
+        return blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key);
+    return st == BLOB_OK ? file_remove(s->root_fd, tmp->text, err) : st;
+}
+
+static enum blob_status put_in_stripe(struct disk_store *s, unsigned stripe, const char *key,
+                                      const struct disk_change *change, const void *value, size_t len, unsigned flags,
+                                      struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
+    if (flags & BLOB_IF_NONE)
+        st = record_absent(s, key, &change->to, err);
+    if (st != BLOB_OK)
+        return st;
+    if (s->shared && (flags & BLOB_IF_NONE))
+        return create_shared(s, key, &change->from, &change->to, err);
+    uint8_t key_len = (uint8_t)strlen(key);
+    const struct disk_entry entry = {.kind = JOURNAL_PUT,
+                                     .count = 3,
+                                     .parts = {disk_part(&key_len, 1), disk_part(key, key_len), disk_part(value, len)}};
+    return disk_change_run(s, stripe, change, &entry, flags, err);
+}
+
+enum blob_status disk_record_put(struct blob_store *base, const char *key, const void *value, size_t len,
+                                 unsigned flags, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    struct disk_change change = {.next = NULL};
+    disk_record_path(key, &change.to);
+    disk_tmp_path(s, &change.from);
+    enum blob_status st = file_create(s->root_fd, change.from.text, value, len, !s->journal, err);
+    if (st != BLOB_OK)
+        return st;
+    unsigned stripe = disk_stripe_of(&change.to);
+    st = disk_stripe_enter(s, stripe, err);
+    if (st == BLOB_OK) {
+        st = put_in_stripe(s, stripe, key, &change, value, len, flags, err);
+        disk_stripe_leave(s, stripe);
+    }
+    if (st != BLOB_OK)
+        unlinkat(s->root_fd, change.from.text, 0);
+    return st;
+}
+
+static enum blob_status read_record(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
+                                    struct blob_error *err)
+{
+    int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "open", path->text);
+    char small[4096];
+    size_t got = sizeof small;
+    enum blob_status st = BLOB_OK;
+    for (uint64_t at = 0; st == BLOB_OK && got == sizeof small; at += got) {
+        st = file_read_at(fd, small, sizeof small, at, &got, path->text, err);
+        if (st == BLOB_OK)
+            bytebuf_add(out, small, got);
+    }
+    close(fd);
+    return st == BLOB_OK && out->failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path->text) : st;
+}
+
+enum blob_status disk_record_get(struct blob_store *base, const char *key, struct bytebuf *out, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    struct disk_path path;
+    disk_record_path(key, &path);
+    enum blob_status st = disk_settle(s, &path, err);
+    return st == BLOB_OK ? read_record(s, &path, out, err) : st;
+}
+
+enum blob_status disk_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    struct disk_change change = {.next = NULL};
+    disk_record_path(key, &change.to);
+    unsigned stripe = disk_stripe_of(&change.to);
+    enum blob_status st = disk_stripe_enter(s, stripe, err);
+    if (st != BLOB_OK)
+        return st;
+    if (faccessat(s->root_fd, change.to.text, F_OK, 0) == 0) {
+        const struct disk_entry entry = {.kind = JOURNAL_DELETE, .count = 1, .parts = {disk_part(key, strlen(key))}};
+        st = disk_change_run(s, stripe, &change, &entry, flags, err);
+    } else if (errno != ENOENT) {
+        st = fail_errno(err, errno, "look for", change.to.text);
+    }
+    disk_stripe_leave(s, stripe);
+    return st;
+}
+
+/* ---- listing ---- */
+
+struct record_walk {
+    struct disk_store *s;
+    const char *class, *prefix;
+    const char *rest;       /* of the prefix, behind "class/", with ',' for '/' */
+    const char *after_rest; /* of the key after which to begin, likewise; "": from the start */
+    size_t left;            /* records still to give; SIZE_MAX: no bound */
+    bool with_values, more;
+    record_list_fn *fn;
+    void *arg;
+    struct bytebuf value;
+};
+
+static enum blob_status give_record(struct record_walk *walk, const char *dir, const char *name, struct blob_error *err)
+{
+    char key[RECORD_KEY_MAX + 1];
+    struct disk_path path;
+    if (!disk_record_key(walk->class, name, key))
+        return BLOB_OK;
+    bytebuf_clear(&walk->value);
+    if (walk->with_values) {
+        if (snprintf(path.text, sizeof path.text, "%s/%s", dir, name) >= (int)sizeof path.text)
+            return BLOB_OK;
+        enum blob_status st = read_record(walk->s, &path, &walk->value, err);
+        if (st != BLOB_OK)
+            return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
+    }
+    walk->left -= walk->left != SIZE_MAX;
+    walk->more = walk->fn(key, walk->with_values ? walk->value.data : NULL, walk->value.len, walk->arg);
+    return BLOB_OK;
+}
+
+static enum blob_status walk_shard(struct record_walk *walk, const char *shard, struct blob_error *err)
+{
+    char dir[DISK_PATH_MAX];
+    if (snprintf(dir, sizeof dir, DISK_RECORDS "/%s/%s", walk->class, shard) >= (int)sizeof dir)
+        return BLOB_OK;
+    struct disk_names names;
+    enum blob_status st = disk_names_read(walk->s->root_fd, dir, disk_record_name_compare, &names, err);
+    if (st != BLOB_OK)
+        return st;
+    for (size_t i = 0; st == BLOB_OK && walk->more && walk->left > 0 && i < names.count; i++) {
+        const char *name = names.names[i];
+        if (strncmp(name, walk->rest, strlen(walk->rest)) == 0 && disk_record_name_compare(name, walk->after_rest) > 0)
+            st = give_record(walk, dir, name, err);
+    }
+    disk_names_release(&names);
+    return st;
+}
+
+/* Can this directory hold keys with the prefix, behind `after`? */
+static bool shard_matters(const struct record_walk *walk, const char *shard)
+{
+    size_t len = strlen(shard), rest_len = strlen(walk->rest), after_len = strlen(walk->after_rest);
+    if (len > DISK_SHARD_CHARS || strncmp(shard, walk->rest, len < rest_len ? len : rest_len) != 0)
+        return false;
+    char begin[DISK_SHARD_CHARS + 1] = "";
+    memcpy(begin, walk->after_rest, after_len < DISK_SHARD_CHARS ? after_len : DISK_SHARD_CHARS);
+    return disk_record_name_compare(shard, begin) >= 0;
+}
+
+static enum blob_status walk_class(struct record_walk *walk, struct blob_error *err)
+{
+    char dir[DISK_PATH_MAX];
+    size_t rest_len = strlen(walk->rest);
+    if (rest_len >= DISK_SHARD_CHARS) {
+        char shard[DISK_SHARD_CHARS + 1] = "";
+        memcpy(shard, walk->rest, DISK_SHARD_CHARS);
+        return walk_shard(walk, shard, err);
+    }
+    snprintf(dir, sizeof dir, DISK_RECORDS "/%s", walk->class);
+    struct disk_names names;
+    enum blob_status st = disk_names_read(walk->s->root_fd, dir, disk_record_name_compare, &names, err);
+    if (st != BLOB_OK)
+        return st;
+    for (size_t i = 0; st == BLOB_OK && walk->more && walk->left > 0 && i < names.count; i++)
+        if (shard_matters(walk, names.names[i]))
+            st = walk_shard(walk, names.names[i], err);
+    disk_names_release(&names);
+    return st;
+}
+
+/* Copies text with ',' for '/'. */
+static void to_name(const char *text, char out[RECORD_KEY_MAX + 1])
+{
+    size_t len = strlen(text);
+    CHECK(len <= RECORD_KEY_MAX);
+    for (size_t i = 0; i <= len; i++)
+        out[i] = text[i] == '/' ? ',' : text[i];
+}
+
+enum blob_status disk_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
+                                  bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    enum blob_status st = disk_settle_all(s, err);
+    if (st != BLOB_OK)
+        return st;
+    size_t class_len = strcspn(prefix, "/");
+    char class[RECORD_KEY_MAX + 1], rest[RECORD_KEY_MAX + 1], after_rest[RECORD_KEY_MAX + 1] = "";
+    memcpy(class, prefix, class_len);
+    class[class_len] = '\0';
+    to_name(prefix + class_len + 1, rest);
+    /* A key of another class is before all of this one's, or behind them. */
+    if (after && strncmp(after, prefix, class_len + 1) == 0)
+        to_name(after + class_len + 1, after_rest);
+    else if (after && strcmp(after, prefix) > 0)
+        return BLOB_OK;
+    struct record_walk walk = {.s = s,
+                               .class = class,
+                               .prefix = prefix,
+                               .rest = rest,
+                               .after_rest = after_rest,
+                               .left = limit ? limit : SIZE_MAX,
+                               .with_values = with_values,
+                               .more = true,
+                               .fn = fn,
+                               .arg = arg};
+    bytebuf_init(&walk.value);
+    st = walk_class(&walk, err);
+    bytebuf_release(&walk.value);
+    return st;
+}

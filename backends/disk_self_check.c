@@ -1,0 +1,153 @@
+/*
+ * disk_self_check - tries on the real disk what the store relies on, for blobd --check-storage.
+ *
+ * It works in tmp/, under names of its own, and leaves nothing behind.
+ */
+#include "backends/disk_impl.h"
+#include "backends/durable_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define PROBE_BYTES 16384
+#define SYNC_ROUNDS 20
+
+struct probe {
+    struct disk_store *s;
+    struct disk_path file, renamed;
+    store_report_fn *report;
+    void *arg;
+    enum blob_status first;
+    struct blob_error *err;
+};
+
+static bool report(struct probe *p, enum blob_status st, const char *what, const char *meaning,
+                   const struct blob_error *why)
+{
+    if (st == BLOB_OK) {
+        p->report(true, what, meaning, p->arg);
+        return true;
+    }
+    p->report(false, what, why->text, p->arg);
+    if (p->first == BLOB_OK) {
+        p->first = st;
+        if (p->err)
+            *p->err = *why;
+    }
+    return false;
+}
+
+static enum blob_status write_and_read_back(struct probe *p, struct blob_error *why)
+{
+    char written[PROBE_BYTES], read_back[PROBE_BYTES];
+    memset(written, 0x5a, sizeof written);
+    enum blob_status st = file_create(p->s->root_fd, p->file.text, written, sizeof written, true, why);
+    if (st != BLOB_OK)
+        return st;
+    int fd = openat(p->s->root_fd, p->file.text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return blob_fail(why, blob_status_from_errno(errno), errno, "open %s", p->file.text);
+    size_t got = 0;
+    st = file_read_at(fd, read_back, sizeof read_back, 0, &got, p->file.text, why);
+    close(fd);
+    if (st == BLOB_OK && (got != sizeof written || memcmp(written, read_back, got) != 0))
+        st = blob_fail(why, BLOB_E_CORRUPT, 0, "%s reads back differently", p->file.text);
+    return st;
+}
+
+static enum blob_status rename_and_link(struct probe *p, struct blob_error *why)
+{
+    enum blob_status st = file_rename(p->s->root_fd, p->file.text, p->renamed.text, why);
+    if (st == BLOB_OK)
+        st = dir_sync(p->s->root_fd, DISK_TMP, why);
+    if (st != BLOB_OK)
+        return st;
+    if (linkat(p->s->root_fd, p->renamed.text, p->s->root_fd, p->file.text, 0) != 0)
+        return blob_fail(why, blob_status_from_errno(errno), errno, "link %s", p->file.text);
+    if (linkat(p->s->root_fd, p->renamed.text, p->s->root_fd, p->file.text, 0) == 0)
+        return blob_fail(why, BLOB_E_UNSUPPORTED, 0, "link() replaces a file that is there");
+    return BLOB_OK;
+}
+
+static enum blob_status keeps_times(struct probe *p, struct blob_error *why)
+{
+    const int64_t ms = INT64_C(1700000000123);
+    struct stat sb;
+    enum blob_status st = disk_set_mtime(p->s->root_fd, p->renamed.text, ms, why);
+    if (st != BLOB_OK)
+        return st;
+    if (fstatat(p->s->root_fd, p->renamed.text, &sb, 0) != 0)
+        return blob_fail(why, blob_status_from_errno(errno), errno, "stat %s", p->renamed.text);
+    if (disk_mtime_ms(&sb) != ms)
+        return blob_fail(why, BLOB_E_UNSUPPORTED, 0, "a file's time is not kept to the millisecond");
+    return BLOB_OK;
+}
+
+/* The mean of some syncs of a small overwrite. */
+static enum blob_status time_syncs(struct probe *p, int64_t *mean_us, struct blob_error *why)
+{
+    int fd = openat(p->s->root_fd, p->renamed.text, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return blob_fail(why, blob_status_from_errno(errno), errno, "open %s", p->renamed.text);
+    int64_t began_us = clock_steady_us();
+    enum blob_status st = BLOB_OK;
+    for (int i = 0; st == BLOB_OK && i < SYNC_ROUNDS; i++) {
+        st = file_write_at(fd, &i, sizeof i, 0, p->renamed.text, why);
+        if (st == BLOB_OK)
+            st = file_sync(fd, p->renamed.text, why);
+    }
+    close(fd);
+    *mean_us = (clock_steady_us() - began_us) / SYNC_ROUNDS;
+    return st;
+}
+
+static void check_room(struct probe *p)
+{
+    struct blob_error why;
+    struct statvfs vfs;
+    char meaning[160];
+    enum blob_status st = BLOB_OK;
+    if (fstatvfs(p->s->root_fd, &vfs) != 0) {
+        st = blob_fail(&why, blob_status_from_errno(errno), errno, "look at the storage root");
+    } else {
+        uint64_t free_mib = ((uint64_t)vfs.f_bavail * vfs.f_frsize) >> 20, reserve_mib = p->s->reserve_bytes >> 20;
+        snprintf(meaning, sizeof meaning,
+                 "%" PRIu64 " MiB free, %" PRIu64 " MiB of it kept in reserve; %" PRIu64 " more files", free_mib,
+                 reserve_mib, (uint64_t)vfs.f_favail);
+        if (free_mib <= reserve_mib)
+            st = blob_fail(&why, BLOB_E_NO_SPACE, 0, "%s: uploads are refused", meaning);
+    }
+    report(p, st, "free space", meaning, &why);
+}
+
+enum blob_status disk_self_check(struct blob_store *base, store_report_fn *fn, void *arg, struct blob_error *err)
+{
+    struct probe p = {.s = disk_of(base), .report = fn, .arg = arg, .first = BLOB_OK, .err = err};
+    struct blob_error why = {0};
+    char meaning[160];
+    disk_tmp_path(p.s, &p.file);
+    disk_tmp_path(p.s, &p.renamed);
+    check_room(&p);
+    if (report(&p, write_and_read_back(&p, &why), "write, fsync, read back", "content can be made durable", &why) &&
+        report(&p, rename_and_link(&p, &why), "rename, link, fsync of the directory",
+               "finished content and records appear whole or not at all", &why)) {
+        report(&p, keeps_times(&p, &why), "file times", "the grace time of unused content is kept", &why);
+        int64_t mean_us = 0;
+        enum blob_status st = time_syncs(&p, &mean_us, &why);
+        snprintf(meaning, sizeof meaning, "%" PRId64 " microseconds each; %s", mean_us,
+                 mean_us < 20 ? "so fast that this disk may not be durable (memory, or a cache that ignores flushes)"
+                              : "uploads that finish together share one");
+        report(&p, st, "time of a sync", meaning, &why);
+    }
+    unlinkat(p.s->root_fd, p.file.text, 0);
+    unlinkat(p.s->root_fd, p.renamed.text, 0);
+    if (p.s->journal)
+        report(&p, disk_journal_checkpoint(p.s->journal, &why), "journal", "small changes share their syncs", &why);
+    return p.first;
+}

@@ -1,0 +1,431 @@
+/*
+ * disk_uploads - staged uploads: a file each, appended to, and renamed when it is finished.
+ *
+ * Bytes go to the file at once. A flush of a little makes them durable by putting them into the journal as well (the
+ * file follows at the next checkpoint); a flush of much syncs the file, whose write-back was begun while it grew, and
+ * its name. Committing renames the file: nothing is copied, so it costs the same for any size.
+ *
+ * A lazy flush of much is synced all the same: any later durable operation, of any upload, would have to do it
+ * otherwise.
+ *
+ * Invariants: what is in [0, flushed) of a writer's file is durable, or in the journal at or before its end. A file in
+ * uploads/ may be longer than what was flushed; recovery and upload_open cut it.
+ */
+#include "backends/disk_impl.h"
+#include "backends/durable_file.h"
+#include "core/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WRITE_BACK_BYTES (4u << 20)
+#define COPY_BYTES       (1u << 20)
+
+struct disk_writer {
+    struct blob_writer base;
+    struct uuid id;
+    struct disk_path path;
+    int fd;
+    ino_t inode;
+    uint64_t flushed;
+    uint64_t written_back; /* write-back was begun up to here */
+    bool name_synced;      /* its entry in uploads/ */
+};
+
+static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
+{
+    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
+}
+
+static void put_le64(uint8_t out[8], uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(v >> (8 * i));
+}
+
+/* ---- journal entries ---- */
+
+/* id, offset, data (may be none); carried out already, so never pinned. */
+static enum blob_status journal_upload(struct disk_store *s, enum journal_kind kind, const struct uuid *id,
+                                       uint64_t offset, const void *data, size_t len, struct journal_ticket *ticket,
+                                       struct blob_error *err)
+{
+    uint8_t at[8];
+    put_le64(at, offset);
+    const struct iovec parts[] = {disk_part(id->text, UUID_CHARS), disk_part(at, sizeof at), disk_part(data, len)};
+    return disk_journal_append(s->journal, kind, parts, data ? 3 : 2, false, ticket, err);
+}
+
+/* ---- opening ---- */
+
+/* A file of this writer's own with the first `offset` bytes, in the place of the one an older writer still has open. */
+static enum blob_status take_over(struct disk_store *s, const struct disk_path *path, int old_fd, uint64_t offset,
+                                  int *out, struct blob_error *err)
+{
+    struct disk_path tmp;
+    disk_tmp_path(s, &tmp);
+    int fd = openat(s->root_fd, tmp.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return fail_errno(err, errno, "create", tmp.text);
+    enum blob_status st = BLOB_OK;
+    char *buf = malloc(COPY_BYTES);
+    if (!buf)
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path->text);
+    for (uint64_t at = 0; st == BLOB_OK && at < offset;) {
+        size_t want = offset - at < COPY_BYTES ? (size_t)(offset - at) : COPY_BYTES, got = 0;
+        st = file_read_at(old_fd, buf, want, at, &got, path->text, err);
+        if (st == BLOB_OK && got < want)
+            st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s became shorter than %" PRIu64, path->text, offset);
+        if (st == BLOB_OK)
+            st = file_write_at(fd, buf, got, at, tmp.text, err);
+        at += got;
+    }
+    free(buf);
+    if (st == BLOB_OK)
+        st = file_sync(fd, tmp.text, err);
+    if (st == BLOB_OK)
+        st = file_rename(s->root_fd, tmp.text, path->text, err);
+    if (st == BLOB_OK)
+        st = dir_sync(s->root_fd, DISK_UPLOADS, err);
+    if (st != BLOB_OK) {
+        unlinkat(s->root_fd, tmp.text, 0);
+        close(fd);
+        return st;
+    }
+    *out = fd;
+    return BLOB_OK;
+}
+
+/* Drops what is beyond offset, so that a start does not bring it back. */
+static enum blob_status cut_upload(struct disk_store *s, int fd, const struct uuid *id, uint64_t offset,
+                                   struct blob_error *err)
+{
+    if (ftruncate(fd, (off_t)offset) != 0)
+        return fail_errno(err, errno, "truncate upload", id->text);
+    struct journal_ticket ticket;
+    return s->journal ? journal_upload(s, JOURNAL_TRUNCATE, id, offset, NULL, 0, &ticket, err) : BLOB_OK;
+}
+
+static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, const struct disk_path *path,
+                                  const struct upload_mark *from, int *out, struct stat *sb, struct blob_error *err)
+{
+    int fd = openat(s->root_fd, path->text, O_RDWR | O_CLOEXEC | (from->offset == 0 ? O_CREAT : 0), 0640);
+    if (fd < 0)
+        return fail_errno(err, errno, "open", path->text);
+    enum blob_status st = BLOB_OK;
+    if (fstat(fd, sb) != 0)
+        st = fail_errno(err, errno, "stat", path->text);
+    else if ((uint64_t)sb->st_size < from->offset)
+        st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s has less than %" PRIu64 " bytes", path->text, from->offset);
+    else if (s->shared && from->contended) {
+        int own = -1;
+        st = take_over(s, path, fd, from->offset, &own, err);
+        if (st == BLOB_OK) {
+            close(fd);
+            fd = own;
+            st = fstat(fd, sb) == 0 ? BLOB_OK : fail_errno(err, errno, "stat", path->text);
+        }
+    } else if ((uint64_t)sb->st_size > from->offset) {
+        st = cut_upload(s, fd, id, from->offset, err);
+    }
+    if (st != BLOB_OK) {
+        close(fd);
+        return st;
+    }
+    *out = fd;
+    return BLOB_OK;
+}
+
+enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *from,
+                                  uint64_t epoch, struct blob_writer **out, struct blob_error *err)
+{
+    (void)epoch;
+    struct disk_store *s = disk_of(base);
+    struct disk_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "upload %s", id->text);
+    *w = (struct disk_writer){.base = {.store = base, .position = from->offset},
+                              .id = *id,
+                              .flushed = from->offset,
+                              .written_back = from->offset};
+    disk_upload_path(id, &w->path);
+    struct stat sb = {0};
+    enum blob_status st = disk_upload_ending(s, &w->path) ? disk_settle_all(s, err) : BLOB_OK;
+    if (st == BLOB_OK)
+        st = upload_fd(s, id, &w->path, from, &w->fd, &sb, err);
+    if (st != BLOB_OK) {
+        free(w);
+        return st;
+    }
+    w->inode = sb.st_ino;
+    *out = &w->base;
+    return BLOB_OK;
+}
+
+/* ---- writing and flushing ---- */
+
+enum blob_status disk_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err)
+{
+    struct disk_writer *w = (struct disk_writer *)base;
+    uint64_t position = base->position;
+    enum blob_status st = file_write_at(w->fd, data, len, position, w->path.text, err);
+    if (st != BLOB_OK) {
+        /* Some may have been written. Should it stay, the next opening cuts it. */
+        int cut = ftruncate(w->fd, (off_t)position);
+        (void)cut;
+        return st;
+    }
+    position += len;
+    __atomic_store_n(&base->position, position, __ATOMIC_RELEASE);
+    if (position - w->written_back >= WRITE_BACK_BYTES) {
+        sync_file_range(w->fd, (off_t)w->written_back, (off_t)(position - w->written_back), SYNC_FILE_RANGE_WRITE);
+        w->written_back = position;
+    }
+    return BLOB_OK;
+}
+
+static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w, uint64_t offset,
+                                    struct blob_error *err)
+{
+    enum blob_status st = file_sync(w->fd, w->path.text, err);
+    if (st == BLOB_OK && !w->name_synced)
+        st = dir_sync(s->root_fd, DISK_UPLOADS, err);
+    if (st != BLOB_OK)
+        return st;
+    w->name_synced = true;
+    struct journal_ticket ticket;
+    return s->journal ? journal_upload(s, JOURNAL_FLUSHED, &w->id, offset, NULL, 0, &ticket, err) : BLOB_OK;
+}
+
+static enum blob_status journal_range(struct disk_store *s, struct disk_writer *w, uint64_t offset,
+                                      struct blob_error *err)
+{
+    size_t len = (size_t)(offset - w->flushed), got = 0;
+    char *buf = malloc(len);
+    if (!buf)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", w->path.text);
+    enum blob_status st = file_read_at(w->fd, buf, len, w->flushed, &got, w->path.text, err);
+    if (st == BLOB_OK && got < len)
+        st = blob_fail(err, BLOB_E_CORRUPT, 0, "%s is shorter than what was written", w->path.text);
+    struct journal_ticket ticket;
+    if (st == BLOB_OK)
+        st = journal_upload(s, JOURNAL_DATA, &w->id, w->flushed, buf, len, &ticket, err);
+    free(buf);
+    return st;
+}
+
+/* Brings [flushed, offset) to the disk or to the journal. */
+static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w, uint64_t offset,
+                                    struct blob_error *err)
+{
+    if (offset <= w->flushed)
+        return BLOB_OK;
+    bool small = s->journal && offset - w->flushed <= JOURNAL_FLUSH_MAX;
+    enum blob_status st = small ? journal_range(s, w, offset, err) : sync_upload(s, w, offset, err);
+    if (st == BLOB_OK)
+        w->flushed = offset;
+    return st;
+}
+
+enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
+                            unsigned flags, struct upload_mark *mark, struct blob_error *err)
+{
+    (void)keep;
+    (void)keep_len;
+    struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_store *s = disk_of(base->store);
+    enum blob_status st = flush_range(s, w, offset, err);
+    if (st == BLOB_OK && s->journal && !(flags & BLOB_LAZY)) {
+        st = disk_journal_wait(s->journal, disk_journal_end(s->journal), err);
+        disk_settle_durable(s);
+    }
+    if (st != BLOB_OK)
+        return st;
+    *mark = (struct upload_mark){.offset = offset};
+    return BLOB_OK;
+}
+
+void disk_writer_close(struct blob_writer *base)
+{
+    struct disk_writer *w = (struct disk_writer *)base;
+    close(w->fd);
+    free(w);
+}
+
+/* ---- committing ---- */
+
+/* It must still be this writer's file that has the upload's name. */
+static enum blob_status still_ours(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
+{
+    struct stat sb;
+    if (fstatat(s->root_fd, w->path.text, &sb, 0) != 0)
+        return errno == ENOENT ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s was discarded", w->path.text)
+                               : fail_errno(err, errno, "stat", w->path.text);
+    if (sb.st_ino != w->inode)
+        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s was taken over", w->path.text);
+    return BLOB_OK;
+}
+
+/* The blob is there with this size: it is touched, and the upload ends. NOT_FOUND: it is not, or was just removed. */
+static enum blob_status commit_present(struct disk_store *s, const struct disk_writer *w, unsigned stripe,
+                                       const struct digest *digest, const struct disk_path *blob, unsigned flags,
+                                       struct blob_error *err)
+{
+    struct stat sb;
+    if (fstatat(s->root_fd, blob->text, &sb, 0) != 0)
+        return errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
+    if ((uint64_t)sb.st_size != w->base.position)
+        return BLOB_E_NOT_FOUND;
+    enum blob_status st = disk_blob_touch_locked(s, digest, blob, err);
+    /* Another node may have moved it aside to remove it: had it been touched in time, it would be back. */
+    if (st == BLOB_OK && s->shared && fstatat(s->root_fd, blob->text, &sb, 0) != 0)
+        st = errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
+    if (st != BLOB_OK)
+        return st;
+    const struct disk_change change = {.to = w->path};
+    const struct disk_entry entry = {.kind = JOURNAL_DISCARD, .count = 1, .parts = {disk_part(w->id.text, UUID_CHARS)}};
+    return disk_change_run(s, stripe, &change, &entry, flags, err);
+}
+
+static enum blob_status commit_new(struct disk_store *s, const struct disk_writer *w, unsigned stripe,
+                                   const struct digest *digest, const struct disk_path *blob, unsigned flags,
+                                   struct blob_error *err)
+{
+    int64_t now_ms = clock_wall_ms();
+    enum blob_status st = disk_set_mtime(s->root_fd, w->path.text, now_ms, err);
+    if (st != BLOB_OK)
+        return st;
+    uint8_t numbers[16];
+    put_le64(numbers, w->base.position);
+    put_le64(numbers + 8, (uint64_t)now_ms);
+    const struct disk_change change = {.from = w->path, .to = *blob};
+    const struct disk_entry entry = {.kind = JOURNAL_COMMIT,
+                                     .count = 3,
+                                     .parts = {disk_part(w->id.text, UUID_CHARS),
+                                               disk_part(digest->bytes, DIGEST_BYTES),
+                                               disk_part(numbers, sizeof numbers)}};
+    return disk_change_run(s, stripe, &change, &entry, flags, err);
+}
+
+enum blob_status disk_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,
+                             struct blob_error *err)
+{
+    struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_store *s = disk_of(base->store);
+    enum blob_status st = flush_range(s, w, base->position, err);
+    if (st != BLOB_OK)
+        return st;
+    struct disk_path blob;
+    disk_blob_path(digest, &blob);
+    unsigned stripe = disk_stripe_of(&blob);
+    st = disk_stripe_enter(s, stripe, err);
+    if (st != BLOB_OK)
+        return st;
+    st = still_ours(s, w, err);
+    if (st == BLOB_OK) {
+        st = commit_present(s, w, stripe, digest, &blob, flags, err);
+        if (st == BLOB_E_NOT_FOUND)
+            st = commit_new(s, w, stripe, digest, &blob, flags, err);
+    }
+    disk_stripe_leave(s, stripe);
+    if (st == BLOB_OK)
+        disk_writer_close(base);
+    return st;
+}
+
+/* ---- without a writer ---- */
+
+/* No upload is shown that a pending change is about to end. */
+static enum blob_status settle_upload(struct disk_store *s, const struct uuid *id, struct disk_path *path,
+                                      struct blob_error *err)
+{
+    disk_upload_path(id, path);
+    return disk_upload_ending(s, path) ? disk_settle_all(s, err) : BLOB_OK;
+}
+
+enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+                                  struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    struct disk_path path;
+    enum blob_status st = settle_upload(s, id, &path, err);
+    struct stat sb;
+    if (st == BLOB_OK && fstatat(s->root_fd, path.text, &sb, 0) != 0)
+        st = fail_errno(err, errno, "stat", path.text);
+    if (st == BLOB_OK)
+        *out = (struct upload_stat){.mark = {.offset = (uint64_t)sb.st_size}, .modified_ms = disk_mtime_ms(&sb)};
+    return st;
+}
+
+enum blob_status disk_upload_read(struct blob_store *base, const struct uuid *id, uint64_t offset, void *buf,
+                                  size_t len, size_t *got, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    struct disk_path path;
+    enum blob_status st = settle_upload(s, id, &path, err);
+    if (st != BLOB_OK)
+        return st;
+    int fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "open", path.text);
+    st = file_read_at(fd, buf, len, offset, got, path.text, err);
+    close(fd);
+    return st;
+}
+
+enum blob_status disk_upload_discard(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
+                                     struct blob_error *err)
+{
+    (void)mark;
+    struct disk_store *s = disk_of(base);
+    struct disk_path path;
+    enum blob_status st = settle_upload(s, id, &path, err);
+    if (st != BLOB_OK)
+        return st;
+    unsigned stripe = disk_stripe_of(&path);
+    st = disk_stripe_enter(s, stripe, err);
+    if (st != BLOB_OK)
+        return st;
+    if (faccessat(s->root_fd, path.text, F_OK, 0) == 0) {
+        const struct disk_change change = {.to = path};
+        const struct disk_entry entry = {
+            .kind = JOURNAL_DISCARD, .count = 1, .parts = {disk_part(id->text, UUID_CHARS)}};
+        st = disk_change_run(s, stripe, &change, &entry, 0, err);
+    } else if (errno != ENOENT) {
+        st = fail_errno(err, errno, "look for", path.text);
+    }
+    disk_stripe_leave(s, stripe);
+    return st;
+}
+
+enum blob_status disk_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    enum blob_status st = disk_settle_all(s, err);
+    struct disk_names names;
+    if (st == BLOB_OK)
+        st = disk_names_read(s->root_fd, DISK_UPLOADS, strcmp, &names, err);
+    if (st != BLOB_OK)
+        return st;
+    bool more = true;
+    for (size_t i = 0; st == BLOB_OK && more && i < names.count; i++) {
+        struct uuid id;
+        struct disk_path path;
+        struct stat sb;
+        if (uuid_parse(names.names[i], &id) != BLOB_OK)
+            continue;
+        disk_upload_path(&id, &path);
+        if (fstatat(s->root_fd, path.text, &sb, 0) == 0)
+            more = fn(&id, (uint64_t)sb.st_size, disk_mtime_ms(&sb), arg);
+        else if (errno != ENOENT)
+            st = fail_errno(err, errno, "stat", path.text);
+    }
+    disk_names_release(&names);
+    return st;
+}

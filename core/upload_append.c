@@ -17,6 +17,13 @@ static void fill_view(const struct session *s, struct upload_result *result)
     result->has_view = true;
 }
 
+static void set_session(struct upload_append *a, const struct session *s)
+{
+    pthread_mutex_lock(&a->lock);
+    a->s = *s;
+    pthread_mutex_unlock(&a->lock);
+}
+
 /* ---- begin ------------------------------------------------------------------------------------------------------ */
 
 static struct upload_append *append_new(struct upload_service *svc, const struct upload_request *req,
@@ -61,13 +68,33 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     return a;
 }
 
+/* Ends an append at its last checkpoint: what is durable, and all that a status can have told, is counted. */
+static enum blob_status end_at_checkpoint(struct upload_append *a, struct blob_error *detail)
+{
+    struct session next = a->s;
+    next.append_from = a->start;
+    recover_count_append(&next, NULL);
+    enum blob_status st = recover_persist(a->svc, &next, detail);
+    if (st == BLOB_OK)
+        set_session(a, &next);
+    return st;
+}
+
+/*
+ * What came after the last checkpoint goes: the newer request is from a client that goes on where it was told the
+ * upload stands, and must find it there.
+ */
 void append_end_older(struct upload_append *old)
 {
-    struct api_error ignored;
+    struct blob_error detail;
     struct upload_service *svc = old->svc;
     live_remove(old);
-    if (old->mode == APPEND_WRITE && append_settle(old, &ignored) != API_OK)
-        log_line(svc->log, LOG_WARN, NULL, "upload %s: a superseded append could not be flushed", old->id.text);
+    if (old->mode == APPEND_WRITE) {
+        checkpoint_wait(old);
+        if (!old->fenced && end_at_checkpoint(old, &detail) != BLOB_OK)
+            log_line(svc->log, LOG_WARN, NULL, "upload %s: a superseded append was not counted: %s", old->id.text,
+                     detail.text);
+    }
     writer_close(old->writer);
     old->writer = NULL;
     old->over = true;
@@ -216,6 +243,14 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     return API_OK;
 }
 
+/* For where nothing else stores the session: that its client has shown a later token must not be forgotten. */
+static void remember_rotation(struct upload_service *svc, struct session *s, bool was_rotating)
+{
+    struct blob_error detail;
+    if (s->rotating && !was_rotating && recover_persist(svc, s, &detail) != BLOB_OK)
+        log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, detail.text);
+}
+
 static enum api_code decide_and_start(struct upload_service *svc, const struct upload_request *req, struct session *s,
                                       struct upload_append **out, struct upload_result *result, struct api_error *err)
 {
@@ -229,15 +264,15 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
         enum append_mode mode = APPEND_WRITE;
         bool again = false;
         code = decide_append(req, readable, s, &mode, err);
+        if (code == API_OK && mode == APPEND_REPEAT)
+            remember_rotation(svc, s, was_rotating);
         if (code == API_OK)
             code = start_append(svc, req, s, mode, contended, &again, out, err);
         if (code != API_OK || !again)
             break;
     }
     if (code == API_UPLOAD_OFFSET_MISMATCH || code == API_SIZE_LIMIT_EXCEEDED) {
-        struct blob_error ignored;
-        if (s->rotating && !was_rotating && recover_persist(svc, s, &ignored) != BLOB_OK)
-            log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, ignored.text);
+        remember_rotation(svc, s, was_rotating);
         metric_add(svc->metrics.mismatches, 1);
         fill_view(s, result);
     }
@@ -327,13 +362,6 @@ enum api_code upload_append_write(struct upload_append *a, const void *data, siz
 
 /* ---- end -------------------------------------------------------------------------------------------------------- */
 
-static void set_session(struct upload_append *a, const struct session *s)
-{
-    pthread_mutex_lock(&a->lock);
-    a->s = *s;
-    pthread_mutex_unlock(&a->lock);
-}
-
 /* A session that could not be moved: lost to another writer, or the upload is gone, or try again. */
 static enum api_code persist_failed(struct upload_append *a, enum blob_status st, const struct blob_error *detail,
                                     struct api_error *err)
@@ -372,13 +400,9 @@ enum api_code append_settle(struct upload_append *a, struct api_error *err)
     if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
         return persist_failed(a, st, &detail, err);
 
-    /* What the last checkpoint reached is durable: end the append there, so that its bytes are counted. */
     struct blob_error ignored;
-    next = a->s;
-    next.append_from = a->start;
-    recover_count_append(&next, NULL);
-    if (recover_persist(a->svc, &next, &ignored) == BLOB_OK)
-        set_session(a, &next);
+    if (end_at_checkpoint(a, &ignored) != BLOB_OK)
+        log_line(a->svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
     return persist_failed(a, st, &detail, err);
 }
 

@@ -1,9 +1,10 @@
 /*
  * upload_decide - what an append may do, decided before its body.
  *
- * An explicit offset decides alone. Otherwise the token does: it carries the number of appends when it was issued, so
- * an older one, from a client that has shown a later one, is a repeat of a chunk whose answer was lost. Numbers are not
- * enough after a session was rebuilt from the store, which does not count appends; then the offset in the token tells.
+ * An explicit offset decides alone. Otherwise the token does: a client that rotates its tokens means the offset its
+ * token was issued at. Where that is not where the upload stands, it may be a repeat of the last chunk, whose answer
+ * was lost: the number of appends in the token tells. After a session was rebuilt from the store, which does not count
+ * appends, the number is learnt from the token itself.
  */
 #include "core/upload_internal.h"
 
@@ -82,7 +83,9 @@ enum api_code decide_append(const struct upload_request *req, bool readable, str
     *mode = APPEND_WRITE;
     if (req->has_offset)
         return req->offset == s->mark.offset ? API_OK : mismatch(s, true, req->offset, err);
-    if (!s->rotating || token.appends >= s->appends)
+    /* Issued where the upload stands: nothing was added since, though an append in flight then may have been counted.
+     */
+    if (!s->rotating || token.offset == s->mark.offset)
         return API_OK;
     if (!may_be_repeat(req, s, &token, readable))
         return mismatch(s, false, token.offset, err);

@@ -175,7 +175,8 @@ enum blob_status checkpoint_flush(struct upload_append *a, struct session *next,
 
 /* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
 enum api_code append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
-/* Ends an older append of this process, whose bytes so far stay. Its owner still has to call upload_append_end(). */
+/* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
+ * upload_append_end(). */
 void append_end_older(struct upload_append *old);
 /* Returns to a->before. */
 enum api_code append_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;

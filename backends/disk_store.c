@@ -146,23 +146,12 @@ static enum blob_status read_store_file(struct disk_store *s, struct blob_error 
     return st == BLOB_OK ? parse_store_file(s, text, got, err) : st;
 }
 
-/* A directory with other things in it is not turned into a store: it is a mistyped path more likely. */
+/* Blobs without a store.json are a store that lost it, not a new one. */
 static enum blob_status check_new_root(struct disk_store *s, const char *root, struct blob_error *err)
 {
-    static const char *const known[] = {DISK_LOCK_FILE, DISK_TMP, "lost+found"};
-    struct disk_names names;
-    enum blob_status st = disk_names_read(s->root_fd, ".", strcmp, &names, err);
-    if (st != BLOB_OK)
-        return st;
-    for (size_t i = 0; st == BLOB_OK && i < names.count; i++) {
-        bool ours = false;
-        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
-            ours = ours || strcmp(names.names[i], known[k]) == 0;
-        if (!ours && strcmp(names.names[i], DISK_BLOBS) == 0)
-            st = blob_fail(err, BLOB_E_CORRUPT, 0, "%s has blobs, but no " DISK_STORE_FILE, root);
-    }
-    disk_names_release(&names);
-    return st;
+    if (faccessat(s->root_fd, DISK_BLOBS, F_OK, 0) == 0)
+        return blob_fail(err, BLOB_E_CORRUPT, 0, "%s has blobs, but no " DISK_STORE_FILE, root);
+    return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "look into", root);
 }
 
 static enum blob_status load_store_file(struct disk_store *s, const char *root, struct blob_error *err)

@@ -1,0 +1,68 @@
+/* registry - translates settings into the options of each backend. A new backend is a function here and a line in a
+ * table. */
+#include "backends/registry.h"
+
+#include "backends/disk_store.h"
+#include "backends/embedded_sessions.h"
+#include "core/config.h"
+
+#include <limits.h>
+#include <stdio.h>
+
+#define SESSIONS_FILE "sessions.db"
+
+typedef enum blob_status open_store_fn(const struct config *cfg, struct logger *log, struct blob_store **out,
+                                       struct blob_error *err);
+typedef enum blob_status open_sessions_fn(const struct config *cfg, struct logger *log, struct session_store **out,
+                                          struct blob_error *err);
+
+static enum blob_status open_disk(const struct config *cfg, struct logger *log, struct blob_store **out,
+                                  struct blob_error *err)
+{
+    const struct disk_options opt = {
+        .root = cfg->disk.root, .journal = cfg->disk.journal, .shared = cfg->disk.shared, .log = log};
+    return disk_store_open(&opt, out, err);
+}
+
+static enum blob_status open_embedded(const struct config *cfg, struct logger *log, struct session_store **out,
+                                      struct blob_error *err)
+{
+    char path[PATH_MAX];
+    struct embedded_sessions_options opt = {.path = cfg->sessions.path, .log = log};
+    if (!opt.path) {
+        if (!cfg->disk.root)
+            return blob_fail(err, BLOB_E_INVALID, 0, "sessions.path must be set: there is no storage.disk.root");
+        if (snprintf(path, sizeof path, "%s/" SESSIONS_FILE, cfg->disk.root) >= (int)sizeof path)
+            return blob_fail(err, BLOB_E_INVALID, 0, "storage.disk.root is too long");
+        opt.path = path;
+    }
+    return embedded_sessions_open(&opt, out, err);
+}
+
+static open_store_fn *const stores[] = {
+    [CONFIG_BACKEND_DISK] = open_disk,
+    [CONFIG_BACKEND_S3] = NULL,
+};
+
+static open_sessions_fn *const sessions[] = {
+    [CONFIG_SESSIONS_EMBEDDED] = open_embedded,
+    [CONFIG_SESSIONS_REDIS] = NULL,
+};
+
+enum blob_status registry_open_store(const struct config *cfg, struct logger *log, struct blob_store **out,
+                                     struct blob_error *err)
+{
+    open_store_fn *open_store = stores[cfg->storage.backend];
+    if (!open_store)
+        return blob_fail(err, BLOB_E_UNSUPPORTED, 0, "storage.backend: not in this build");
+    return open_store(cfg, log, out, err);
+}
+
+enum blob_status registry_open_sessions(const struct config *cfg, struct logger *log, struct session_store **out,
+                                        struct blob_error *err)
+{
+    open_sessions_fn *open_sessions = sessions[cfg->sessions.store];
+    if (!open_sessions)
+        return blob_fail(err, BLOB_E_UNSUPPORTED, 0, "sessions.store: not in this build");
+    return open_sessions(cfg, log, out, err);
+}

@@ -1,0 +1,283 @@
+/*
+ * main - reads what is asked for, opens the two stores, has the server put together, and then waits for signals: this
+ * thread does nothing else, so a signal is an ordinary value here and interrupts nobody.
+ *
+ * Exit status: 0 fine, 1 it could not start or finish, 2 the arguments or settings are wrong.
+ */
+#include "backends/registry.h"
+#include "core/bytebuf.h"
+#include "core/config.h"
+#include "core/fault.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "server/assembly.h"
+#include "server/command_line.h"
+#include "server/service_notify.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define EXIT_SETTINGS 2
+
+struct program {
+    struct command_line cmd;
+    struct config *cfg;
+    struct logger *log;
+    struct metrics *metrics;
+    struct blob_store *store;
+    struct session_store *sessions;
+    struct assembly *assembly;
+};
+
+static int complain(const char *text)
+{
+    fprintf(stderr, "blobd: %s\n", text);
+    return EXIT_FAILURE;
+}
+
+/* ---- settings -----------------------------------------------------------------------------------------------------
+ */
+
+static enum blob_status load_config(const struct command_line *cmd, struct config **out, struct config_report *report)
+{
+    const struct config_sources sources = {
+        .file = cmd->file, .environment = environ, .sets = cmd->sets, .set_count = cmd->set_count};
+    return config_load(&sources, out, report);
+}
+
+static bool read_settings(struct program *p)
+{
+    struct config_report report;
+    config_report_init(&report);
+    bool ok = load_config(&p->cmd, &p->cfg, &report) == BLOB_OK;
+    fputs(report.errors.data, stderr);
+    fputs(report.warnings.data, stderr);
+    config_report_release(&report);
+    return ok;
+}
+
+static void print_buffer(void (*write)(struct bytebuf *out))
+{
+    struct bytebuf text;
+    bytebuf_init(&text);
+    write(&text);
+    fwrite(text.data, 1, text.len, stdout);
+    bytebuf_release(&text);
+}
+
+static void print_config(const struct config *cfg)
+{
+    struct bytebuf text;
+    bytebuf_init(&text);
+    config_print(cfg, &text);
+    fwrite(text.data, 1, text.len, stdout);
+    bytebuf_release(&text);
+}
+
+/* ---- the process --------------------------------------------------------------------------------------------------
+ */
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* Few arenas, and memory that is free goes back soon: a thousand slow uploads should not look like a leak. */
+static void tame_allocator(void)
+{
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+}
+
+/* The signals this thread waits for; blocked before any other thread exists. */
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    sigaddset(set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* ---- serving ------------------------------------------------------------------------------------------------------
+ */
+
+static enum blob_status open_parts(struct program *p, struct blob_error *err)
+{
+    const struct config *cfg = p->cfg;
+    enum blob_status st =
+        logger_new((enum log_format)cfg->log.format, (enum log_level)cfg->log.level, cfg->log.file, &p->log, err);
+    if (st == BLOB_OK)
+        st = registry_open_store(cfg, p->log, &p->store, err);
+    if (st == BLOB_OK)
+        st = registry_open_sessions(cfg, p->log, &p->sessions, err);
+    if (st != BLOB_OK)
+        return st;
+    p->metrics = metrics_new();
+    blob_store_attach_metrics(p->store, p->metrics);
+    session_store_attach_metrics(p->sessions, p->metrics);
+    return assembly_new(cfg, p->store, p->sessions, p->log, p->metrics, &p->assembly, err);
+}
+
+static void close_parts(struct program *p)
+{
+    assembly_free(p->assembly);
+    session_store_close(p->sessions);
+    blob_store_close(p->store);
+    if (p->metrics != NULL)
+        metrics_free(p->metrics);
+    if (p->log != NULL)
+        logger_free(p->log);
+}
+
+/* The running settings stay, but for the level; what else changed is named. */
+static void reload(struct program *p)
+{
+    struct config *fresh;
+    struct config_report report;
+    struct bytebuf restart;
+    config_report_init(&report);
+    bytebuf_init(&restart);
+    if (load_config(&p->cmd, &fresh, &report) == BLOB_OK) {
+        logger_set_level(p->log, (enum log_level)fresh->log.level);
+        config_needs_restart(p->cfg, fresh, &restart);
+        config_free(fresh);
+    } else {
+        log_line(p->log, LOG_ERROR, NULL, "the old settings stay: %s", report.errors.data);
+    }
+    if (restart.len > 0)
+        log_line(p->log, LOG_WARN, NULL, "these settings need a restart: %s", restart.data);
+    bytebuf_release(&restart);
+    config_report_release(&report);
+    service_notify("RELOADING=1");
+    assembly_reload(p->assembly);
+    service_notify("READY=1");
+    log_line(p->log, LOG_INFO, NULL, "reloaded");
+}
+
+static void reopen_log(struct program *p)
+{
+    struct blob_error err;
+    if (logger_reopen(p->log, &err) != BLOB_OK)
+        log_line(p->log, LOG_ERROR, NULL, "the old log stays open: %s", err.text);
+}
+
+/* Returns when it is time to stop. */
+static void wait_for_signals(struct program *p, const sigset_t *set)
+{
+    for (;;) {
+        int number;
+        if (sigwait(set, &number) != 0)
+            continue;
+        switch (number) {
+        case SIGHUP:
+            reload(p);
+            break;
+        case SIGUSR1:
+            reopen_log(p);
+            break;
+        default:
+            log_line(p->log, LOG_INFO, NULL, "stopping: signal %d", number);
+            return;
+        }
+    }
+}
+
+static int serve(struct program *p)
+{
+    struct blob_error err;
+    sigset_t signals;
+    tame_allocator();
+    raise_descriptor_limit();
+    block_signals(&signals);
+    enum blob_status st = open_parts(p, &err);
+    if (st == BLOB_OK)
+        st = assembly_start(p->assembly, &err);
+    if (st != BLOB_OK) {
+        complain(err.text);
+        close_parts(p);
+        return EXIT_FAILURE;
+    }
+    service_notify("READY=1");
+    wait_for_signals(p, &signals);
+    service_notify("STOPPING=1");
+    if (!assembly_drain(p->assembly, p->cfg->server.drain_timeout_ms)) {
+        /* What still runs works on what would be freed. Everything acknowledged is durable. */
+        log_line(p->log, LOG_WARN, NULL, "stopped with work unfinished");
+        _exit(EXIT_SUCCESS);
+    }
+    log_line(p->log, LOG_INFO, NULL, "stopped");
+    close_parts(p);
+    return EXIT_SUCCESS;
+}
+
+static void report_step(bool ok, const char *what, const char *meaning, void *arg)
+{
+    (void)arg;
+    printf("%-5s %s%s%s\n", ok ? "ok" : "FAIL", what, meaning[0] != '\0' ? ": " : "", meaning);
+}
+
+static int check_storage(struct program *p)
+{
+    struct blob_error err = {0};
+    enum blob_status st = registry_open_store(p->cfg, NULL, &p->store, &err);
+    if (st == BLOB_OK)
+        st = blob_store_self_check(p->store, report_step, NULL, &err);
+    blob_store_close(p->store);
+    return st == BLOB_OK ? EXIT_SUCCESS : complain(err.text);
+}
+
+static int run(struct program *p)
+{
+    if (p->cmd.action == COMMAND_VERSION) {
+        puts("blobd " BLOBD_VERSION);
+        return EXIT_SUCCESS;
+    }
+    if (p->cmd.action == COMMAND_HELP) {
+        fputs(command_line_usage, stdout);
+        fputs("\nsettings:\n", stdout);
+        print_buffer(config_help);
+        return EXIT_SUCCESS;
+    }
+    if (!read_settings(p))
+        return EXIT_SETTINGS;
+    switch (p->cmd.action) {
+    case COMMAND_CHECK_CONFIG:
+        puts("the settings are right");
+        return EXIT_SUCCESS;
+    case COMMAND_PRINT_CONFIG:
+        print_config(p->cfg);
+        return EXIT_SUCCESS;
+    case COMMAND_CHECK_STORAGE:
+        return check_storage(p);
+    default:
+        return serve(p);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct program program = {0};
+    struct blob_error err;
+    fault_arm_from_environment();
+    if (command_line_parse(argc, argv, &program.cmd, &err) != BLOB_OK) {
+        complain(err.text);
+        return EXIT_SETTINGS;
+    }
+    int status = run(&program);
+    config_free(program.cfg);
+    command_line_release(&program.cmd);
+    return status;
+}

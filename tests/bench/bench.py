@@ -226,7 +226,7 @@ def record(text):
 def build_loadgen(build):
     if not (build / "CMakeCache.txt").exists():
         subprocess.run(["cmake", "-S", str(servers.REPO), "-B", str(build)], check=True, stdout=subprocess.DEVNULL)
-    targets = ["loadgen", "blobd"] if servers.Blobd.program == str(build / "blobd") else ["loadgen"]
+    targets = ["loadgen"] if "BLOBD_BIN" in os.environ else ["loadgen", "blobd"]
     subprocess.run(["cmake", "--build", str(build), "--target", *targets, "-j", str(os.cpu_count())], check=True, stdout=subprocess.DEVNULL)
     return str(build / "tests" / "bench" / "loadgen")
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 
 import harness
 import prompts
@@ -72,5 +73,15 @@ def test_demo_verifies_every_prompt():
     assert p.returncode == 0 and f"{count} of {count} with the right name" in p.stdout, p.stdout + p.stderr
 
 
+def test_bench_gives_a_figure_for_small_uploads():
+    build = os.path.dirname(harness.BINARY)
+    if not os.path.exists(os.path.join(build, "CMakeCache.txt")):
+        raise Skip("the binary is not in a build directory")
+    command = [sys.executable, str(REPO / "tests/bench/bench.py"), "--quick", "--servers", "blobd", "--workloads", "W3", "--build", build]
+    p = subprocess.run(command, env={**os.environ, "BLOBD_BIN": harness.BINARY}, capture_output=True, text=True, timeout=110)
+    assert p.returncode == 0 and "| blobd" in p.stdout and "ERROR" not in p.stdout, p.stdout + p.stderr
+
+
 test_the_tour_that_run_prints_works_when_pasted_twice.timeout = 120
 test_demo_verifies_every_prompt.timeout = 240
+test_bench_gives_a_figure_for_small_uploads.timeout = 120

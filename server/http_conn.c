@@ -30,7 +30,8 @@
 #include <sys/socket.h>
 
 #define WRITE_MAX        (1024 * 1024) /* bytes handed to the kernel at a time */
-#define OVER_LIMIT_MS    2000          /* to ask and be told 503 */
+#define READ_AHEAD       (16 * 1024)
+#define OVER_LIMIT_MS    2000 /* to ask and be told 503 */
 #define FLUSH_MAX_WRITES 8
 
 struct evbuffer *http_conn_output(const struct http_conn *conn)
@@ -217,7 +218,8 @@ void http_conn_reset(struct http_conn *conn)
 
 /* ---- the beginning of a connection, and of a request ----------------------------------------------------------- */
 
-/* Over the limit a connection is served with a 503; well over it, none is accepted until some have gone. */
+/* Over the limit a connection is served with a 503; well over it, none is accepted until a sweep finds that some have
+ * gone. */
 static void conn_count(struct http_conn *conn)
 {
     struct http_server *srv = conn->loop->srv;
@@ -226,10 +228,8 @@ static void conn_count(struct http_conn *conn)
     if (limit == 0 || open <= limit)
         return;
     conn->over_limit = true;
-    if (open > limit + limit / 8 + 16 && conn->loop->bound) {
-        conn->loop->full = true;
+    if (open > limit + limit / 8 + 16 && conn->loop->bound)
         evconnlistener_disable(evhttp_bound_socket_get_listener(conn->loop->bound));
-    }
 }
 
 /* evhttp's bufferevent callback: called for each connection it accepts, just before its first request is made. */
@@ -257,6 +257,8 @@ static struct bufferevent *conn_open(struct event_base *base, void *arg)
     if (ssl)
         bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
     bufferevent_set_max_single_write(bev, WRITE_MAX);
+    /* Room for any head. A peer that pipelines faster than it is answered waits in its socket. */
+    bufferevent_setwatermark(bev, EV_READ, 0, loop->srv->cfg.max_head_bytes + READ_AHEAD);
     conn->magic = HTTP_CONN_MAGIC;
     conn->loop = loop;
     conn->bev = bev;

@@ -54,7 +54,7 @@ struct http_loop {
     struct event *sweep; /* looks for what is overdue */
     struct http_task drain_task, stop_task;
     pthread_t thread;
-    bool started, draining, stopping, full;
+    bool started, draining, stopping;
     struct http_conn *opening; /* whose next evhttp_request is about to be made */
     TAILQ_HEAD(, http_conn) conns;
     TAILQ_HEAD(, http_linger) lingers;

@@ -31,6 +31,20 @@ int64_t http_now_ms(void)
 
 /* ---- a loop ---------------------------------------------------------------------------------------------------- */
 
+/* Out of descriptors, mostly: until the next sweep, or the loop would spin on what it cannot accept. */
+static void accept_failed(struct evconnlistener *listener, void *arg)
+{
+    (void)arg;
+    evconnlistener_disable(listener);
+}
+
+static void loop_accept_again(struct http_loop *loop)
+{
+    unsigned limit = loop->srv->cfg.max_connections;
+    if (loop->bound && (limit == 0 || atomic_load(&loop->srv->connections) <= limit))
+        evconnlistener_enable(evhttp_bound_socket_get_listener(loop->bound));
+}
+
 static void loop_sweep(evutil_socket_t fd, short what, void *arg)
 {
     struct http_loop *loop = arg;
@@ -45,11 +59,7 @@ static void loop_sweep(evutil_socket_t fd, short what, void *arg)
         conn = next;
     }
     http_linger_sweep(loop, now_ms);
-    unsigned limit = loop->srv->cfg.max_connections;
-    if (loop->full && loop->bound && atomic_load(&loop->srv->connections) <= limit) {
-        loop->full = false;
-        evconnlistener_enable(evhttp_bound_socket_get_listener(loop->bound));
-    }
+    loop_accept_again(loop);
 }
 
 static void loop_unlisten(struct http_loop *loop)
@@ -122,6 +132,7 @@ static enum blob_status loop_init(struct http_loop *loop, struct http_server *sr
         close(fd);
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for an event loop");
     }
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(loop->bound), accept_failed);
     st = loop_bridge_new(loop->base, &loop->bridge, err);
     if (st != BLOB_OK)
         return st;
@@ -222,6 +233,7 @@ static enum blob_status loops_start(struct http_server *srv, struct blob_error *
         int rc = pthread_create(&loop->thread, NULL, loop_main, loop);
         if (rc != 0)
             return blob_fail(err, BLOB_E_UNAVAILABLE, rc, "start an event loop's thread");
+        pthread_setname_np(loop->thread, "blobd-loop");
         loop->started = true;
     }
     return BLOB_OK;

@@ -2,6 +2,8 @@
 #include "tests/unit/http_fixture.h"
 #include "tests/unit/unit_main.h"
 
+#include <sys/resource.h>
+
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
 
 static void test_keep_alive(void)
@@ -71,6 +73,44 @@ static void test_pipelining(void)
         CU_ASSERT(client_send(fd, round));
     for (int i = 0; i < 120; i++)
         CU_ASSERT_EQUAL(client_status(fd), expected[i % 6]);
+    close(fd);
+    fixture_end(&fx);
+}
+
+enum { FLOOD = 40000 };
+
+static void *flood_send(void *arg)
+{
+    static const char request[] = "GET /hello HTTP/1.1\r\nHost:\r\n\r\n";
+    static char many[100 * (sizeof request - 1)];
+    for (size_t i = 0; i < 100; i++)
+        memcpy(many + i * (sizeof request - 1), request, sizeof request - 1);
+    for (int i = 0; i < FLOOD / 100; i++)
+        CU_ASSERT(client_send_bytes(*(int *)arg, many, sizeof many));
+    return NULL;
+}
+
+/* Faster than it can be answered: the rest has to wait in the socket, and nothing is lost. */
+static void test_pipelined_flood(void)
+{
+    struct fixture fx;
+    pthread_t sender;
+    fixture_begin(&fx);
+    int fd = client_open(&fx);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&sender, NULL, flood_send, &fd), 0);
+    char buf[65536];
+    size_t bodies = 0, at = 0;
+    while (bodies < FLOOD) {
+        ssize_t n = recv(fd, buf, sizeof buf, 0);
+        CU_ASSERT_FATAL(n > 0);
+        for (ssize_t i = 0; i < n; i++) { /* "\r\n\r\nhello" */
+            at = buf[i] == "\r\n\r\nhello"[at] ? at + 1 : buf[i] == '\r';
+            bodies += at == 9;
+            at %= 9;
+        }
+    }
+    pthread_join(sender, NULL);
+    WAIT_UNTIL(atomic_load(&fx.done) == FLOOD);
     close(fd);
     fixture_end(&fx);
 }
@@ -234,6 +274,44 @@ static void test_max_connections(void)
     fixture_end(&fx);
 }
 
+static double cpu_seconds(void)
+{
+    struct timespec spent;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return (double)spent.tv_sec + (double)spent.tv_nsec / 1e9;
+}
+
+static void test_out_of_descriptors(void)
+{
+    enum { CLIENTS = 4 };
+    struct fixture fx;
+    int fds[CLIENTS];
+    struct rlimit before, none;
+    fixture_begin(&fx);
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(fx.port)};
+    inet_pton(AF_INET, "127.0.0.1", &addr.sin_addr);
+    for (int i = 0; i < CLIENTS; i++)
+        fds[i] = socket(AF_INET, SOCK_STREAM, 0);
+    getrlimit(RLIMIT_NOFILE, &before);
+    none = before;
+    none.rlim_cur = 3;
+    setrlimit(RLIMIT_NOFILE, &none);
+    double spent = cpu_seconds();
+    for (int i = 0; i < CLIENTS; i++) {
+        CU_ASSERT_EQUAL(connect(fds[i], (struct sockaddr *)&addr, sizeof addr), 0);
+        client_send(fds[i], GET("/hello"));
+    }
+    sleep_ms(400);
+    CU_ASSERT(cpu_seconds() - spent < 0.2); /* it must not spin on what it cannot accept */
+    CU_ASSERT_EQUAL(atomic_load(&fx.requests), 0);
+    setrlimit(RLIMIT_NOFILE, &before);
+    for (int i = 0; i < CLIENTS; i++) {
+        CU_ASSERT_EQUAL(client_status(fds[i]), 200);
+        close(fds[i]);
+    }
+    fixture_end(&fx);
+}
+
 /* False once nobody listens; every loop closes its listener in its own time. */
 static bool still_listening(const struct fixture *fx)
 {
@@ -336,6 +414,7 @@ int main(void)
     CU_TestInfo tests[] = {{"a connection serves request after request", test_keep_alive},
                            {"a connection is closed or kept as asked", test_asked_to_close},
                            {"pipelined requests are answered in order", test_pipelining},
+                           {"a flood of pipelined requests is answered", test_pipelined_flood},
                            {"a pipelined fault ends the connection", test_pipelined_fault},
                            {"a half-closed client gets its answer", test_half_close},
                            {"a client that went away costs nothing", test_client_gone},
@@ -343,6 +422,7 @@ int main(void)
                            {"an idle connection is closed in silence", test_idle},
                            {"a client that reads nothing is dropped", test_stalled_reader},
                            {"connections are limited, and recover", test_max_connections},
+                           {"without descriptors it waits, and recovers", test_out_of_descriptors},
                            {"draining closes idle and ends busy ones", test_drain},
                            {"a port that is taken is an error, a restart is not", test_port},
                            {"addresses are judged", test_addresses},

@@ -127,7 +127,7 @@ static bool id_is_readable(struct exchange *x)
 {
     if (x->param[0] != '\0')
         return true;
-    api_fail_field(&x->err, API_VALIDATE_FAILED, "id", "the file id cannot be read");
+    api_fail_field(&x->err, API_VALIDATE_FAILED, "id", "the file id holds broken percent-encoding");
     response_error(x, &x->err);
     return false;
 }

@@ -46,13 +46,22 @@ static enum route_outcome compare_part(const struct part *want, const struct par
     }
 }
 
-/* What cannot be decoded, or is too long, is no id of anything: the handler refuses it in its own words. */
+/* Whether it is an id of anything is for the handler to say, in its own words: also where it is too long for one (it is
+ * cut then, and still too long), and where its encoding is broken (it is empty then). */
 static enum route_outcome take_param(const struct part *part, char *param)
 {
     if (part->len == 0)
         return ROUTE_NO_PATH;
-    if (percent_decode(part->text, part->len, false, param, ROUTE_PARAM_MAX + 1) != BLOB_OK)
+    switch (percent_decode(part->text, part->len, false, param, ROUTE_PARAM_MAX + 1)) {
+    case BLOB_OK:
+        break;
+    case BLOB_E_TOO_LARGE:
+        snprintf(param, ROUTE_PARAM_MAX + 1, "%.*s", (int)part->len, part->text);
+        break;
+    default:
         param[0] = '\0';
+        break;
+    }
     return ROUTE_FOUND;
 }
 

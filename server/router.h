@@ -33,7 +33,7 @@ struct route {
     void (*handler)(struct exchange *x);
 };
 
-/* Longest decoded value of "{}", NUL not counted: digests with their "sha256:", file ids, UUIDs. */
+/* Longest decoded value of "{}", NUL not counted: more than any digest with its "sha256:", file id or UUID has. */
 #define ROUTE_PARAM_MAX 127
 
 enum route_outcome {
@@ -46,7 +46,7 @@ enum route_outcome {
 struct route_match {
     const struct route *route;       /* ROUTE_FOUND */
     unsigned allowed;                /* METHOD_BITs of all routes of the path; also for ROUTE_FOUND */
-    char param[ROUTE_PARAM_MAX + 1]; /* what "{}" took; "" where that is too long or its encoding broken */
+    char param[ROUTE_PARAM_MAX + 1]; /* what "{}" took, cut where too long; "" where its encoding is broken */
 };
 
 /* path is undecoded, without the query. */

@@ -139,7 +139,7 @@ def test_unknown_and_malformed_file_ids_are_404():
         made = store(srv, b"x", "x")
         other = made["id"][:-2] + ("AA" if not made["id"].endswith("AA") else "BB")
         for bad, code in ((other, "FILE_UNKNOWN"), ("x", "FILE_UNKNOWN"), ("a.b", "FILE_UNKNOWN"), (made["digest"], "FILE_UNKNOWN"),
-                          ("A" * 300, "NOT_FOUND"), ("%00", "VALIDATE_FAILED")):
+                          ("A" * 300, "FILE_UNKNOWN"), ("%00", "VALIDATE_FAILED")):
             refused(srv.get(f"/api/files/{bad}"), code)
             refused(srv.post(f"/api/files/{bad}/destroy"), code)
 

@@ -1,0 +1,365 @@
+/*
+ * redis_index - changes are scripts, one for each file; listings are redis_listing's and one HMGET for the rows.
+ *
+ * Keys, all in one hash slot (base is <prefix>index:{files}:): rows; all:created, all:size, all:name; owner:<owner>:…
+ * the same; expiry; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows, so
+ * after one the index is not whole); rebuild (its random name) and fresh (ids put while it runs).
+ */
+#include "backends/redis_index.h"
+
+#include "backends/index_row.h"
+#include "backends/redis_listing.h"
+#include "core/casefold.h"
+#include "core/check.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REBUILD_TTL_MS    3600000
+#define EXPIRED_AT_A_TIME INDEX_TOP_MAX
+
+struct redis_index {
+    struct redis_pool *pool;
+    char base[96];
+    pthread_mutex_t lock;
+    bool missed;         /* a change may not have reached Redis */
+    struct uuid rebuild; /* the one this node began last */
+};
+
+enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_index **out,
+                                 struct blob_error *err)
+{
+    struct redis_index *x = calloc(1, sizeof *x);
+    if (!x)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for the file index");
+    x->pool = pool;
+    snprintf(x->base, sizeof x->base, "%sindex:{files}:", config->prefix);
+    pthread_mutex_init(&x->lock, NULL);
+    *out = x;
+    return BLOB_OK;
+}
+
+void redis_index_free(struct redis_index *x)
+{
+    pthread_mutex_destroy(&x->lock);
+    free(x);
+}
+
+/* <base><name>, in out. */
+static const char *key_named(const struct redis_index *x, const char *name, char out[128])
+{
+    CHECK((size_t)snprintf(out, 128, "%s%s", x->base, name) < 128);
+    return out;
+}
+
+static void begin_script(const struct redis_index *x, struct redis_call *call, enum redis_script script)
+{
+    redis_call_begin_script(call, script, 1);
+    redis_call_text(call, x->base);
+}
+
+static enum blob_status run_ignored(struct redis_index *x, const struct redis_call *call, struct blob_error *err)
+{
+    redisReply *reply = NULL;
+    enum blob_status st = redis_pool_run(x->pool, call, &reply, err);
+    if (st == BLOB_OK)
+        freeReplyObject(reply);
+    return st;
+}
+
+/* ---- changes ------------------------------------------------------------------------------------------------------
+ */
+
+void redis_index_miss(struct redis_index *x)
+{
+    pthread_mutex_lock(&x->lock);
+    x->missed = true;
+    pthread_mutex_unlock(&x->lock);
+}
+
+/* After a failure the record is there and its row is not, or the reverse. */
+static enum blob_status run_change(struct redis_index *x, const struct redis_call *call, struct blob_error *err)
+{
+    enum blob_status st = run_ignored(x, call, err);
+    if (st != BLOB_OK)
+        redis_index_miss(x);
+    return st;
+}
+
+enum blob_status redis_index_put(struct redis_index *x, const struct index_row *row, struct blob_error *err)
+{
+    struct redis_call call;
+    struct bytebuf bytes;
+    bytebuf_init(&bytes);
+    casefold_add(row->name, &bytes);
+    bytebuf_u8(&bytes, 0);
+    bytebuf_add(&bytes, row->owner, strlen(row->owner) + 1);
+    bytebuf_printf(&bytes, "%lld", (long long)row->created_ms);
+    bytebuf_u8(&bytes, 0);
+    bytebuf_printf(&bytes, "%llu", (unsigned long long)row->size);
+    bytebuf_u8(&bytes, 0);
+    index_row_encode(row, &bytes);
+    enum blob_status st = bytes.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a row") : BLOB_OK;
+    if (st == BLOB_OK) {
+        begin_script(x, &call, REDIS_SCRIPT_INDEX_PUT);
+        redis_call_text(&call, row->id);
+        redis_call_bytes(&call, bytes.data, bytes.len);
+        redis_call_number(&call, row->expires_ms > 0 ? row->expires_ms : 0);
+        st = run_change(x, &call, err);
+    }
+    bytebuf_release(&bytes);
+    return st;
+}
+
+enum blob_status redis_index_remove(struct redis_index *x, const char *id, struct blob_error *err)
+{
+    struct redis_call call;
+    begin_script(x, &call, REDIS_SCRIPT_INDEX_REMOVE);
+    redis_call_text(&call, id);
+    return run_change(x, &call, err);
+}
+
+/* ---- listings -----------------------------------------------------------------------------------------------------
+ */
+
+/* A field of rows: what listings need, four NULs, the encoded row. A row that went meanwhile is nil. */
+static enum blob_status add_row(const redisReply *field, struct row_page *page, struct blob_error *err)
+{
+    struct index_row row;
+    if (field->type == REDIS_REPLY_NIL)
+        return BLOB_OK;
+    const char *at = field->str, *end = field->type == REDIS_REPLY_STRING ? at + field->len : at;
+    for (int i = 0; i < 4 && at; i++) {
+        at = memchr(at, 0, (size_t)(end - at));
+        at = at ? at + 1 : NULL;
+    }
+    struct byteview in = {.data = (const uint8_t *)at, .len = at ? (size_t)(end - at) : 0};
+    if (!at || index_row_decode(&in, &row) != BLOB_OK)
+        return blob_fail(err, BLOB_E_IO, 0, "redis: a row of the file index is not this program's");
+    row_page_add(page, &row);
+    return BLOB_OK;
+}
+
+/* Adds the rows of the ids, each NUL-terminated in ids. */
+static enum blob_status fetch_rows(struct redis_index *x, struct redis_conn *conn, const struct bytebuf *ids,
+                                   unsigned count, struct row_page *page, struct blob_error *err)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    char key[128];
+    if (count == 0)
+        return BLOB_OK;
+    redis_call_begin(&call, "HMGET");
+    redis_call_text(&call, key_named(x, "rows", key));
+    const char *id = ids->data;
+    for (unsigned i = 0; i < count; i++, id += strlen(id) + 1)
+        redis_call_text(&call, id);
+    enum blob_status st = redis_conn_run(conn, &call, &reply, err);
+    if (st != BLOB_OK)
+        return st;
+    if (reply->type != REDIS_REPLY_ARRAY)
+        st = blob_fail(err, BLOB_E_IO, 0, "redis: an answer that makes no sense");
+    for (size_t i = 0; st == BLOB_OK && i < reply->elements; i++)
+        st = add_row(reply->element[i], page, err);
+    freeReplyObject(reply);
+    return st;
+}
+
+enum blob_status redis_index_list(struct redis_index *x, const struct index_query *q, uint64_t *count, index_row_fn *fn,
+                                  void *arg, struct blob_error *err)
+{
+    struct redis_conn *conn = NULL;
+    struct row_page page;
+    struct bytebuf ids;
+    unsigned found = 0;
+    uint64_t matches = 0;
+    enum blob_status st = redis_pool_take(x->pool, &conn, err);
+    if (st != BLOB_OK)
+        return st;
+    row_page_init(&page);
+    bytebuf_init(&ids);
+    st = redis_listing_find(conn, x->base, q, &ids, &found, &matches, err);
+    if (st == BLOB_OK)
+        st = fetch_rows(x, conn, &ids, found, &page, err);
+    redis_pool_give(x->pool, conn);
+    if (st == BLOB_OK) {
+        *count = matches;
+        st = row_page_give(&page, fn, arg, err);
+    }
+    bytebuf_release(&ids);
+    row_page_release(&page);
+    return st;
+}
+
+/* The next ids that expired, skipping those before. */
+static enum blob_status find_expired(struct redis_index *x, struct redis_conn *conn, int64_t now_ms, uint64_t skip,
+                                     size_t limit, struct bytebuf *ids, unsigned *found, struct blob_error *err)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    char key[128], bound[32];
+    snprintf(bound, sizeof bound, "(%lld", (long long)now_ms);
+    redis_call_begin(&call, "ZRANGEBYSCORE");
+    redis_call_text(&call, key_named(x, "expiry", key));
+    redis_call_text(&call, "-inf");
+    redis_call_text(&call, bound);
+    redis_call_text(&call, "LIMIT");
+    redis_call_number(&call, (int64_t)skip);
+    redis_call_number(&call, (int64_t)limit);
+    enum blob_status st = redis_conn_run(conn, &call, &reply, err);
+    if (st != BLOB_OK)
+        return st;
+    bytebuf_clear(ids);
+    for (size_t i = 0; i < reply->elements; i++)
+        bytebuf_add(ids, reply->element[i]->str, reply->element[i]->len + 1);
+    *found = (unsigned)reply->elements;
+    freeReplyObject(reply);
+    return ids->failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a listing") : BLOB_OK;
+}
+
+enum blob_status redis_index_expired(struct redis_index *x, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
+                                     struct blob_error *err)
+{
+    struct redis_conn *conn = NULL;
+    struct row_page page;
+    struct bytebuf ids;
+    enum blob_status st = redis_pool_take(x->pool, &conn, err);
+    if (st != BLOB_OK)
+        return st;
+    row_page_init(&page);
+    bytebuf_init(&ids);
+    unsigned found = 1;
+    for (size_t seen = 0; st == BLOB_OK && seen < limit && found > 0; seen += found) {
+        size_t step = limit - seen < EXPIRED_AT_A_TIME ? limit - seen : EXPIRED_AT_A_TIME;
+        st = find_expired(x, conn, now_ms, seen, step, &ids, &found, err);
+        if (st == BLOB_OK)
+            st = fetch_rows(x, conn, &ids, found, &page, err);
+    }
+    redis_pool_give(x->pool, conn);
+    if (st == BLOB_OK)
+        st = row_page_give(&page, fn, arg, err);
+    bytebuf_release(&ids);
+    row_page_release(&page);
+    return st;
+}
+
+/* ---- being whole --------------------------------------------------------------------------------------------------
+ */
+
+enum blob_status redis_index_whole(struct redis_index *x, struct blob_error *err)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    begin_script(x, &call, REDIS_SCRIPT_INDEX_WHOLE);
+    enum blob_status st = redis_pool_run(x->pool, &call, &reply, err);
+    if (st != BLOB_OK)
+        return st;
+    bool whole = reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;
+    freeReplyObject(reply);
+    pthread_mutex_lock(&x->lock);
+    whole = whole && !x->missed;
+    pthread_mutex_unlock(&x->lock);
+    return whole ? BLOB_OK
+                 : blob_fail(err, BLOB_E_NOT_FOUND, 0, "redis was emptied or restarted since the file index was built");
+}
+
+/* Forgets that the index was whole. */
+static enum blob_status clear_whole(struct redis_index *x, struct blob_error *err)
+{
+    struct redis_call call;
+    char key[128];
+    redis_call_begin(&call, "DEL");
+    redis_call_text(&call, key_named(x, "whole", key));
+    return run_ignored(x, &call, err);
+}
+
+void redis_index_confess(struct redis_index *x)
+{
+    pthread_mutex_lock(&x->lock);
+    bool missed = x->missed;
+    x->missed = false;
+    pthread_mutex_unlock(&x->lock);
+    if (missed && clear_whole(x, NULL) != BLOB_OK)
+        redis_index_miss(x);
+}
+
+enum blob_status redis_index_rebuild_begin(struct redis_index *x, struct blob_error *err)
+{
+    struct redis_call call;
+    struct uuid name;
+    char key[128];
+    uuid_new(&name);
+    pthread_mutex_lock(&x->lock);
+    x->missed = false; /* what was missed before is read from the records now */
+    x->rebuild = name;
+    pthread_mutex_unlock(&x->lock);
+    enum blob_status st = clear_whole(x, err);
+    if (st == BLOB_OK) {
+        redis_call_begin(&call, "UNLINK");
+        redis_call_text(&call, key_named(x, "fresh", key));
+        st = run_ignored(x, &call, err);
+    }
+    if (st == BLOB_OK) {
+        redis_call_begin(&call, "SET");
+        redis_call_text(&call, key_named(x, "rebuild", key));
+        redis_call_text(&call, name.text);
+        redis_call_text(&call, "PX");
+        redis_call_number(&call, REBUILD_TTL_MS);
+        st = run_ignored(x, &call, err);
+    }
+    return st;
+}
+
+static enum blob_status not_the_present(struct blob_error *err)
+{
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "redis was emptied, or another node began to rebuild the file index");
+}
+
+/* One step over the rows; cursor is HSCAN's. */
+static enum blob_status sweep_step(struct redis_index *x, const char *name, char cursor[32], struct blob_error *err)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    begin_script(x, &call, REDIS_SCRIPT_INDEX_SWEEP);
+    redis_call_text(&call, name);
+    redis_call_text(&call, cursor);
+    enum blob_status st = redis_pool_run(x->pool, &call, &reply, err);
+    if (st != BLOB_OK)
+        return st;
+    if (reply->type != REDIS_REPLY_STRING || strcmp(reply->str, "-") == 0)
+        st = not_the_present(err);
+    else
+        snprintf(cursor, 32, "%s", reply->str);
+    freeReplyObject(reply);
+    return st;
+}
+
+enum blob_status redis_index_rebuild_end(struct redis_index *x, struct blob_error *err)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    char cursor[32] = "0";
+    pthread_mutex_lock(&x->lock);
+    struct uuid name = x->rebuild;
+    bool missed = x->missed;
+    pthread_mutex_unlock(&x->lock);
+    if (missed)
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "redis was away while the file index was rebuilt");
+    enum blob_status st;
+    do
+        st = sweep_step(x, name.text, cursor, err);
+    while (st == BLOB_OK && strcmp(cursor, "0") != 0);
+    if (st != BLOB_OK)
+        return st;
+    begin_script(x, &call, REDIS_SCRIPT_INDEX_END);
+    redis_call_text(&call, name.text);
+    st = redis_pool_run(x->pool, &call, &reply, err);
+    if (st != BLOB_OK)
+        return st;
+    if (reply->type != REDIS_REPLY_INTEGER || reply->integer != 1)
+        st = not_the_present(err);
+    freeReplyObject(reply);
+    return st;
+}

@@ -1,0 +1,39 @@
+/*
+ * redis_index - the file index of the Redis session store.
+ *
+ * Per file one hash field with its row, and one member in three sorted sets (by time, size and name) for all files and
+ * again for its owner's. Members carry what a listing filters and sorts by: a page without search costs three
+ * commands; a search reads the members in order, some thousand at a time, and filters them here, so that Redis is never
+ * held for more than a millisecond or two.
+ *
+ * Threads: any. Ownership: borrows pool and config. Errors: as session_store.h.
+ */
+#ifndef BLOBD_BACKENDS_REDIS_INDEX_H
+#define BLOBD_BACKENDS_REDIS_INDEX_H
+
+#include "backends/redis_pool.h"
+
+struct redis_index;
+
+enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_index **out,
+                                 struct blob_error *err) BLOB_MUST_CHECK;
+void redis_index_free(struct redis_index *x);
+
+/* As in session_store.h. */
+enum blob_status redis_index_put(struct redis_index *x, const struct index_row *row,
+                                 struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_remove(struct redis_index *x, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_list(struct redis_index *x, const struct index_query *q, uint64_t *count, index_row_fn *fn,
+                                  void *arg, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_expired(struct redis_index *x, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_whole(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_rebuild_begin(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_rebuild_end(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
+
+/* A change did not reach Redis: the index is not whole until it is rebuilt. */
+void redis_index_miss(struct redis_index *x);
+/* After a miss: lets all nodes know that the index is not whole. Called now and then. */
+void redis_index_confess(struct redis_index *x);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * redis_scripts - texts and names. Numbers wider than a double (epochs) stay strings of bytes in Lua and are only
+ * compared; what they mean is C's business.
+ */
+#include "backends/redis_scripts.h"
+
+#include "core/check.h"
+
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * An index row in the hash is: folded NUL owner NUL created NUL size NUL, then the bytes of index_row_encode(). Its
+ * places in the sorted sets are made from those four, and carry them, so that a listing can filter and sort without the
+ * rows. %Z is "not NUL" in Lua 5.1.
+ *
+ * KEYS[1] is the index' prefix: every key made from it is in its hash slot.
+ */
+#define INDEX_PLACES                                                                                                   \
+    "local base = KEYS[1]\n"                                                                                           \
+    "local function places(id, row)\n"                                                                                 \
+    "  local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"                   \
+    "  local tail = created .. '\\0' .. size\n"                                                                        \
+    "  return owner, created, size, id .. '\\0' .. folded .. '\\0' .. tail, folded .. '\\0' .. id .. '\\0' .. tail\n"  \
+    "end\n"                                                                                                            \
+    "local function drop(id)\n"                                                                                        \
+    "  local row = redis.call('HGET', base .. 'rows', id)\n"                                                           \
+    "  if not row then return end\n"                                                                                   \
+    "  local owner, created, size, by_id, by_name = places(id, row)\n"                                                 \
+    "  for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"                                                \
+    "    redis.call('ZREM', base .. scope .. 'created', by_id)\n"                                                      \
+    "    redis.call('ZREM', base .. scope .. 'size', by_id)\n"                                                         \
+    "    redis.call('ZREM', base .. scope .. 'name', by_name)\n"                                                       \
+    "  end\n"                                                                                                          \
+    "  redis.call('ZREM', base .. 'expiry', id)\n"                                                                     \
+    "  redis.call('HDEL', base .. 'rows', id)\n"                                                                       \
+    "end\n"
+
+/* How long a rebuild may stand still before others forget it. */
+#define REBUILD_TTL_MS "3600000"
+
+static const char *const texts[REDIS_SCRIPT_COUNT] = {
+    /* KEYS: session. ARGV: expected epoch (8 bytes), the new value with its epoch before it, SET's expiry option, its
+       value. */
+    [REDIS_SCRIPT_REPLACE] = "local epoch = redis.call('GETRANGE', KEYS[1], 0, 7)\n"
+                             "if epoch == '' then return 0 end\n"
+                             "if epoch ~= ARGV[1] then return 1 end\n"
+                             "redis.call('SET', KEYS[1], ARGV[2], ARGV[3], ARGV[4])\n"
+                             "return 2\n",
+
+    /* KEYS: lease. ARGV: node, TTL in ms. Gives who holds it otherwise. */
+    [REDIS_SCRIPT_LEASE] = "local holder = redis.call('GET', KEYS[1])\n"
+                           "if holder and holder ~= ARGV[1] then return holder end\n"
+                           "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\n"
+                           "return ''\n",
+
+    /*
+     * KEYS: the hash of nodes. ARGV: node, store id, TTL in ms ("0": the node leaves). Gives Redis' time in ms, and a
+     * node that sees another store with that store's id, if there is one; the node is then not entered.
+     */
+    [REDIS_SCRIPT_JOIN] = "local t = redis.call('TIME')\n"
+                          "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
+                          "local nodes = redis.call('HGETALL', KEYS[1])\n"
+                          "for i = 1, #nodes, 2 do\n"
+                          "  local till, store = string.match(nodes[i + 1], '^(%d+) (.*)$')\n"
+                          "  if not till or tonumber(till) <= now then\n"
+                          "    redis.call('HDEL', KEYS[1], nodes[i])\n"
+                          "  elseif nodes[i] ~= ARGV[1] and store ~= ARGV[2] and ARGV[3] ~= '0' then\n"
+                          "    return {string.format('%.0f', now), nodes[i], store}\n"
+                          "  end\n"
+                          "end\n"
+                          "if ARGV[3] == '0' then\n"
+                          "  redis.call('HDEL', KEYS[1], ARGV[1])\n"
+                          "else\n"
+                          "  redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f ', now + ARGV[3]) .. ARGV[2])\n"
+                          "  redis.call('PEXPIRE', KEYS[1], ARGV[3] * 2)\n"
+                          "end\n"
+                          "return {string.format('%.0f', now)}\n",
+
+    /* KEYS: base. ARGV: id, row, expires. */
+    [REDIS_SCRIPT_INDEX_PUT] =
+        INDEX_PLACES "local id, row, expires = ARGV[1], ARGV[2], ARGV[3]\n"
+                     "if redis.call('EXISTS', base .. 'rebuild') == 1 then\n"
+                     "  redis.call('SADD', base .. 'fresh', id)\n"
+                     "  redis.call('PEXPIRE', base .. 'fresh', " REBUILD_TTL_MS ")\n"
+                     "  redis.call('PEXPIRE', base .. 'rebuild', " REBUILD_TTL_MS ")\n"
+                     "end\n"
+                     "if redis.call('HGET', base .. 'rows', id) == row then return 0 end\n"
+                     "drop(id)\n"
+                     "local owner, created, size, by_id, by_name = places(id, row)\n"
+                     "redis.call('HSET', base .. 'rows', id, row)\n"
+                     "for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"
+                     "  redis.call('ZADD', base .. scope .. 'created', created, by_id)\n"
+                     "  redis.call('ZADD', base .. scope .. 'size', size, by_id)\n"
+                     "  redis.call('ZADD', base .. scope .. 'name', 0, by_name)\n"
+                     "end\n"
+                     "if expires ~= '0' then redis.call('ZADD', base .. 'expiry', expires, id) end\n"
+                     "return 1\n",
+
+    /* KEYS: base. ARGV: id. */
+    [REDIS_SCRIPT_INDEX_REMOVE] = INDEX_PLACES "drop(ARGV[1])\n"
+                                               "redis.call('SREM', base .. 'fresh', ARGV[1])\n"
+                                               "return 1\n",
+
+    /* KEYS: base. The index is whole for the run of the server that it was ended on: a later run may have lost writes.
+     */
+    [REDIS_SCRIPT_INDEX_WHOLE] = "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')\n"
+                                 "return redis.call('GET', KEYS[1] .. 'whole') == run and 1 or 0\n",
+
+    /* KEYS: base. ARGV: rebuild, cursor. Drops stale rows of one step; gives the next cursor, or "-" when it is not the
+     * present rebuild. */
+    [REDIS_SCRIPT_INDEX_SWEEP] =
+        INDEX_PLACES "if redis.call('GET', base .. 'rebuild') ~= ARGV[1] then return '-' end\n"
+                     "local step = redis.call('HSCAN', base .. 'rows', ARGV[2], 'COUNT', 500)\n"
+                     "for i = 1, #step[2], 2 do\n"
+                     "  if redis.call('SISMEMBER', base .. 'fresh', step[2][i]) == 0 then drop(step[2][i]) end\n"
+                     "end\n"
+                     "return step[1]\n",
+
+    /* KEYS: base. ARGV: rebuild. */
+    [REDIS_SCRIPT_INDEX_END] = "local base = KEYS[1]\n"
+                               "if redis.call('GET', base .. 'rebuild') ~= ARGV[1] then return 0 end\n"
+                               "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')\n"
+                               "redis.call('SET', base .. 'whole', run)\n"
+                               "redis.call('UNLINK', base .. 'rebuild', base .. 'fresh')\n"
+                               "return 1\n",
+};
+
+const char *redis_script_text(enum redis_script script)
+{
+    CHECK(script < REDIS_SCRIPT_COUNT);
+    return texts[script];
+}
+
+void redis_script_sha(enum redis_script script, char out[REDIS_SHA_CHARS + 1])
+{
+    unsigned char sha[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    const char *text = redis_script_text(script);
+    CHECK(EVP_Digest(text, strlen(text), sha, &len, EVP_sha1(), NULL) == 1 && len * 2 == REDIS_SHA_CHARS);
+    for (unsigned i = 0; i < len; i++)
+        snprintf(out + 2 * i, 3, "%02x", sha[i]);
+}

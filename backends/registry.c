@@ -4,6 +4,7 @@
 
 #include "backends/disk_store.h"
 #include "backends/embedded_sessions.h"
+#include "backends/redis_sessions.h"
 #include "core/config.h"
 
 #include <limits.h>
@@ -39,6 +40,23 @@ static enum blob_status open_embedded(const struct config *cfg, struct logger *l
     return embedded_sessions_open(&opt, out, err);
 }
 
+static enum blob_status open_redis(const struct config *cfg, struct logger *log, struct session_store **out,
+                                   struct blob_error *err)
+{
+    const struct redis_sessions_options opt = {.url = cfg->redis.url,
+                                               .sentinels = cfg->redis.sentinels,
+                                               .master_name = cfg->redis.master_name,
+                                               .user = cfg->redis.username,
+                                               .password = cfg->redis.password,
+                                               .prefix = cfg->redis.key_prefix,
+                                               .connections = (unsigned)cfg->redis.pool_size,
+                                               .connect_timeout_ms = cfg->redis.connect_timeout_ms,
+                                               .command_timeout_ms = cfg->redis.command_timeout_ms,
+                                               .node_ttl_ms = cfg->sessions.lease_ms,
+                                               .log = log};
+    return redis_sessions_open(&opt, out, err);
+}
+
 static open_store_fn *const stores[] = {
     [CONFIG_BACKEND_DISK] = open_disk,
     [CONFIG_BACKEND_S3] = NULL,
@@ -46,7 +64,7 @@ static open_store_fn *const stores[] = {
 
 static open_sessions_fn *const sessions[] = {
     [CONFIG_SESSIONS_EMBEDDED] = open_embedded,
-    [CONFIG_SESSIONS_REDIS] = NULL,
+    [CONFIG_SESSIONS_REDIS] = open_redis,
 };
 
 enum blob_status registry_open_store(const struct config *cfg, struct logger *log, struct blob_store **out,

@@ -148,8 +148,14 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
     svc->serve_stored_media_type = cfg->downloads.media_type == CONFIG_MEDIA_STORED;
     svc->access_log = cfg->log.access;
     /* After the service has begun to listen for other nodes' announcements, before anybody is served. */
-    return session_store_join(svc->sessions, upload_service_node(svc->uploads), svc->store->store_id, clock_wall_ms(),
-                              err);
+    st = session_store_join(svc->sessions, upload_service_node(svc->uploads), svc->store->store_id, clock_wall_ms(),
+                            err);
+    if (st == BLOB_E_UNAVAILABLE) {
+        /* Downloads need no sessions. The store joins by itself when it is back; until then uploads are answered 503. */
+        log_line(svc->log, LOG_WARN, NULL, "starting without the session store: %s", err->text);
+        st = BLOB_OK;
+    }
+    return st;
 }
 
 /* ---- the listeners ------------------------------------------------------------------------------------------------

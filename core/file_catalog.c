@@ -202,6 +202,22 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
     return blob_fail(err, BLOB_E_IO, 0, "no free number for a file of upload %s", file->upload.text);
 }
 
+enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *digest, uint64_t number,
+                                   const struct uuid *upload, struct file_record *out, struct blob_error *err)
+{
+    for (int tries = 0; tries < NUMBER_TRIES; tries++, number--) {
+        struct file_record file;
+        enum blob_status st = read_record(c, digest, number, &file, err);
+        if (st == BLOB_OK && strcmp(file.upload.text, upload->text) == 0) {
+            *out = file;
+            return BLOB_OK;
+        }
+        if (st != BLOB_OK && st != BLOB_E_CORRUPT)
+            return st;
+    }
+    return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file of upload %s", upload->text);
+}
+
 /* ---- destroying ---- */
 
 static bool note_one(const char *key, const void *value, size_t len, void *arg)

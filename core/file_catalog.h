@@ -44,6 +44,11 @@ struct identity {
  */
 enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *file, unsigned flags,
                                   struct blob_error *err) BLOB_MUST_CHECK;
+/* The file that file_catalog_add() has made of this upload, number being what it was given then. NOT_FOUND: it has not,
+ * or the file was destroyed. */
+enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *digest, uint64_t number,
+                                   const struct uuid *upload, struct file_record *out,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
 /* NOT_FOUND: no such file, or one of another owner. INVALID: not an id. Expired files are not found. */
 enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const struct identity *who,
                                   struct file_record *out, struct blob_error *err) BLOB_MUST_CHECK;

@@ -121,18 +121,24 @@ static enum api_code load_for_append(struct upload_service *svc, const struct up
     return recover_load(svc, &req->id, req->who, s, err);
 }
 
-static enum api_code answer_completed(struct upload_service *svc, const struct upload_request *req,
-                                      const struct session *s, struct upload_result *result, struct api_error *err)
+/* An upload whose content is settled: completed, or (its session being lost) cut off just before. The body of a
+ * repeated complete is what the content ends with, or its digest is wrong. */
+static enum api_code answer_settled(struct upload_service *svc, const struct upload_request *req, struct session *s,
+                                    struct upload_result *result, struct api_error *err)
 {
     fill_view(s, result);
-    if (!req->completes)
+    if (!req->completes && s->state == SESSION_COMPLETED)
         return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed and takes no more bytes");
+    if (!req->completes)
+        return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; repeat the complete");
     if (!digest_equal(&req->digest, &s->digest)) {
         api_fail_field(err, API_DIGEST_INVALID, "digest", "the upload was completed with another digest");
         digest_hex(&s->digest, err->expected);
         digest_hex(&req->digest, err->actual);
         return API_DIGEST_INVALID;
     }
+    if (s->state != SESSION_COMPLETED)
+        return complete_committed(svc, s, result, err);
     complete_result(svc, s, result);
     return API_OK;
 }
@@ -288,8 +294,8 @@ enum api_code upload_append_begin(struct upload_service *svc, const struct uploa
     enum api_code code = load_for_append(svc, req, &s, err);
     if (code != API_OK)
         return code;
-    if (s.state == SESSION_COMPLETED)
-        return answer_completed(svc, req, &s, result, err);
+    if (s.state == SESSION_COMPLETED || (s.state == SESSION_COMPLETING && s.epoch == 0))
+        return answer_settled(svc, req, &s, result, err);
     if (s.state == SESSION_COMPLETING && !req->completes && recover_is_busy(svc, &s))
         return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed");
     s.state = SESSION_OPEN;

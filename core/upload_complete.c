@@ -1,9 +1,10 @@
 /*
- * upload_complete - from the last byte to the file: blob, file record, upload record, session, in this order.
+ * upload_complete - from the last byte to the file: upload record, blob, file record, session, in this order.
  *
  * Each step can be repeated, and each leaves what the next needs to find it done: a crash anywhere in between is
- * healed by the client's own repeat of the complete. The first two ride on the third's sync (BLOB_LAZY), so that a
- * completion waits for stable storage once. Nothing is answered before it.
+ * healed by the client's own repeat of the complete. The record goes first, so that no moment finds the content without
+ * anything that leads from the upload to it. The first two ride on the third's sync (BLOB_LAZY), so that a completion
+ * waits for stable storage once. Nothing is answered before it.
  */
 #include "core/upload_internal.h"
 
@@ -97,30 +98,69 @@ static enum api_code announce_completing(struct upload_append *a, struct session
     return upload_fail(a->svc, &a->id, "completing it", st, &detail, err);
 }
 
-/* The steps that may be repeated; *file is the file, made now or by an earlier try. */
-static enum blob_status make_file(struct upload_append *a, struct session *next, struct file_record *file,
+/* Names the blob, which the caller has committed or touched just now; *file is the file, made now or by an earlier try.
+ */
+static enum blob_status make_file(struct upload_service *svc, struct session *s, struct file_record *file,
+                                  struct blob_error *detail)
+{
+    s->file_number = file_number(s->created_ms, &s->id);
+    fill_file(s, file);
+    if (s->temporary)
+        file->expires_ms = s->completed_ms + svc->opt.temp_file_retention_ms;
+    unsigned flags = svc->opt.sync == UPLOAD_SYNC_NEVER ? BLOB_LAZY : 0;
+    enum blob_status st = file_catalog_add(svc->catalog, file, flags, detail);
+    if (st != BLOB_OK)
+        return st;
+    s->file_number = file->number;
+    s->state = SESSION_COMPLETED;
+    return BLOB_OK;
+}
+
+/* The steps that make it true; each may be repeated. */
+static enum blob_status make_true(struct upload_append *a, struct session *next, struct file_record *file,
                                   const char **what, struct blob_error *detail)
 {
     struct upload_service *svc = a->svc;
-    *what = "turning it into a blob";
-    if (a->mode == APPEND_WRITE) {
-        enum blob_status st = writer_commit(a->writer, &next->digest, BLOB_LAZY, detail);
-        if (st != BLOB_OK)
-            return st;
-        a->writer = NULL;
-    }
-    *what = "writing its file record";
+    *what = "recording its completion";
+    next->state = SESSION_COMPLETING;
     next->file_number = file_number(next->created_ms, &next->id);
-    fill_file(next, file);
-    if (next->temporary)
-        file->expires_ms = next->completed_ms + svc->opt.temp_file_retention_ms;
-    enum blob_status st = file_catalog_add(svc->catalog, file, BLOB_LAZY, detail);
+    enum blob_status st = recover_put_record(svc, next, BLOB_LAZY, detail);
     if (st != BLOB_OK)
         return st;
-    next->file_number = file->number;
-    next->state = SESSION_COMPLETED;
-    *what = "recording its completion";
-    return recover_put_record(svc, next, svc->opt.sync == UPLOAD_SYNC_NEVER ? BLOB_LAZY : 0, detail);
+    *what = "turning it into a blob";
+    st = a->mode == APPEND_WRITE ? writer_commit(a->writer, &next->digest, BLOB_LAZY, detail)
+                                 : blob_touch(svc->store, &next->digest, detail);
+    if (st != BLOB_OK)
+        return st;
+    if (a->mode == APPEND_WRITE)
+        a->writer = NULL;
+    *what = "writing its file record";
+    return make_file(svc, next, file, detail);
+}
+
+/* The records say it all; a session that cannot be moved only makes the next look at it slower. */
+static void store_completed(struct upload_service *svc, struct session *s)
+{
+    struct blob_error detail;
+    enum blob_status st = recover_persist(svc, s, &detail);
+    if (st != BLOB_OK)
+        log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, but its session was not moved: %s: %s", s->id.text,
+                 blob_status_name(st), detail.text);
+    metric_add(svc->metrics.completed, 1);
+}
+
+enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
+                                 struct api_error *err)
+{
+    struct blob_error detail;
+    enum blob_status st = blob_touch(svc->store, &s->digest, &detail);
+    if (st == BLOB_OK)
+        st = make_file(svc, s, &result->file, &detail);
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "completing what was cut off", st, &detail, err);
+    store_completed(svc, s);
+    complete_result(svc, s, result);
+    return API_OK;
 }
 
 enum api_code complete_finish(struct upload_append *a, struct upload_result *result, struct api_error *err)
@@ -150,7 +190,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     next.mark.state_len = 0;
     next.digest = actual;
     next.completed_ms = clock_wall_ms();
-    enum blob_status st = make_file(a, &next, &result->file, &what, &detail);
+    enum blob_status st = make_true(a, &next, &result->file, &what, &detail);
     if (st != BLOB_OK) {
         struct api_error ignored;
         code = upload_fail(svc, &a->id, what, st, &detail, err);
@@ -158,15 +198,10 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
             log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
         return code;
     }
-    /* The record says it all; a session that cannot be moved only makes the next look at it slower. */
-    st = recover_persist(svc, &next, &detail);
-    if (st != BLOB_OK)
-        log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, but its session was not moved: %s: %s", a->id.text,
-                 blob_status_name(st), detail.text);
+    store_completed(svc, &next);
     pthread_mutex_lock(&a->lock);
     a->s = next;
     pthread_mutex_unlock(&a->lock);
-    metric_add(svc->metrics.completed, 1);
     result->completed = true;
     upload_view_of(&next, false, &result->view);
     result->has_view = true;

@@ -73,8 +73,8 @@ static bool note_record(const char *key, const void *value, size_t len, void *ar
         log_line(c->svc->log, LOG_ERROR, NULL, "the record %s is damaged", key);
         return true;
     }
-    int64_t since = s.state == SESSION_COMPLETED ? s.completed_ms : s.created_ms;
-    int64_t keep = s.state == SESSION_COMPLETED ? c->svc->opt.completed_retention_ms : c->svc->opt.timeout_ms;
+    int64_t since = s.state == SESSION_OPEN ? s.created_ms : s.completed_ms;
+    int64_t keep = s.state == SESSION_OPEN ? c->svc->opt.timeout_ms : c->svc->opt.completed_retention_ms;
     if (since + keep < c->now_ms)
         c->ids[c->count++] = s.id;
     return true;

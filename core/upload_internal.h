@@ -182,6 +182,9 @@ void append_end_older(struct upload_append *old);
 enum api_code append_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
 enum api_code complete_finish(struct upload_append *a, struct upload_result *result,
                               struct api_error *err) BLOB_MUST_CHECK;
+/* Completes an upload whose content is the blob s->digest already; s is as rebuilt from its record. */
+enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
+                                 struct api_error *err) BLOB_MUST_CHECK;
 /* The answer of an upload that is completed, out of its session. */
 void complete_result(struct upload_service *svc, const struct session *s, struct upload_result *result);
 

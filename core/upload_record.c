@@ -54,11 +54,11 @@ void upload_record_encode(const struct session *s, struct bytebuf *out)
     bytebuf_text(out, ",\"key\":\"");
     add_hex(out, s->token_key, sizeof s->token_key);
     bytebuf_text(out, "\"");
-    if (s->state == SESSION_COMPLETED) {
+    if (s->state != SESSION_OPEN) {
         char hex[DIGEST_HEX_CHARS + 1];
         digest_hex(&s->digest, hex);
         bytebuf_printf(
-            out, ",\"completed\":%" PRId64 ",\"size\":%" PRIu64 ",\"digest\":\"%s\",\"number\":\"%016" PRIx64 "\"",
+            out, ",\"completing\":%" PRId64 ",\"size\":%" PRIu64 ",\"digest\":\"%s\",\"number\":\"%016" PRIx64 "\"",
             s->completed_ms, s->mark.offset, hex, s->file_number);
     }
     bytebuf_text(out, "}");
@@ -82,9 +82,9 @@ static bool get_completion(const json_t *root, struct session *s)
         return false;
     for (size_t i = 0; i < sizeof number; i++)
         s->file_number = s->file_number << 8 | number[i];
-    s->state = SESSION_COMPLETED;
+    s->state = SESSION_COMPLETING;
     s->mark.offset = (uint64_t)json_integer_value(json_object_get(root, "size"));
-    s->completed_ms = json_integer_value(json_object_get(root, "completed"));
+    s->completed_ms = json_integer_value(json_object_get(root, "completing"));
     return true;
 }
 
@@ -102,7 +102,7 @@ enum blob_status upload_record_decode(const void *data, size_t len, struct sessi
     if (ok) {
         s.created_ms = json_integer_value(json_object_get(root, "created"));
         s.temporary = json_is_true(json_object_get(root, "temporary"));
-        if (json_object_get(root, "completed"))
+        if (json_object_get(root, "completing"))
             ok = get_completion(root, &s);
     }
     json_decref(root);

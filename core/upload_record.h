@@ -2,8 +2,9 @@
  * upload_record - the record uploads/<id>: what the blob store itself knows of an upload, whatever becomes of its
  * session.
  *
- * Written when an upload is created and again, durably, when it is completed; it is what makes a repeated completion
- * answer the same file after a restart or an emptied session store. Removed by destroy and expiry.
+ * Written when an upload is created, and again before its content becomes a blob. From then on the record names what is
+ * neither staged nor, before the file record is written, named by anything else; and it leads a repeated completion to
+ * its file after a restart or with an emptied session store. Removed by destroy and expiry.
  *
  * Threads: any; plain values. Format: JSON, one object, version 1.
  */
@@ -19,9 +20,10 @@ void upload_record_key(const struct uuid *id, char key[RECORD_KEY_MAX]);
 /* From a key of that prefix; INVALID. */
 enum blob_status upload_record_id(const char *key, struct uuid *id) BLOB_MUST_CHECK;
 
-/* What never changes, and the completion where state is SESSION_COMPLETED (then also the offset). */
+/* What never changes, and the completion where state is not SESSION_OPEN (then also the offset, which is the size). */
 void upload_record_encode(const struct session *s, struct bytebuf *out);
-/* Fills a zeroed session: state SESSION_OPEN with nothing received, or SESSION_COMPLETED. CORRUPT. */
+/* Fills a zeroed session: state SESSION_OPEN with nothing received, or SESSION_COMPLETING: whether it then did
+ * complete, its file record tells. CORRUPT. */
 enum blob_status upload_record_decode(const void *data, size_t len, struct session *out) BLOB_MUST_CHECK;
 
 #endif

@@ -75,6 +75,49 @@ static enum api_code rebuild_progress(struct upload_service *svc, struct session
     return API_OK;
 }
 
+/* Bytes that are staged no more, and have become the blob that the record names? */
+static enum blob_status is_committed(struct upload_service *svc, const struct session *s, bool *committed,
+                                     struct blob_error *detail)
+{
+    struct upload_stat stat;
+    struct blob_info info;
+    *committed = false;
+    enum blob_status st = upload_stat(svc->store, &s->id, &stat, detail);
+    if (st == BLOB_E_NOT_FOUND) {
+        st = blob_stat(svc->store, &s->digest, &info, detail);
+        *committed = st == BLOB_OK && info.size == s->mark.offset && s->mark.offset > 0;
+    }
+    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
+}
+
+/*
+ * An upload that was about to complete: that it did, its file tells; that it was cut off between its blob and its file,
+ * the staged bytes, by being gone. Otherwise it did not, and is open.
+ */
+static enum api_code rebuild_completion(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct file_record file;
+    struct blob_error detail;
+    bool committed = false;
+    int64_t keep_ms = svc->opt.timeout_ms;
+    enum blob_status st = file_catalog_find(svc->catalog, &s->digest, s->file_number, &s->id, &file, &detail);
+    if (st == BLOB_OK) {
+        s->state = SESSION_COMPLETED;
+        s->file_number = file.number;
+        s->completed_ms = file.created_ms;
+        keep_ms = svc->opt.completed_retention_ms;
+    } else if (st == BLOB_E_NOT_FOUND) {
+        st = is_committed(svc, s, &committed, &detail);
+    }
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
+    if (s->state == SESSION_COMPLETED || committed)
+        return s->completed_ms + keep_ms < clock_wall_ms() ? unknown_upload(err) : API_OK;
+    s->state = SESSION_OPEN;
+    s->mark.offset = 0;
+    return rebuild_progress(svc, s, err);
+}
+
 static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
                              struct api_error *err)
 {
@@ -95,11 +138,7 @@ static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, 
         return unknown_upload(err);
     if (st != BLOB_OK)
         return upload_fail(svc, id, "reading its record", st, &detail, err);
-    if (s->state == SESSION_COMPLETED) {
-        s->appends_known = false;
-        return s->completed_ms + svc->opt.completed_retention_ms < clock_wall_ms() ? unknown_upload(err) : API_OK;
-    }
-    return rebuild_progress(svc, s, err);
+    return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, err);
 }
 
 enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,

@@ -48,7 +48,7 @@ struct config {
         uint64_t max_uri_bytes;
         int64_t head_timeout_ms;
         int64_t idle_timeout_ms;
-        int64_t drain_timeout_ms;
+        int64_t drain_delay_ms, drain_timeout_ms;
     } server;
     struct {
         bool enabled;

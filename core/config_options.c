@@ -54,6 +54,9 @@ static const struct config_option options[] = {
      .text = "A request head must be there within this time; else 408."},
     {"server", "idle_timeout", TIME(server.idle_timeout_ms, SECOND, DAY), .initial = "60s",
      .text = "A connection on which nothing moves is closed after this time."},
+    {"server", "drain_delay", TIME(server.drain_delay_ms, 0, HOUR), .initial = "0s",
+     .text = "After TERM, /readyz fails for this long before the listener closes, so that a balancer looks elsewhere "
+             "first."},
     {"server", "drain_timeout", TIME(server.drain_timeout_ms, SECOND, DAY), .initial = "30s",
      .text = "After TERM, requests in flight have this long to end."},
     {"server", "cors_origins", TEXT(server.cors_origins), .initial = "",

@@ -151,7 +151,8 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
     st = session_store_join(svc->sessions, upload_service_node(svc->uploads), svc->store->store_id, clock_wall_ms(),
                             err);
     if (st == BLOB_E_UNAVAILABLE) {
-        /* Downloads need no sessions. The store joins by itself when it is back; until then uploads are answered 503. */
+        /* Downloads need no sessions. The store joins by itself when it is back; until then uploads are answered 503.
+         */
         log_line(svc->log, LOG_WARN, NULL, "starting without the session store: %s", err->text);
         st = BLOB_OK;
     }
@@ -326,10 +327,11 @@ static bool await_idle(struct http_server *http, int64_t until_us)
     return true;
 }
 
-bool assembly_drain(struct assembly *a, int64_t timeout_ms)
+bool assembly_drain(struct assembly *a, int64_t delay_ms, int64_t timeout_ms)
 {
-    int64_t until_us = clock_steady_us() + timeout_ms * 1000;
     atomic_store(&a->svc.draining, true);
+    sleep_ms(delay_ms);
+    int64_t until_us = clock_steady_us() + timeout_ms * 1000;
     http_server_drain(a->svc.http);
     bool idle = await_idle(a->svc.http, until_us);
     if (!idle) {

@@ -23,10 +23,10 @@ enum blob_status assembly_start(struct assembly *a, struct blob_error *err) BLOB
 /* HUP: certificate and tokens again; what fails is logged and stays as it was. */
 void assembly_reload(struct assembly *a);
 /*
- * TERM: /readyz fails, the listener closes, requests in flight end; what has not ended by timeout_ms is cut, uploads so
- * that they keep what arrived. False: something still runs, and must not be freed: leave by exit.
+ * TERM: /readyz fails, delay_ms later the listener closes, requests in flight end; what has not ended by timeout_ms is
+ * cut, uploads so that they keep what arrived. False: something still runs, and must not be freed: leave by exit.
  */
-bool assembly_drain(struct assembly *a, int64_t timeout_ms);
+bool assembly_drain(struct assembly *a, int64_t delay_ms, int64_t timeout_ms);
 /* Drained, or never started. NULL is fine. */
 void assembly_free(struct assembly *a);
 

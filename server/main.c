@@ -213,7 +213,7 @@ static int serve(struct program *p)
     service_notify("READY=1");
     wait_for_signals(p, &signals);
     service_notify("STOPPING=1");
-    if (!assembly_drain(p->assembly, p->cfg->server.drain_timeout_ms)) {
+    if (!assembly_drain(p->assembly, p->cfg->server.drain_delay_ms, p->cfg->server.drain_timeout_ms)) {
         /* What still runs works on what would be freed. Everything acknowledged is durable. */
         log_line(p->log, LOG_WARN, NULL, "stopped with work unfinished");
         _exit(EXIT_SUCCESS);

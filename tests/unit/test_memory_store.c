@@ -1,0 +1,71 @@
+/* memory_store - the reference passes the contract it is the reference of; and refuses what does not fit. */
+#include "backends/memory_store.h"
+
+#include "tests/contract/blob_store_contract.h"
+#include "tests/unit/unit_main.h"
+
+static void no_reset(void)
+{
+}
+
+static enum blob_status open_memory(struct blob_store **out, struct blob_error *err)
+{
+    return memory_store_open(NULL, out, err);
+}
+
+static int use_memory(void)
+{
+    static const struct blob_contract contract = {.name = "memory", .reset = no_reset, .open = open_memory};
+    blob_contract_use(&contract);
+    return 0;
+}
+
+static void test_full(void)
+{
+    const struct memory_options opt = {.max_bytes = 100};
+    struct blob_store *s = NULL;
+    struct blob_writer *w = NULL;
+    struct upload_mark mark = {0};
+    struct uuid id;
+    char bytes[101] = {0};
+    uuid_new(&id);
+    CU_ASSERT_EQUAL_FATAL(memory_store_open(&opt, &s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_store_room(s, 100, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_store_room(s, 101, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write(w, bytes, 101, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(w->position, 0);
+    CU_ASSERT_EQUAL(writer_write(w, bytes, 60, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write(w, bytes, 41, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(w->position, 60);
+    CU_ASSERT_EQUAL(writer_write(w, bytes, 40, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_flush(w, 100, NULL, 0, 0, &mark, NULL), BLOB_OK);
+    writer_close(w);
+    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_store_room(s, 100, NULL), BLOB_OK);
+    blob_store_close(s);
+}
+
+static void test_foreign_mark(void)
+{
+    struct blob_store *s = NULL;
+    struct blob_writer *w = NULL;
+    struct upload_mark mark = {.offset = 10};
+    struct uuid id;
+    uuid_new(&id);
+    CU_ASSERT_EQUAL_FATAL(memory_store_open(NULL, &s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(upload_open(s, &id, &mark, 1, &w, NULL), BLOB_E_INVALID);
+    CU_ASSERT_PTR_NULL(w);
+    blob_store_close(s);
+}
+
+int main(void)
+{
+    CU_TestInfo own[] = {{"what does not fit is refused, and harms nothing", test_full},
+                         {"a mark of another store is refused", test_foreign_mark},
+                         CU_TEST_INFO_NULL};
+    CU_SuiteInfo suites[] = {{"memory store", use_memory, NULL, NULL, NULL, blob_contract_tests()},
+                             {"memory store, by itself", NULL, NULL, NULL, NULL, own},
+                             CU_SUITE_INFO_NULL};
+    return unit_main_suites(suites);
+}

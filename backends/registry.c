@@ -5,6 +5,7 @@
 #include "backends/disk_store.h"
 #include "backends/embedded_sessions.h"
 #include "backends/redis_sessions.h"
+#include "backends/s3_store.h"
 #include "core/config.h"
 
 #include <limits.h>
@@ -23,6 +24,36 @@ static enum blob_status open_disk(const struct config *cfg, struct logger *log, 
     const struct disk_options opt = {
         .root = cfg->disk.root, .journal = cfg->disk.journal, .shared = cfg->disk.shared, .log = log};
     return disk_store_open(&opt, out, err);
+}
+
+static enum blob_status open_s3(const struct config *cfg, struct logger *log, struct blob_store **out,
+                                struct blob_error *err)
+{
+    const struct s3_options opt = {
+        .driver = cfg->s3.driver == CONFIG_S3_LIBS3 ? "libs3" : "sigv4",
+        .endpoint = cfg->s3.endpoint,
+        .region = cfg->s3.region,
+        .bucket = cfg->s3.bucket,
+        .prefix = cfg->s3.prefix,
+        .path_style = cfg->s3.path_style,
+        .cred_id = cfg->s3.cred_id,
+        .cred_secret = cfg->s3.cred_secret,
+        .session_token = cfg->s3.session_token,
+        .cred_file = cfg->s3.cred_file,
+        .ca_file = cfg->s3.ca_file,
+        .connect_timeout_ms = cfg->s3.connect_timeout_ms,
+        .stall_timeout_ms = cfg->s3.timeout_ms,
+        .complete_timeout_ms = cfg->s3.complete_timeout_ms,
+        .retry_timeout_ms = cfg->s3.retry_timeout_ms,
+        .retries = (unsigned)cfg->s3.retries,
+        .max_connections = (unsigned)cfg->s3.max_connections,
+        .part_size_bytes = cfg->s3.part_size_bytes,
+        .parallel_parts = (unsigned)cfg->s3.parallelism,
+        .memory_bytes = (size_t)(cfg->server.max_memory_bytes / 2),
+        .redirect = cfg->s3.download == CONFIG_S3_REDIRECT,
+        .presign_expiry_ms = cfg->s3.presign_expiry_ms,
+    };
+    return s3_store_open(&opt, log, out, err);
 }
 
 static enum blob_status open_embedded(const struct config *cfg, struct logger *log, struct session_store **out,
@@ -59,7 +90,7 @@ static enum blob_status open_redis(const struct config *cfg, struct logger *log,
 
 static open_store_fn *const stores[] = {
     [CONFIG_BACKEND_DISK] = open_disk,
-    [CONFIG_BACKEND_S3] = NULL,
+    [CONFIG_BACKEND_S3] = open_s3,
 };
 
 static open_sessions_fn *const sessions[] = {

@@ -46,7 +46,10 @@ static int64_t parse_time(const char *text)
     const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
     if (!rest || (*rest != '.' && *rest != 'Z'))
         return 0;
-    return (int64_t)timegm(&tm);
+    int64_t ms = 0, unit = 100;
+    for (const char *p = rest + 1; *rest == '.' && *p >= '0' && *p <= '9'; p++, unit /= 10)
+        ms += (*p - '0') * unit;
+    return (int64_t)timegm(&tm) * 1000 + ms;
 }
 
 static bool copy_text(char *out, size_t size, const char *text)
@@ -213,7 +216,7 @@ static bool see_entry(const char *path, const char *text, void *arg)
     else if (strcmp(name, "Contents/Size") == 0)
         b->wrong |= !parse_number(text, &b->object.size);
     else if (strcmp(name, "Contents/LastModified") == 0)
-        b->object.modified_s = parse_time(text);
+        b->object.modified_ms = parse_time(text);
     else if (strcmp(name, "Contents/ETag") == 0)
         b->wrong |= !copy_text(b->object.etag, sizeof b->object.etag, text);
     else if (strcmp(name, "Contents") == 0)
@@ -287,11 +290,11 @@ static void push_upload(struct builder *b)
     if (!b->key || !b->id) {
         b->wrong = true;
     } else if ((u = push(b, sizeof *u)) != NULL) {
-        *u = (struct s3_upload){.key = b->key, .upload_id = b->id, .initiated_s = b->object.modified_s};
+        *u = (struct s3_upload){.key = b->key, .upload_id = b->id, .initiated_ms = b->object.modified_ms};
         b->key = NULL;
         b->id = NULL;
     }
-    b->object.modified_s = 0;
+    b->object.modified_ms = 0;
 }
 
 static bool see_upload(const char *path, const char *text, void *arg)
@@ -307,7 +310,7 @@ static bool see_upload(const char *path, const char *text, void *arg)
     else if (strcmp(name, "Upload/UploadId") == 0)
         keep_text(b, &b->id, text);
     else if (strcmp(name, "Upload/Initiated") == 0)
-        b->object.modified_s = parse_time(text);
+        b->object.modified_ms = parse_time(text);
     else if (strcmp(name, "Upload") == 0)
         push_upload(b);
     return !b->no_memory;

@@ -52,7 +52,7 @@ struct s3_client;
 
 struct s3_object {
     uint64_t size;
-    int64_t modified_s;     /* Unix time, the server's clock; 0: not told */
+    int64_t modified_ms;    /* the server's clock, often in whole seconds; 0: not told */
     char etag[S3_ETAG_MAX]; /* with its quotes; "" when not told */
 };
 
@@ -171,7 +171,7 @@ void s3_parts_release(struct s3_parts *parts);
 struct s3_upload {
     char *key;
     char *upload_id;
-    int64_t initiated_s; /* the server's clock */
+    int64_t initiated_ms; /* the server's clock */
 };
 
 struct s3_uploads {

@@ -251,7 +251,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
     } else if (header_is(line, line_len, "last-modified", &value, &len)) {
         copy_bounded(text, sizeof text, value, len);
         time_t t = curl_getdate(text, NULL);
-        a->modified_s = t > 0 ? t : 0;
+        a->modified_ms = t > 0 ? (int64_t)t * 1000 : 0;
     } else if (header_is(line, line_len, "date", &value, &len)) {
         copy_bounded(text, sizeof text, value, len);
         time_t t = curl_getdate(text, NULL);

@@ -40,7 +40,7 @@ struct s3_http_answer {
     bool has_range;
     uint64_t range_first, range_last, range_total; /* Content-Range */
     char etag[S3_ETAG_MAX];
-    int64_t modified_s;
+    int64_t modified_ms;
     int64_t date_s; /* the server's clock; 0: not told */
     int64_t retry_after_ms;
     char region[64]; /* x-amz-bucket-region */

@@ -90,7 +90,8 @@ static struct call *call_of(void *arg)
 static S3Status on_properties(const S3ResponseProperties *p, void *arg)
 {
     struct call *c = call_of(arg);
-    c->object = (struct s3_object){.size = p->contentLength, .modified_s = p->lastModified > 0 ? p->lastModified : 0};
+    c->object =
+        (struct s3_object){.size = p->contentLength, .modified_ms = p->lastModified > 0 ? p->lastModified * 1000 : 0};
     if (p->eTag && strlen(p->eTag) < sizeof c->object.etag)
         memcpy(c->object.etag, p->eTag, strlen(p->eTag) + 1);
     c->is_xml = p->contentType && (strncasecmp(p->contentType, "application/xml", 15) == 0 ||
@@ -152,7 +153,7 @@ static bool push_entry(struct call *c, const S3ListBucketContent *content)
     }
     struct s3_entry e = {
         .key = strdup(content->key),
-        .object = {.size = content->size, .modified_s = content->lastModified > 0 ? content->lastModified : 0}};
+        .object = {.size = content->size, .modified_ms = content->lastModified > 0 ? content->lastModified * 1000 : 0}};
     if (!e.key)
         return false;
     if (content->eTag && strlen(content->eTag) < sizeof e.object.etag)

@@ -292,7 +292,7 @@ static enum blob_status call_only(struct sigv4 *d, const struct request *rq, str
 
 static void object_of(const struct s3_http_answer *answer, uint64_t size, struct s3_object *out)
 {
-    *out = (struct s3_object){.size = size, .modified_s = answer->modified_s};
+    *out = (struct s3_object){.size = size, .modified_ms = answer->modified_ms};
     memcpy(out->etag, answer->etag, sizeof out->etag);
 }
 

@@ -95,7 +95,7 @@ static void test_put_get(void)
         CU_ASSERT_EQUAL(memcmp(in, out, len), 0);
         EXPECT(s3_head(c, "a/b", &seen, err), BLOB_OK);
         CU_ASSERT_EQUAL(seen.size, len);
-        CU_ASSERT_TRUE(seen.modified_s > 1700000000);
+        CU_ASSERT_TRUE(seen.modified_ms > 1700000000000);
         CU_ASSERT_STRING_EQUAL(seen.etag, put.etag);
         free(in);
         free(out);
@@ -223,7 +223,7 @@ static void test_listing(void)
             snprintf(key, sizeof key, "l/%02u", seen++);
             CU_ASSERT_STRING_EQUAL(page.entries[i].key, key);
             CU_ASSERT_EQUAL(page.entries[i].object.size, 1);
-            CU_ASSERT_TRUE(page.entries[i].object.modified_s > 1700000000);
+            CU_ASSERT_TRUE(page.entries[i].object.modified_ms > 1700000000000);
         }
         if (page.count)
             snprintf(last, sizeof last, "%s", page.entries[page.count - 1].key);
@@ -271,7 +271,7 @@ static void test_multipart(void)
     CU_ASSERT_EQUAL_FATAL(uploads.count, 1);
     CU_ASSERT_STRING_EQUAL(uploads.uploads[0].key, "mp");
     CU_ASSERT_STRING_EQUAL(uploads.uploads[0].upload_id, id);
-    CU_ASSERT_TRUE(uploads.uploads[0].initiated_s > 1700000000);
+    CU_ASSERT_TRUE(uploads.uploads[0].initiated_ms > 1700000000000);
     s3_uploads_release(&uploads);
     EXPECT(s3_multipart_parts(c, "mp", id, 1, &listed, err), BLOB_OK);
     CU_ASSERT_EQUAL_FATAL(listed.count, 2);

@@ -11,7 +11,7 @@ static void test_page(void)
 {
     const char *xml = NS "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name>"
                          "<Prefix/><KeyCount>2</KeyCount><IsTruncated>true</IsTruncated><Contents><Key>a&amp;b</Key>"
-                         "<LastModified>2009-10-12T17:50:30.000Z</LastModified><ETag>&quot;fba9&quot;</ETag>"
+                         "<LastModified>2009-10-12T17:50:30.250Z</LastModified><ETag>&quot;fba9&quot;</ETag>"
                          "<Size>434234</Size><Owner><ID>x</ID></Owner></Contents>"
                          "<Contents><Key>c</Key><Size>0</Size></Contents></ListBucketResult>";
     struct s3_page page;
@@ -20,10 +20,10 @@ static void test_page(void)
     CU_ASSERT_TRUE(page.more);
     CU_ASSERT_STRING_EQUAL(page.entries[0].key, "a&b");
     CU_ASSERT_EQUAL(page.entries[0].object.size, 434234);
-    CU_ASSERT_EQUAL(page.entries[0].object.modified_s, 1255369830);
+    CU_ASSERT_EQUAL(page.entries[0].object.modified_ms, 1255369830250);
     CU_ASSERT_STRING_EQUAL(page.entries[0].object.etag, "\"fba9\"");
     CU_ASSERT_STRING_EQUAL(page.entries[1].key, "c");
-    CU_ASSERT_EQUAL(page.entries[1].object.modified_s, 0);
+    CU_ASSERT_EQUAL(page.entries[1].object.modified_ms, 0);
     s3_page_release(&page);
 }
 
@@ -95,7 +95,7 @@ static void test_parts_and_uploads(void)
     CU_ASSERT_EQUAL_FATAL(uploads.count, 1);
     CU_ASSERT_STRING_EQUAL(uploads.uploads[0].key, "data/1");
     CU_ASSERT_STRING_EQUAL(uploads.uploads[0].upload_id, "2~abc");
-    CU_ASSERT_EQUAL(uploads.uploads[0].initiated_s, 1289422113);
+    CU_ASSERT_EQUAL(uploads.uploads[0].initiated_ms, 1289422113000);
     s3_uploads_release(&uploads);
 }
 

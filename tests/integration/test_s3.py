@@ -1,4 +1,4 @@
-"""The S3 client: what it promises, against a real Ceph RGW, and against an endpoint that misbehaves."""
+"""The S3 client and store: what they promise, against a real Ceph RGW, and against an endpoint that misbehaves."""
 
 import os
 import subprocess
@@ -19,6 +19,12 @@ def run_suite(program, settings):
 def on_rgw(driver):
     with tempfile.TemporaryDirectory(prefix="rgw-") as directory, Rgw(directory) as s3:
         run_suite("s3_client_suite", s3.settings(driver))
+
+
+def test_store_on_ceph_rgw():
+    with tempfile.TemporaryDirectory(prefix="rgw-") as directory, Rgw(directory) as s3:
+        for driver in ("sigv4", "libs3"):
+            run_suite("s3_store_suite", s3.settings(driver))
 
 
 def test_sigv4_on_ceph_rgw():
@@ -42,4 +48,4 @@ def test_libs3_against_faults():
     against_faults("libs3")
 
 
-test_sigv4_against_faults.timeout = test_libs3_against_faults.timeout = 180
+test_store_on_ceph_rgw.timeout = test_sigv4_against_faults.timeout = test_libs3_against_faults.timeout = 180

@@ -1,0 +1,284 @@
+/*
+ * s3_blobs - pointers: blobs/<aa>/<digest>.json says where the bytes of a blob are.
+ *
+ * Every change of a pointer is a compare-and-swap on its ETag (where the driver has conditional writes), so that
+ * touching, committing and removing exclude each other on all nodes. S3 has no conditional delete to rely on, so a
+ * removal takes three steps: the pointer is swapped to "removing", which ends the blob; the data go; the pointer goes.
+ * A commit that meets a removal waits for it, or finishes it when its remover has been silent for REMOVAL_STALE_MS.
+ */
+#include "backends/s3_store_internal.h"
+#include "core/bytebuf.h"
+#include "core/check.h"
+#include "core/clock.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define POINTER_MAX      1024
+#define REMOVAL_STALE_MS 30000
+#define SWAPS_MAX        10
+
+static struct s3_key pointer_key(const struct digest *digest)
+{
+    char hex[DIGEST_HEX_CHARS + 1];
+    struct s3_key k;
+    digest_hex(digest, hex);
+    snprintf(k.text, sizeof k.text, "blobs/%.2s/%s.json", hex, hex);
+    return k;
+}
+
+/* ---- reading and writing one
+ * --------------------------------------------------------------------------------------------- */
+
+static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
+{
+    json_int_t size, touched;
+    const char *key;
+    int removing = 0;
+    json_t *root = json_loadb(text, len, 0, NULL);
+    bool ok = root &&
+              json_unpack(root, "{s:I,s:I,s:s,s?b}", "size", &size, "touched_ms", &touched, "data", &key, "removing",
+                          &removing) == 0 &&
+              size >= 0 && s3_key_ok(key);
+    if (ok) {
+        *out = (struct s3_pointer){.size = (uint64_t)size, .touched_ms = touched, .removing = removing != 0};
+        memcpy(out->data_key, key, strlen(key) + 1);
+    }
+    json_decref(root);
+    return ok;
+}
+
+enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
+                                 struct blob_error *err)
+{
+    char text[POINTER_MAX];
+    size_t len;
+    struct s3_object object;
+    struct s3_pointer p;
+    struct s3_key k = pointer_key(digest);
+    enum blob_status st = s3_get(s->client, k.text, text, sizeof text, &len, &object, err);
+    if (st == BLOB_E_TOO_LARGE || (st == BLOB_OK && !parse_pointer(text, len, &p)))
+        return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a pointer of blobd's", k.text);
+    if (st != BLOB_OK)
+        return st;
+    memcpy(p.etag, object.etag, sizeof p.etag);
+    *out = p;
+    return BLOB_OK;
+}
+
+enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
+                                  struct s3_pointer *p, struct blob_error *err)
+{
+    struct bytebuf b;
+    struct s3_object object;
+    struct s3_key k = pointer_key(digest);
+    bytebuf_init(&b);
+    /* The nonce makes each version's ETag its own, also where nothing else changes within a millisecond. */
+    struct uuid nonce;
+    uuid_new(&nonce);
+    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s,\"nonce\":\"%s\"}\n",
+                   p->size, p->touched_ms, p->data_key, p->removing ? ",\"removing\":true" : "", nonce.text);
+    const struct s3_body body = {.data = b.data, .length = b.len};
+    const struct s3_condition cond = {.absent = !old, .etag = old ? old->etag : NULL};
+    enum blob_status st = BLOB_OK;
+    if (b.failed)
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 pointer");
+    if (st == BLOB_OK && !s->conditional) { /* as near as it gets without: the gap is a round trip */
+        struct s3_pointer now;
+        st = s3_pointer_read(s, digest, &now, err);
+        if (st == BLOB_OK)
+            st = !old ? BLOB_E_EXISTS : strcmp(now.etag, old->etag) != 0 ? BLOB_E_CONFLICT : BLOB_OK;
+        else if (st == BLOB_E_NOT_FOUND)
+            st = old ? BLOB_E_CONFLICT : BLOB_OK;
+    }
+    if (st == BLOB_OK)
+        st = s3_put(s->client, k.text, &body, s->conditional ? &cond : NULL, &object, err);
+    if (st == BLOB_E_NOT_FOUND) /* some endpoints say so when If-Match finds nothing */
+        st = BLOB_E_CONFLICT;
+    bytebuf_release(&b);
+    if (st == BLOB_OK)
+        memcpy(p->etag, object.etag, sizeof p->etag);
+    return st;
+}
+
+/* ---- removal
+ * ------------------------------------------------------------------------------------------------------------------ */
+
+/* The pointer is "removing": its data go, then itself. */
+static enum blob_status finish_removal(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
+                                       struct blob_error *err)
+{
+    struct s3_key k = pointer_key(digest);
+    enum blob_status st = s3_delete(s->client, p->data_key, err);
+    return st == BLOB_OK ? s3_delete(s->client, k.text, err) : st;
+}
+
+static void nap(int64_t ms)
+{
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&ts, NULL);
+}
+
+enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
+                                    struct blob_error *err)
+{
+    struct s3_pointer p;
+    for (int64_t wait_ms = 20, waited_ms = 0; waited_ms < 5000; waited_ms += wait_ms, wait_ms *= 2) {
+        enum blob_status st = s3_pointer_read(s, digest, &p, err);
+        if (st != BLOB_OK || !p.removing) {
+            if (st == BLOB_OK)
+                *out = p;
+            return st;
+        }
+        if (clock_wall_ms() - p.touched_ms > REMOVAL_STALE_MS) {
+            st = finish_removal(s, digest, &p, err);
+            if (st != BLOB_OK)
+                return st;
+            continue;
+        }
+        nap(wait_ms);
+    }
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: the blob is just being removed by another node");
+}
+
+enum blob_status s3_pointer_verify(struct s3_store *s, const struct s3_pointer *p, struct blob_error *err)
+{
+    struct s3_object object;
+    enum blob_status st = s3_head(s->client, p->data_key, &object, err);
+    if (st == BLOB_OK && object.size != p->size)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 %s has %" PRIu64 " bytes instead of %" PRIu64, p->data_key,
+                         object.size, p->size);
+    return st;
+}
+
+enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
+                                struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_pointer p;
+    enum blob_status st = s3_pointer_read(s, digest, &p, err);
+    if (st == BLOB_E_NOT_FOUND)
+        return BLOB_OK;
+    if (st != BLOB_OK)
+        return st;
+    if (!p.removing) {
+        if (p.touched_ms >= before_ms)
+            return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob was touched since");
+        struct s3_pointer gone = p;
+        gone.removing = true;
+        gone.touched_ms = clock_wall_ms();
+        st = s3_pointer_write(s, digest, &p, &gone, err);
+        if (st != BLOB_OK)
+            return st;
+        p = gone;
+    }
+    return finish_removal(s, digest, &p, err);
+}
+
+/* ---- stat, touch, list, url
+ * ------------------------------------------------------------------------------------------------------ */
+
+static enum blob_status read_live(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
+                                  struct blob_error *err)
+{
+    enum blob_status st = s3_pointer_read(s, digest, out, err);
+    if (st == BLOB_OK && out->removing)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no such blob");
+    return st;
+}
+
+enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
+                              struct blob_error *err)
+{
+    struct s3_pointer p;
+    enum blob_status st = read_live(s3_store_of(base), digest, &p, err);
+    if (st == BLOB_OK)
+        *out = (struct blob_info){.size = p.size, .touched_ms = p.touched_ms};
+    return st;
+}
+
+enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    for (int i = 0; i < SWAPS_MAX; i++) {
+        struct s3_pointer p;
+        enum blob_status st = read_live(s, digest, &p, err);
+        if (st != BLOB_OK)
+            return st;
+        struct s3_pointer touched = p;
+        touched.touched_ms = clock_wall_ms();
+        st = s3_pointer_write(s, digest, &p, &touched, err);
+        if (st != BLOB_E_CONFLICT)
+            return st;
+    }
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: the blob's pointer is changed by many at a time");
+}
+
+/* One key of a listing. false: go on with the next. */
+static bool digest_of_key(const char *key, struct digest *out)
+{
+    char hex[DIGEST_HEX_CHARS + 1];
+    int end = 0;
+    if (sscanf(key, "blobs/%*2[0-9a-f]/%64[0-9a-f].json%n", hex, &end) != 1 || end == 0 || key[end])
+        return false;
+    return digest_parse(hex, out) == BLOB_OK;
+}
+
+enum blob_status s3_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,
+                              struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_key last = after ? pointer_key(after) : (struct s3_key){""};
+    for (bool more = true; more;) {
+        struct s3_page page;
+        enum blob_status st = s3_list(s->client, "blobs/", last.text[0] ? last.text : NULL, 1000, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        more = page.more;
+        for (size_t i = 0; i < page.count; i++) {
+            struct digest digest;
+            struct s3_pointer p;
+            snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
+            if (!digest_of_key(last.text, &digest))
+                continue;
+            st = s3_pointer_read(s, &digest, &p, err);
+            if (st == BLOB_OK && p.removing && clock_wall_ms() - p.touched_ms > REMOVAL_STALE_MS)
+                st = finish_removal(s, &digest, &p, err);
+            if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && p.removing))
+                continue;
+            const struct blob_info info = {.size = p.size, .touched_ms = p.touched_ms};
+            if (st != BLOB_OK || !fn(&digest, &info, arg)) {
+                s3_page_release(&page);
+                return st;
+            }
+        }
+        s3_page_release(&page);
+    }
+    return BLOB_OK;
+}
+
+enum blob_status s3_blob_url(struct blob_store *base, const struct digest *digest, const char *disposition,
+                             const char *content_type, int64_t expiry_ms, struct bytebuf *url, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_pointer p;
+    enum blob_status st = read_live(s, digest, &p, err);
+    if (st != BLOB_OK)
+        return st;
+    int64_t expiry_s = expiry_ms / 1000;
+    char *text;
+    if (expiry_s < 1)
+        expiry_s = 1;
+    if (expiry_s > 604800)
+        expiry_s = 604800;
+    st = s3_presign(s->client, p.data_key, expiry_s, disposition, content_type, &text, err);
+    if (st != BLOB_OK)
+        return st;
+    bytebuf_text(url, text);
+    free(text);
+    return url->failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 URL") : BLOB_OK;
+}

@@ -1,0 +1,119 @@
+/*
+ * s3_records - records are objects under their own keys; those whose first part is one of the store's own names go
+ * below records/ instead, so that any record key is possible and none can touch a blob.
+ */
+#include "backends/s3_store_internal.h"
+#include "core/bytebuf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ELSEWHERE "records/"
+
+static bool is_ours(const char *key)
+{
+    static const char *const own[] = {"staging/", "data/", "blobs/", ELSEWHERE};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        if (strncmp(key, own[i], strlen(own[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+static struct s3_key object_key(const char *key)
+{
+    struct s3_key k;
+    snprintf(k.text, sizeof k.text, "%s%s", is_ours(key) ? ELSEWHERE : "", key);
+    return k;
+}
+
+/* Back from the key of an object that a listing of prefix gave. */
+static const char *record_key(const char *object, const char *prefix)
+{
+    return is_ours(prefix) ? object + strlen(ELSEWHERE) : object;
+}
+
+enum blob_status s3_record_put(struct blob_store *base, const char *key, const void *value, size_t len, unsigned flags,
+                               struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_key k = object_key(key);
+    const struct s3_body body = {.data = value, .length = len};
+    const struct s3_condition absent = {.absent = true};
+    if ((flags & BLOB_IF_NONE) && !s->conditional) { /* as near as it gets without: the gap is a round trip */
+        struct s3_object object;
+        enum blob_status st = s3_head(s->client, k.text, &object, err);
+        if (st == BLOB_OK)
+            return blob_fail(err, BLOB_E_EXISTS, 0, "record %s is there", key);
+        if (st != BLOB_E_NOT_FOUND)
+            return st;
+    }
+    return s3_put(s->client, k.text, &body, (flags & BLOB_IF_NONE) && s->conditional ? &absent : NULL, NULL, err);
+}
+
+enum blob_status s3_record_get(struct blob_store *base, const char *key, struct bytebuf *out, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_key k = object_key(key);
+    size_t len;
+    char *buf = malloc(RECORD_VALUE_MAX);
+    if (!buf)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "record %s", key);
+    enum blob_status st = s3_get(s->client, k.text, buf, RECORD_VALUE_MAX, &len, NULL, err);
+    if (st == BLOB_E_TOO_LARGE)
+        st = blob_fail(err, BLOB_E_CORRUPT, 0, "record %s is over %d bytes", key, RECORD_VALUE_MAX);
+    if (st == BLOB_OK)
+        bytebuf_add(out, buf, len);
+    free(buf);
+    if (st == BLOB_OK && out->failed)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "record %s", key);
+    return st;
+}
+
+enum blob_status s3_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err)
+{
+    (void)flags;
+    struct s3_key k = object_key(key);
+    return s3_delete(s3_store_of(base)->client, k.text, err);
+}
+
+enum blob_status s3_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
+                                bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_key last = {""}, below = object_key(prefix);
+    struct bytebuf value;
+    enum blob_status st = BLOB_OK;
+    size_t given = 0;
+    bool go_on = true;
+    if (after)
+        last = object_key(after);
+    bytebuf_init(&value);
+    for (bool more = true; more && go_on && st == BLOB_OK && (limit == 0 || given < limit);) {
+        struct s3_page page;
+        size_t left = limit == 0 || limit - given > 1000 ? 1000 : limit - given;
+        st = s3_list(s->client, below.text, last.text[0] ? last.text : NULL, (unsigned)left, &page, err);
+        if (st != BLOB_OK)
+            break;
+        more = page.more;
+        for (size_t i = 0; i < page.count && go_on; i++) {
+            snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
+            bytebuf_clear(&value);
+            const char *key = record_key(last.text, prefix);
+            if (with_values)
+                st = s3_record_get(base, key, &value, err);
+            if (st == BLOB_E_NOT_FOUND) { /* deleted since the page was made */
+                st = BLOB_OK;
+                continue;
+            }
+            if (st != BLOB_OK)
+                break;
+            given++;
+            go_on = fn(key, with_values ? value.data : NULL, value.len, arg);
+        }
+        s3_page_release(&page);
+    }
+    bytebuf_release(&value);
+    return st;
+}

@@ -1,0 +1,120 @@
+/*
+ * s3_store_internal - what the files of the S3 store share. Not for anyone else.
+ *
+ * Lock order: a writer's order, then its lock, then the store's. No request is made with the last two held.
+ */
+#ifndef BLOBD_BACKENDS_S3_STORE_INTERNAL_H
+#define BLOBD_BACKENDS_S3_STORE_INTERNAL_H
+
+#include "backends/s3_client.h"
+#include "backends/s3_staged.h"
+#include "core/blob_store.h"
+#include "core/worker_pool.h"
+
+#include <pthread.h>
+
+#define S3_STORE_MAGIC 0x53337374u
+
+struct logger;
+
+struct s3_store {
+    struct blob_store base;
+    unsigned magic;
+    struct s3_client *client;
+    struct s3_client *probe; /* impatient, for check() */
+    struct logger *log;
+    struct worker_pool *pool; /* part uploads and read-ahead */
+    bool multipart;
+    bool conditional;
+    uint32_t part_size;
+    unsigned parallel_parts; /* of one writer */
+    size_t memory_bytes;     /* of parts on their way, all writers together */
+    char *bucket;
+    pthread_mutex_t lock;
+    pthread_cond_t room;
+    size_t parts_bytes;        /* guarded by lock: on their way */
+    int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
+};
+
+struct s3_store *s3_store_of(struct blob_store *base);
+
+/* ---- pointers (s3_blobs.c)
+ * ------------------------------------------------------------------------------------------- */
+
+struct s3_pointer {
+    uint64_t size;
+    int64_t touched_ms;
+    bool removing; /* being removed since touched_ms: the blob is not there any more */
+    char data_key[S3_KEY_MAX + 1];
+    char etag[S3_ETAG_MAX]; /* of the pointer object, as last read or written */
+};
+
+/* NOT_FOUND: no pointer object. One that is being removed is given as such. CORRUPT: not a pointer. */
+enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
+                                 struct blob_error *err) BLOB_MUST_CHECK;
+/* Creates (old NULL; EXISTS) or replaces old (CONFLICT when it changed). p->etag is filled on OK. */
+enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
+                                  struct s3_pointer *p, struct blob_error *err) BLOB_MUST_CHECK;
+/* As read, but a removal under way is waited for, or finished when its remover is gone; then NOT_FOUND. */
+enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
+                                    struct blob_error *err) BLOB_MUST_CHECK;
+/* Is the blob's data object there, with its size? OK, NOT_FOUND when not, or what kept us from knowing. */
+enum blob_status s3_pointer_verify(struct s3_store *s, const struct s3_pointer *p,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
+
+enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
+                              struct blob_error *err);
+enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err);
+enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
+                                struct blob_error *err);
+enum blob_status s3_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,
+                              struct blob_error *err);
+enum blob_status s3_blob_url(struct blob_store *base, const struct digest *digest, const char *disposition,
+                             const char *content_type, int64_t expiry_ms, struct bytebuf *url, struct blob_error *err);
+
+/* ---- downloads (s3_reader.c)
+ * --------------------------------------------------------------------------------------------- */
+
+enum blob_status s3_blob_open(struct blob_store *base, const struct digest *digest, struct blob_reader **out,
+                              struct blob_info *info, struct blob_error *err);
+enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void *buf, size_t len,
+                                struct blob_error *err);
+void s3_reader_close(struct blob_reader *base);
+
+/* ---- uploads (s3_uploads.c, s3_writer.c, s3_commit.c)
+ * ---------------------------------------------------------------------- */
+
+/* The newest state object of an upload. keep may be NULL. */
+enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
+                                 struct upload_stat *stat, struct blob_error *err) BLOB_MUST_CHECK;
+/* Deletes every object below prefix. */
+enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct blob_error *err) BLOB_MUST_CHECK;
+
+enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+                                struct blob_error *err);
+enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
+                                   struct blob_error *err);
+enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err);
+
+enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *from,
+                                uint64_t epoch, struct blob_writer **out, struct blob_error *err);
+enum blob_status s3_writer_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err);
+enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
+                                 unsigned flags, struct upload_mark *mark, struct blob_error *err);
+enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,
+                                  struct blob_error *err);
+void s3_writer_close(struct blob_writer *base);
+
+/* ---- records, sweeping, self-check
+ * ------------------------------------------------------------------------------------------- */
+
+enum blob_status s3_record_put(struct blob_store *base, const char *key, const void *value, size_t len, unsigned flags,
+                               struct blob_error *err);
+enum blob_status s3_record_get(struct blob_store *base, const char *key, struct bytebuf *out, struct blob_error *err);
+enum blob_status s3_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err);
+enum blob_status s3_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
+                                bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
+enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err);
+enum blob_status s3_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
+
+#endif

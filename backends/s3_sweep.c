@@ -1,0 +1,118 @@
+/*
+ * s3_sweep - what no crash may leave behind for ever: multipart uploads that no upload knows, and data objects that
+ * never got a pointer. Only below this store's prefix, and only what was made before the grace time.
+ *
+ * A multipart upload belongs to the upload its key names: it stays while that upload's state names it. A data object of
+ * the form data/<upload>.<digest> tells itself which pointer must name it. One without a digest was announced in
+ * its upload's state, and is looked after by s3_upload_discard(). Data objects are looked at once: those made since
+ * the sweep before, or in the last week after a start.
+ */
+#include "backends/s3_store_internal.h"
+#include "core/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LOOK_BACK_MS (7ll * 24 * 3600 * 1000)
+
+static bool upload_of_key(const char *key, struct uuid *id)
+{
+    char text[UUID_CHARS + 1];
+    return sscanf(key, "data/%36[0-9a-f-]", text) == 1 && uuid_parse(text, id) == BLOB_OK;
+}
+
+static enum blob_status look_at_upload(struct s3_store *s, const struct s3_upload *u, struct blob_error *err)
+{
+    struct uuid id;
+    struct staged state;
+    struct upload_stat stat;
+    if (!upload_of_key(u->key, &id))
+        return BLOB_OK;
+    enum blob_status st = s3_upload_state(s, &id, &state, &stat, err);
+    if (st == BLOB_OK && strcmp(state.upload_id, u->upload_id) == 0)
+        return BLOB_OK;
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        return st;
+    log_line(s->log, LOG_INFO, NULL, "S3 %s: ending a multipart upload that nothing refers to", u->key);
+    return s3_multipart_abort(s->client, u->key, u->upload_id, err);
+}
+
+static enum blob_status sweep_uploads(struct s3_store *s, int64_t before_ms, struct blob_error *err)
+{
+    char after_key[S3_KEY_MAX + 1] = "", after_id[S3_UPLOAD_ID_MAX] = "";
+    for (bool more = true; more;) {
+        struct s3_uploads page;
+        enum blob_status st = s3_multipart_list(s->client, "data/", after_key[0] ? after_key : NULL,
+                                                after_id[0] ? after_id : NULL, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        more = page.more;
+        for (size_t i = 0; i < page.count && st == BLOB_OK; i++) {
+            const struct s3_upload *u = &page.uploads[i];
+            snprintf(after_key, sizeof after_key, "%s", u->key);
+            snprintf(after_id, sizeof after_id, "%s", u->upload_id);
+            if (u->initiated_ms && u->initiated_ms < before_ms)
+                st = look_at_upload(s, u, err);
+        }
+        s3_uploads_release(&page);
+        if (st != BLOB_OK)
+            return st;
+    }
+    return BLOB_OK;
+}
+
+static enum blob_status look_at_data(struct s3_store *s, const char *key, struct blob_error *err)
+{
+    struct digest digest;
+    struct s3_pointer p;
+    const char *dot = strchr(key, '.');
+    if (!dot || digest_parse(dot + 1, &digest) != BLOB_OK)
+        return BLOB_OK;
+    enum blob_status st = s3_pointer_read(s, &digest, &p, err);
+    if (st == BLOB_OK && strcmp(p.data_key, key) == 0)
+        return BLOB_OK;
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        return st;
+    log_line(s->log, LOG_INFO, NULL, "S3 %s: deleting data that no blob refers to", key);
+    return s3_delete(s->client, key, err);
+}
+
+static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t before_ms, struct blob_error *err)
+{
+    struct s3_key last = {""};
+    for (bool more = true; more;) {
+        struct s3_page page;
+        enum blob_status st = s3_list(s->client, "data/", last.text[0] ? last.text : NULL, 1000, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        more = page.more;
+        for (size_t i = 0; i < page.count && st == BLOB_OK; i++) {
+            const struct s3_entry *e = &page.entries[i];
+            snprintf(last.text, sizeof last.text, "%s", e->key);
+            if (e->object.modified_ms && e->object.modified_ms >= since_ms && e->object.modified_ms < before_ms)
+                st = look_at_data(s, last.text, err);
+        }
+        s3_page_release(&page);
+        if (st != BLOB_OK)
+            return st;
+    }
+    return BLOB_OK;
+}
+
+enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    before_ms += s3_client_clock_offset_ms(s->client); /* S3's times are by its own clock */
+    pthread_mutex_lock(&s->lock);
+    int64_t since_ms = s->orphans_looked_ms ? s->orphans_looked_ms : before_ms - LOOK_BACK_MS;
+    pthread_mutex_unlock(&s->lock);
+    enum blob_status st = s->multipart ? sweep_uploads(s, before_ms, err) : BLOB_OK;
+    if (st == BLOB_OK)
+        st = sweep_data(s, since_ms, before_ms, err);
+    if (st == BLOB_OK) {
+        pthread_mutex_lock(&s->lock);
+        s->orphans_looked_ms = before_ms - 60000; /* the two clocks, and a listing that lags */
+        pthread_mutex_unlock(&s->lock);
+    }
+    return st;
+}

@@ -1,0 +1,166 @@
+/*
+ * s3_uploads - uploads as the storage knows them: the newest state, the list, and clearing one away.
+ *
+ * Clearing away must never touch a blob. An upload whose last state says that it was becoming a blob may have become
+ * it: its data object stays when that blob's pointer names it.
+ */
+#include "backends/s3_store_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The last key below prefix, and when it was written. NOT_FOUND. */
+static enum blob_status last_below(struct s3_store *s, const char *prefix, struct s3_key *key, int64_t *modified_ms,
+                                   struct blob_error *err)
+{
+    struct s3_key last = {""};
+    for (bool more = true; more;) {
+        struct s3_page page;
+        enum blob_status st = s3_list(s->client, prefix, last.text[0] ? last.text : NULL, 1000, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        more = page.more;
+        if (page.count > 0) {
+            snprintf(last.text, sizeof last.text, "%s", page.entries[page.count - 1].key);
+            *modified_ms = page.entries[page.count - 1].object.modified_ms;
+        }
+        s3_page_release(&page);
+    }
+    if (!last.text[0])
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 has nothing below %s", prefix);
+    *key = last;
+    return BLOB_OK;
+}
+
+enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
+                                 struct upload_stat *stat, struct blob_error *err)
+{
+    uint8_t header[STAGED_HEADER_BYTES];
+    size_t got;
+    struct s3_key prefix = staged_state_prefix(id), key;
+    struct staged state;
+    struct upload_stat found = {0};
+    enum blob_status st = last_below(s, prefix.text, &key, &found.modified_ms, err);
+    if (st == BLOB_OK)
+        st = s3_get_range(s->client, key.text, 0, sizeof header, header, &got, NULL, err);
+    if (st != BLOB_OK)
+        return st;
+    if (got != sizeof header || staged_read_header(header, &state, found.keep, &found.keep_len) != BLOB_OK)
+        return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a state of an upload", key.text);
+    staged_to_mark(&state, &found.mark);
+    *out = state;
+    *stat = found;
+    return BLOB_OK;
+}
+
+enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+                                struct blob_error *err)
+{
+    struct staged state;
+    return s3_upload_state(s3_store_of(base), id, &state, out, err);
+}
+
+enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct blob_error *err)
+{
+    for (bool more = true; more;) {
+        struct s3_page page;
+        enum blob_status st = s3_list(s->client, prefix, NULL, 1000, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        more = page.more;
+        /* From the end: an upload's newest state goes first, so that the newest there is stays whole. */
+        for (size_t i = page.count; i > 0 && st == BLOB_OK; i--)
+            st = s3_delete(s->client, page.entries[i - 1].key, err);
+        s3_page_release(&page);
+        if (st != BLOB_OK)
+            return st;
+    }
+    return BLOB_OK;
+}
+
+/* Ends every multipart upload of the key. */
+static enum blob_status abort_all(struct s3_store *s, const char *key, struct blob_error *err)
+{
+    for (bool more = true; more;) {
+        struct s3_uploads uploads;
+        enum blob_status st = s3_multipart_list(s->client, key, NULL, NULL, &uploads, err);
+        if (st != BLOB_OK)
+            return st;
+        more = uploads.more;
+        for (size_t i = 0; i < uploads.count && st == BLOB_OK; i++)
+            st = s3_multipart_abort(s->client, uploads.uploads[i].key, uploads.uploads[i].upload_id, err);
+        s3_uploads_release(&uploads);
+        if (st != BLOB_OK)
+            return st;
+    }
+    return BLOB_OK;
+}
+
+/* The upload was becoming a blob: its data object goes unless it is that blob's. */
+static enum blob_status drop_half_made(struct s3_store *s, const struct uuid *id, const struct digest *digest,
+                                       struct blob_error *err)
+{
+    struct s3_pointer p;
+    struct s3_key data = staged_data_key(id);
+    enum blob_status st = s3_pointer_read(s, digest, &p, err);
+    if (st == BLOB_OK && strcmp(p.data_key, data.text) == 0)
+        return BLOB_OK;
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        return st;
+    return s3_delete(s->client, data.text, err);
+}
+
+enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
+                                   struct blob_error *err)
+{
+    (void)mark; /* the listing of multipart uploads finds also those that no mark names */
+    struct s3_store *s = s3_store_of(base);
+    struct s3_key data = staged_data_key(id), below = staged_prefix(id);
+    struct staged state;
+    struct upload_stat stat;
+    enum blob_status st = s3_upload_state(s, id, &state, &stat, err);
+    if (st == BLOB_OK && state.committing)
+        st = drop_half_made(s, id, &state.digest, err);
+    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
+        return st;
+    if (s->multipart) {
+        st = abort_all(s, data.text, err);
+        if (st != BLOB_OK)
+            return st;
+    }
+    return s3_delete_below(s, below.text, err);
+}
+
+enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct s3_key last = {""};
+    struct uuid current = {""};
+    uint64_t bytes = 0;
+    int64_t modified_ms = 0;
+    bool go_on = true;
+    for (bool more = true; more && go_on;) {
+        struct s3_page page;
+        enum blob_status st = s3_list(s->client, STAGED_ROOT, last.text[0] ? last.text : NULL, 1000, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        more = page.more;
+        for (size_t i = 0; i < page.count && go_on; i++) {
+            struct uuid id;
+            uint64_t epoch, offset;
+            uint32_t sequence;
+            snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
+            if (!staged_parse_key(last.text, &id, &epoch, &sequence, &offset))
+                continue;
+            if (current.text[0] && strcmp(current.text, id.text) != 0)
+                go_on = fn(&current, bytes, modified_ms, arg);
+            current = id;
+            bytes = offset; /* of the newest, which comes last */
+            modified_ms = page.entries[i].object.modified_ms;
+        }
+        s3_page_release(&page);
+    }
+    if (go_on && current.text[0])
+        fn(&current, bytes, modified_ms, arg);
+    return BLOB_OK;
+}

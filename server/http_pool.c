@@ -150,10 +150,13 @@ static void flow_run(struct http_task *task)
 {
     struct http_flow *flow = (struct http_flow *)task;
     struct http_pool *pool = flow->pool;
+    /* Before resuming: what is awaited from here on may come while resume still runs, and needs a task of its own. */
+    pthread_mutex_lock(&pool->lock);
+    flow->posted = false;
+    pthread_mutex_unlock(&pool->lock);
     if (flow->resume)
         flow->resume(flow->arg);
     pthread_mutex_lock(&pool->lock);
-    flow->posted = false;
     bool last = flow_unref(flow);
     pthread_mutex_unlock(&pool->lock);
     if (last)

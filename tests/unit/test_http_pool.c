@@ -1,0 +1,103 @@
+/* http_pool - a request that waits for memory is told when there is some, however the moments fall. */
+#include "server/http_internal.h"
+#include "server/http_pool.h"
+#include "server/loop_bridge.h"
+#include "tests/unit/unit_main.h"
+
+#include <event2/event.h>
+
+#define ONE_PIECE (16u << 10)
+
+static struct event_base *base;
+static struct http_loop loop;
+static struct http_pool *pool;
+static struct http_flow *flow;
+static struct http_piece *held;
+static unsigned resumed;
+static bool give_back_within;
+
+/* Takes one piece, and waits for another; a worker may give the first one back at any moment after that. */
+static void take_and_wait(void)
+{
+    struct http_piece *piece;
+    CU_ASSERT_EQUAL_FATAL(http_flow_take(flow, ONE_PIECE, &held), HTTP_TAKE_OK);
+    CU_ASSERT_EQUAL_FATAL(http_flow_take(flow, ONE_PIECE, &piece), HTTP_TAKE_WAIT);
+}
+
+static void give_back(void)
+{
+    http_pool_give(pool, held);
+    held = NULL;
+}
+
+static void on_resume(void *arg)
+{
+    (void)arg;
+    resumed++;
+    take_and_wait();
+    if (give_back_within)
+        give_back();
+    give_back_within = false;
+}
+
+static void set_up(size_t pool_bytes, size_t flow_bytes)
+{
+    resumed = 0;
+    base = event_base_new();
+    CU_ASSERT_EQUAL_FATAL(loop_bridge_new(base, &loop.bridge, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(http_pool_new(pool_bytes, &pool, NULL), BLOB_OK);
+    flow = http_flow_new(pool, &loop, flow_bytes, on_resume, NULL);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(flow);
+}
+
+static void tear_down(void)
+{
+    if (held != NULL)
+        give_back();
+    loop_bridge_run(loop.bridge);
+    if (held != NULL)
+        give_back();
+    http_flow_end(flow);
+    loop_bridge_run(loop.bridge);
+    http_pool_free(pool);
+    loop_bridge_free(loop.bridge);
+    event_base_free(base);
+}
+
+static void expect_resumes(void)
+{
+    take_and_wait();
+    loop_bridge_run(loop.bridge);
+    CU_ASSERT_EQUAL(resumed, 0);
+    give_back();
+    loop_bridge_run(loop.bridge);
+    CU_ASSERT_EQUAL(resumed, 1);
+    give_back_within = true;
+    give_back();
+    loop_bridge_run(loop.bridge);
+    CU_ASSERT_EQUAL(resumed, 2);
+    loop_bridge_run(loop.bridge);
+    CU_ASSERT_EQUAL(resumed, 3);
+}
+
+static void test_own_bound(void)
+{
+    set_up(16 * ONE_PIECE, ONE_PIECE);
+    expect_resumes();
+    tear_down();
+}
+
+static void test_pool_bound(void)
+{
+    set_up(ONE_PIECE, 16 * ONE_PIECE);
+    expect_resumes();
+    tear_down();
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {{"memory given back while a request resumes wakes it again: its own bound", test_own_bound},
+                           {"memory given back while a request resumes wakes it again: the pool's", test_pool_bound},
+                           CU_TEST_INFO_NULL};
+    return unit_main("http_pool", tests);
+}

@@ -9,7 +9,7 @@ import threading
 import time
 
 from prompts import list_all
-from uploader import Content, Upload, download, sha256
+from uploader import Content, Refused, Upload, download, sha256
 from wire import Closed
 
 LOST = (Closed, OSError, TimeoutError)
@@ -75,10 +75,15 @@ class Crashload:
         holder = []
 
         def act():
-            holder[:] = [Upload(self.srv, mode="offset", filename=name)]
+            try:
+                holder[:] = [Upload(self.srv, mode="offset", filename=name)]
+            except Refused as e:
+                return e.answer
             return holder[0].answer
 
-        self.persist(act)
+        answer = self.persist(act)
+        if answer.status != 202:
+            raise Broken(f"create: {answer!r}")
         return holder[0]
 
     def where(self, up, acknowledged, size):

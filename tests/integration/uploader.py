@@ -49,13 +49,22 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
+class Refused(AssertionError):
+    """An upload that was not created; answer says why."""
+
+    def __init__(self, answer):
+        super().__init__(repr(answer))
+        self.answer = answer
+
+
 class Upload:
     """One upload. Every method checks nothing but keeps what the answer says; the tests judge."""
 
     def __init__(self, srv, mode="rotating", who="alice", connection=None, **query):
         self.srv, self.mode, self.who, self.connection = srv, mode, who, connection
         self.answer = self.http("POST", target("/api/blobs/uploads", **query), {})
-        assert self.answer.status == 202, self.answer
+        if self.answer.status != 202:
+            raise Refused(self.answer)
         self.id = self.answer["PortSIP-Upload-ID"]
         self.first_token = self.token = self.answer["PortSIP-Upload-Token"]
         self.offset = 0  # what the server has acknowledged
@@ -143,4 +152,4 @@ def download(srv, digest, **kw):
     return srv.get(f"/api/blobs/{digest}", **kw)
 
 
-__all__ = ["MODES", "Closed", "Content", "Upload", "download", "sha256", "store"]
+__all__ = ["MODES", "Closed", "Content", "Refused", "Upload", "download", "sha256", "store"]

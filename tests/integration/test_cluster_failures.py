@@ -1,0 +1,314 @@
+"""A cluster under load while its parts fail: nodes, Redis, one after the other. The clients of crashload judge: nothing
+acknowledged is lost, no offset regresses, no 5xx but 503, exactly one file for each upload.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+from api import refused
+from cluster import Cluster
+from crashload import LOST, Crashload
+from harness import need, temp_dir
+from prompts import list_all
+from uploader import Content, Upload, download, sha256, store
+from wire import wait_for
+
+SECONDS = int(os.environ.get("BLOBD_TEST_CLUSTER_SECONDS", 20))
+SWEEP = {"retention.sweep_interval": "1s"}
+
+
+class Witness:
+    """An Api that counts the statuses that pass through it."""
+
+    def __init__(self, api):
+        self.api, self.seen, self.lock = api, {}, threading.Lock()
+
+    def __getattr__(self, name):
+        return getattr(self.api, name)
+
+    def http(self, *args, **kw):
+        answer = self.api.http(*args, **kw)
+        with self.lock:
+            self.seen[answer.status] = self.seen.get(answer.status, 0) + 1
+        return answer
+
+    def get(self, target, headers=None, who="alice", **kw):
+        return self.http("GET", target, headers, who=who, **kw)
+
+    def check(self):
+        bad = {s: n for s, n in self.seen.items() if s >= 500 and s != 503}
+        assert not bad, f"answers that should not be: {bad}"
+
+
+def finish(load, witness):
+    """Ends the load and checks its claims, the listing included once the index is healed."""
+    load.stop()
+    witness.check()
+    assert load.uploads > 10, f"only {load.uploads} uploads"
+    load.verify()
+
+    def listed():
+        try:
+            load.verify_listing()
+            return True
+        except AssertionError:
+            return False
+
+    try:
+        wait_for(listed, timeout=20, interval=0.3)
+    except AssertionError:
+        load.verify_listing()  # says what is wrong
+    print(f"{load.uploads} uploads, {load.appends} appends, {load.retries} retries, answers {witness.seen}")
+
+
+def under_load(c, disturb, clients=6):
+    witness = Witness(c.api or c.nodes[0])
+    load = Crashload(witness, clients=clients, biggest=300000).start()
+    try:
+        disturb(load)
+    finally:
+        load.quit.set()
+    finish(load, witness)
+
+
+def test_nodes_killed_in_turn_under_load_behind_haproxy():
+    need("haproxy")
+    with Cluster(SWEEP) as c:
+        def disturb(load):
+            rng, end, turn = random.Random(1), time.monotonic() + SECONDS, 0
+            while time.monotonic() < end:
+                time.sleep(rng.uniform(0.3, 1.0))
+                load.check()
+                c.nodes[turn % 2].kill()
+                time.sleep(rng.uniform(0.1, 1.5))
+                c.nodes[turn % 2].start()
+                turn += 1
+        under_load(c, disturb)
+
+
+test_nodes_killed_in_turn_under_load_behind_haproxy.timeout = SECONDS + 120
+
+
+def test_append_is_accepted_by_the_other_node_within_seconds_of_a_death():
+    with Cluster({"sessions.lease": "15s"}, balancer=None) as c:
+        data = Content(4000000, 1).read(0, 4000000)
+        up = Upload(c.nodes[0], mode="offset")
+        with up.begin(length=len(data)) as cut:
+            cut.send(data[:2000000])
+            time.sleep(1.5)
+            c.nodes[0].kill()
+            died = time.monotonic()
+        up.srv = c.nodes[1]
+        assert up.status().status == 204
+        assert up.offset > 0, "a checkpoint had passed"
+        answer = up.append(data[up.offset:])
+        took = time.monotonic() - died
+        assert answer.status == 203 and up.offset == len(data), answer
+        assert took < 5, f"{took:.1f} s"
+        assert up.complete(sha256(data)).status == 201
+        assert download(c.nodes[1], sha256(data)).body == data
+        print(f"accepted {took * 1000:.0f} ms after the node's death")
+
+
+def test_rolling_restart_under_load_loses_no_request():
+    """TERM: the balancer looks elsewhere first. Every request of a client that never retries succeeds."""
+    need("haproxy")
+    with Cluster() as c:
+        failures, done, quit_now = [], [0], threading.Event()
+
+        def client(number):
+            i = 0
+            while not quit_now.is_set():
+                data = Content(30000, number * 100000 + i).read(0, 30000)
+                i += 1
+                try:
+                    up = Upload(c.api, mode="rotating")
+                    for at in range(0, len(data), 10000):
+                        answer = up.append(data[at:at + 10000])
+                        assert answer.status == 203, answer
+                    answer = up.complete(sha256(data))
+                    assert answer.status == 201, answer
+                    answer = download(c.api, sha256(data))
+                    assert answer.status == 200 and answer.body == data, answer
+                    done[0] += 1
+                except Exception as e:
+                    failures.append(f"{type(e).__name__}: {e}")
+
+        threads = [threading.Thread(target=client, args=(n,)) for n in range(6)]
+        [t.start() for t in threads]
+        try:
+            for _ in range(2):
+                for node in c.nodes:
+                    time.sleep(1)
+                    node.restart()
+                    time.sleep(2.5)  # HAProxy wants to see it well twice
+        finally:
+            quit_now.set()
+            [t.join() for t in threads]
+        assert not failures, f"{len(failures)} failed, {done[0]} did not: {failures[:3]}"
+        assert done[0] > 20, done
+        print(f"{done[0]} uploads and downloads over four restarts")
+
+
+test_rolling_restart_under_load_loses_no_request.timeout = 120
+
+
+# ---- Redis ---------------------------------------------------------------------------------------------------------
+
+
+def redis_disturbed(disturb, times=3, pause=2.0):
+    with Cluster(SWEEP, balancer=None) as c:
+        def every(load):
+            for _ in range(times):
+                time.sleep(pause)
+                load.check()
+                disturb(c.redis)
+            time.sleep(pause)
+        under_load(c, every, clients=4)
+
+
+def test_redis_killed_and_restarted_empty_under_load():
+    def disturb(redis):
+        redis.proc.kill()
+        redis.proc.wait(10)
+        time.sleep(0.7)
+        redis.start()
+    redis_disturbed(disturb)
+
+
+def test_redis_stopped_for_five_seconds_under_load():
+    def disturb(redis):
+        redis.proc.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        redis.proc.send_signal(signal.SIGCONT)
+    redis_disturbed(disturb, times=1)
+
+
+def test_redis_emptied_under_load():
+    redis_disturbed(lambda redis: redis.command("FLUSHALL"), times=5, pause=1.0)
+
+
+def test_without_redis_uploads_are_503_and_downloads_do_not_notice():
+    with Cluster(SWEEP, balancer=None) as c:
+        srv = c.nodes[0]
+        data = Content(100000, 7).read(0, 100000)
+        stored = store(srv, data, name="kept.bin")
+        up = Upload(srv, mode="offset")
+        assert up.append(data[:50000]).status == 203
+        c.redis.proc.kill()
+        c.redis.proc.wait(10)
+        for _ in range(20):
+            began = time.monotonic()
+            answer = srv.post("/api/blobs/uploads")
+            refused(answer, "UNAVAILABLE")
+            assert answer["Retry-After"], answer
+            assert time.monotonic() - began < 3
+            assert download(srv, sha256(data)).body == data
+        answer = up.append(data[50000:])
+        refused(answer, "UNAVAILABLE")
+        ready = srv.admin("/readyz")
+        assert ready.status == 200 and b"degraded" in ready.body, ready
+        assert srv.get(f"/api/files/{stored['id']}").status == 200
+        c.redis.start()  # and it comes back empty
+        wait_for(lambda: up.status().status == 204, timeout=10, what="uploads to go on")
+        assert up.offset == 50000
+        assert up.append(data[50000:]).status == 203
+        assert up.complete(sha256(data)).status == 201
+        items, count = wait_for(lambda: (r := list_all(srv, "alice"))[1] == 2 and r, what="both files to be listed")
+        assert sorted(i["name"] for i in items) == ["", "kept.bin"] or count == 2
+
+
+def test_node_starts_without_redis_and_serves_downloads():
+    with Cluster(nodes=1, balancer=None) as c:
+        data = Content(10000, 8).read(0, 10000)
+        store(c.nodes[0], data)
+        c.nodes[0].stop()
+        c.redis.proc.kill()
+        c.redis.proc.wait(10)
+        c.nodes[0].start()
+        assert download(c.nodes[0], sha256(data)).body == data
+        refused(c.nodes[0].post("/api/blobs/uploads"), "UNAVAILABLE")
+        c.redis.start()
+        wait_for(lambda: c.nodes[0].post("/api/blobs/uploads").status == 202, timeout=10, what="uploads to be taken")
+
+
+class Sentinels:
+    """A master, a replica, and one sentinel that fails over within two seconds."""
+
+    def __init__(self):
+        self.dir = temp_dir()
+        self.master = harness.Redis(self.dir / "master")
+        self.replica = harness.Redis(self.dir / "replica")
+        self.replica.command("REPLICAOF", "127.0.0.1", self.master.port)
+        self.port = harness.free_port()
+        file = self.dir / "sentinel.conf"
+        file.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {self.dir}\n"
+                        f"sentinel monitor blobd 127.0.0.1 {self.master.port} 1\n"
+                        "sentinel down-after-milliseconds blobd 700\nsentinel failover-timeout blobd 3000\n")
+        self.proc = subprocess.Popen(["redis-sentinel", str(file)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        wait_for(lambda: "slave0" in self.replication(), what="the replica to be known")
+        time.sleep(1)
+
+    def replication(self):
+        return self.master.command("INFO", "replication")
+
+    def stop(self):
+        self.proc.kill()
+        self.proc.wait(10)
+        for redis in (self.master, self.replica):
+            redis.stop()
+
+
+def test_sentinel_failover_under_load():
+    need("redis-sentinel")
+    s = Sentinels()
+    try:
+        options = {**SWEEP, "sessions.redis.url": None, "sessions.redis.sentinels": f"127.0.0.1:{s.port}",
+                   "sessions.redis.master_name": "blobd"}
+        with Cluster(options, balancer=None, redis=s.master) as c:
+            def disturb(load):
+                time.sleep(2)
+                s.master.proc.kill()
+                s.master.proc.wait(10)
+                time.sleep(8)
+            under_load(c, disturb, clients=4)
+            assert "role:master" in s.replica.command("INFO", "replication")
+    finally:
+        s.stop()
+
+
+def test_redis_restarted_with_old_data_regresses_nothing():
+    with Cluster(SWEEP, balancer=None) as c:
+        a, b = c.nodes
+        data = Content(90000, 11).read(0, 90000)
+        other = Content(50000, 12).read(0, 50000)
+        open_up, done_up, late_up = Upload(a, mode="offset"), Upload(a, mode="offset"), Upload(b, mode="offset")
+        for up in (open_up, done_up, late_up):
+            assert up.append((other if up is done_up else data)[:10000]).status == 203
+        c.redis.command("SAVE")
+        assert open_up.append(data[10000:70000]).status == 203
+        made = done_up.complete(sha256(other), other[10000:])
+        assert made.status == 201, made
+        assert late_up.append(data[10000:20000]).status == 203
+        assert late_up.append(data[20000:30000]).status == 203
+        c.redis.proc.kill()
+        c.redis.proc.wait(10)
+        c.redis.start()  # as it was at SAVE
+        for node in c.nodes:
+            wait_for(lambda: node.get(open_up.path("status")).status == 204, what="the node to find Redis again")
+        open_up.srv, late_up.srv = b, a
+        for up, offset in ((open_up, 70000), (late_up, 30000)):
+            assert up.status().status == 204
+            assert up.offset == offset, f"{up.offset} after {offset} had been acknowledged"
+            assert up.append(data[offset:]).status == 203
+            assert up.complete(sha256(data)).status == 201
+        done_up.srv, done_up.offset = b, len(other)
+        again = done_up.complete(sha256(other))
+        assert again.status == 201 and again.json()["id"] == made.json()["id"], again
+        assert download(b, sha256(other)).body == other and download(a, sha256(data)).body == data
+        wait_for(lambda: list_all(a, "alice")[1] == 3, what="the index to be healed")

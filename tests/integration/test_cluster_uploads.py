@@ -1,0 +1,189 @@
+"""Two nodes on one storage, sharing their sessions in Redis: any node continues any upload."""
+
+import os
+import random
+import subprocess
+import threading
+import time
+
+import harness
+from api import refused
+from cluster import Cluster, Nginx
+from harness import Blobd, Redis, need, temp_dir
+from prompts import list_all
+from uploader import MODES, Content, Upload, download, sha256
+from wire import wait_for
+
+UPLOADS = int(os.environ.get("BLOBD_TEST_CLUSTER_UPLOADS", 1200))
+CLIENTS = 24
+
+
+class Alternating:
+    """An Api that sends every request to the other node than the last one."""
+
+    def __init__(self, nodes, first=0):
+        self.nodes, self.next = nodes, first
+
+    def authorized(self, *args):
+        return self.nodes[0].authorized(*args)
+
+    def connect(self, **kw):
+        self.next += 1
+        return self.nodes[self.next % len(self.nodes)].connect(**kw)
+
+    def http(self, *args, **kw):
+        self.next += 1
+        return self.nodes[self.next % len(self.nodes)].http(*args, **kw)
+
+
+def many_at_once(nodes, count):
+    """count uploads of all three kinds of client, all begun before the first goes on; {digest: id}."""
+    stored, failures, lock = {}, [], threading.Lock()
+
+    def client(number):
+        rng = random.Random(number)
+        try:
+            opened = []
+            for i in range(number, count, CLIENTS):
+                data = Content(rng.randint(1, 20000), i + 1).read(0, 20000)
+                opened.append((Upload(Alternating(nodes, i), mode=MODES[i % 3], filename=f"{i}.bin"), data))
+            for up, data in opened:
+                while up.offset < len(data):
+                    answer = up.append(data[up.offset:up.offset + rng.randint(1, 8000)])
+                    assert answer.status == 203, answer
+                answer = up.complete(sha256(data))
+                assert answer.status == 201, answer
+                again = up.complete(sha256(data))
+                assert again.status == 201 and again.json()["id"] == answer.json()["id"], again
+                with lock:
+                    stored[sha256(data)] = (answer.json()["id"], data)
+        except Exception as e:
+            failures.append(f"client {number}: {type(e).__name__}: {e}")
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(CLIENTS)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not failures, "\n".join(failures[:3])
+    return stored
+
+
+def test_chunks_sent_alternately_to_two_nodes_complete_with_one_file_each():
+    with Cluster(balancer=None) as c:
+        stored = many_at_once(c.nodes, UPLOADS)
+        assert len(stored) == UPLOADS
+        for node in c.nodes:
+            items, count = list_all(node, "alice")
+            assert sorted(i["id"] for i in items) == sorted(file_id for file_id, _ in stored.values()) and count == UPLOADS
+        for i, (digest, (_, data)) in enumerate(random.Random(1).sample(sorted(stored.items()), 60)):
+            assert download(c.nodes[i % 2], digest).body == data
+
+
+test_chunks_sent_alternately_to_two_nodes_complete_with_one_file_each.timeout = 300
+
+
+def test_newer_append_on_another_node_stops_the_older_one():
+    with Cluster(balancer=None) as c:
+        a, b = c.nodes
+        data = Content(300000, 3).read(0, 300000)
+        up = Upload(a, mode="offset")
+        with up.begin(length=len(data)) as old:
+            old.send(data[:100000])
+            time.sleep(1.5)  # longer than a checkpoint
+            up.srv = b
+            assert up.status().status == 204
+            began = time.monotonic()
+            answer = up.append(data[up.offset:])
+            took = time.monotonic() - began
+            assert answer.status == 203 and up.offset == len(data), answer
+            assert took < 5, f"the newer append waited {took:.1f} s"
+            first = old.read_response("POST")
+            refused(first, "UPLOAD_SUPERSEDED")
+        answer = up.complete(sha256(data))
+        assert answer.status == 201, answer
+        assert download(a, sha256(data)).body == data
+
+
+def test_fenced_writer_that_was_not_told_cannot_spoil_the_blob():
+    """A node is stopped in mid-append, another completes the upload, the first wakes up and writes on."""
+    with Cluster({"sessions.lease": "1s"}, balancer=None) as c:
+        a, b = c.nodes
+        data = Content(2000000, 4).read(0, 2000000)
+        up = Upload(a, mode="offset")
+        with up.begin(length=len(data)) as old:
+            old.send(data[:400000])
+            time.sleep(1.5)
+            a.signal(19)  # SIGSTOP: it cannot hear of the take-over
+            old.send(b"x" * 200000)  # other bytes, already on their way to it
+            up.srv = b
+            wait_for(lambda: up.status().status == 204, timeout=10, what="the other node to answer")
+            while up.offset < len(data):
+                answer = up.append(data[up.offset:up.offset + 500000])
+                assert answer.status == 203, answer
+            half = up.offset
+            a.signal(18)
+            time.sleep(1)
+            answer = up.complete(sha256(data))
+            assert answer.status == 201 and half == len(data), answer
+        for node in c.nodes:
+            assert download(node, sha256(data)).body == data
+
+
+def test_uploads_go_through_nginx_as_shipped():
+    need("nginx")
+    with Cluster(balancer=Nginx) as c:
+        data = Content(3000000, 5).read(0, 3000000)
+        up = Upload(c.api, mode="offset", filename="nginx.bin")
+        assert up.append(data[:1000000]).status == 203
+        up.cut_append(data[1000000:], 500000)
+        # Nothing was buffered: what was sent before the link broke has arrived.
+        wait_for(lambda: up.status().status == 204 and up.offset > 1000000, what="the cut append's bytes")
+        while up.offset < len(data):
+            answer = up.append(data[up.offset:])
+            assert answer.status in (203, 409, 416), answer
+        assert up.complete(sha256(data)).status == 201
+        assert download(c.api, sha256(data)).body == data
+        c.nodes[0].kill()
+        for _ in range(10):
+            assert download(c.api, sha256(data)).status == 200
+
+
+# ---- what is refused ----------------------------------------------------------------------------------------------
+
+
+def start_fails(node, *words):
+    node.spawn()
+    try:
+        status = node.wait(20)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it runs:\n{node.log()[-2000:]}") from None
+    finally:
+        node.clean_up()
+    assert status != 0
+    missing = [w for w in words if w not in node.log()]
+    assert not missing, f"not said: {missing}\n{node.log()[-2000:]}"
+
+
+def test_node_on_another_directory_refuses_to_start_and_says_why():
+    harness.on_disk()
+    with Cluster(nodes=1, balancer=None) as c:
+        other = c.make_node(root=temp_dir())
+        start_fails(other, "blob store", "give both the same storage")
+        assert c.nodes[0].admin("/readyz").status == 200
+
+
+def test_second_node_with_embedded_sessions_is_refused_and_told_of_redis():
+    harness.on_disk()
+    options = {"sessions.store": "embedded", "storage.disk.shared": "true"}
+    with Blobd(options) as srv:
+        start_fails(Blobd(options, root=srv.root), "redis")
+        assert srv.admin("/readyz").status == 200
+
+
+def test_evicting_redis_is_refused_and_the_setting_named():
+    redis = Redis(temp_dir())
+    try:
+        redis.command("CONFIG", "SET", "maxmemory", "100mb")
+        redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        start_fails(Cluster(redis=redis, nodes=0).make_node(), "maxmemory-policy noeviction")
+    finally:
+        redis.stop()

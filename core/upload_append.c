@@ -265,6 +265,8 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
     enum api_code code = recover_settle(svc, s, err);
     if (code != API_OK)
         return code;
+    if (s->state != SESSION_OPEN)
+        return answer_settled(svc, req, s, result, err);
     /* Twice at most: the second time on what the store itself says. */
     for (int round = 0; round < 2; round++) {
         enum append_mode mode = APPEND_WRITE;

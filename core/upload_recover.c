@@ -191,6 +191,33 @@ void recover_count_append(struct session *s, const struct digest *chunk)
         s->chunk.digest = *chunk;
 }
 
+/* Nothing is staged: nothing has come yet, or the upload was completed and its session is older than that. */
+static enum api_code settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    struct blob_error detail;
+    struct session made;
+    memset(&made, 0, sizeof made);
+    upload_record_key(&s->id, key);
+    bytebuf_init(&value);
+    enum blob_status st = record_get(svc->store, key, &value, &detail);
+    if (st == BLOB_OK && upload_record_decode(value.data, value.len, &made) != BLOB_OK)
+        st = blob_fail(&detail, BLOB_E_CORRUPT, 0, "the record %s is damaged", key);
+    bytebuf_release(&value);
+    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && made.state == SESSION_OPEN))
+        return API_OK;
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "reading its record", st, &detail, err);
+    enum api_code code = rebuild_completion(svc, &made, err);
+    if (code != API_OK || made.state == SESSION_OPEN)
+        return code;
+    log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has completed it, its session is old", s->id.text);
+    made.epoch = s->epoch;
+    *s = made;
+    return API_OK;
+}
+
 /* A store that is ahead of a session which nobody is writing: the session is old, or its writer died before the last
  * change. */
 static enum api_code catch_up(struct upload_service *svc, struct session *s, struct api_error *err)
@@ -198,7 +225,9 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     struct blob_error detail;
     struct upload_stat stat;
     enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
-    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && stat.mark.offset <= s->mark.offset))
+    if (st == BLOB_E_NOT_FOUND)
+        return settle_gone(svc, s, err);
+    if (st == BLOB_OK && stat.mark.offset <= s->mark.offset)
         return API_OK;
     uint64_t from = s->mark.offset;
     uint32_t appends = s->appends;

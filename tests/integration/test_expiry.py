@@ -74,7 +74,7 @@ def test_temporary_file_expires_with_its_blob():
         whole(download(srv, made["digest"]), DATA)
         wait_for(lambda: srv.get(f"/api/files/{made['id']}").status == 404, timeout=10, what="the file to expire")
         refused(download(srv, made["digest"]), "BLOB_UNKNOWN")
-        assert srv.get("/api/files").json()["count"] == 0
+        wait_for(lambda: srv.get("/api/files").json()["count"] == 0, what="the listing to forget it")
         on_disk()
         wait_for(lambda: not blob_on_disk(srv, made["digest"]), timeout=10, what="the bytes to go")
 

@@ -231,9 +231,20 @@ def test_second_server_on_the_same_root_is_refused_and_the_first_unharmed():
         other = Blobd(root=srv.root)
         other.spawn()
         assert other.wait(20) != 0, "two servers share a storage root"
-        assert str(srv.root) in other.log() and "redis" in other.log().lower(), other.log()
+        assert str(srv.root) in other.log() and "in use" in other.log(), other.log()
         whole(download(srv, made["digest"]), b"mine")
         store(srv, b"still mine")
+
+
+def test_second_server_on_the_same_sessions_is_refused_and_told_of_redis():
+    with_embedded_sessions()
+    path = temp_dir() / "sessions.db"
+    with Blobd({"sessions.path": str(path)}) as srv:
+        other = Blobd({"sessions.path": str(path)})
+        other.spawn()
+        assert other.wait(20) != 0, "two servers share a session database"
+        assert str(path) in other.log() and "redis" in other.log().lower(), other.log()
+        store(srv, b"unharmed")
 
 
 def test_unknown_store_format_is_refused():

@@ -11,7 +11,9 @@
 #include <limits.h>
 #include <stdio.h>
 
-#define SESSIONS_FILE "sessions.db"
+/* Content stops here, so that what is said about it can still be written: sessions, records, the index. */
+#define DISK_RESERVE_BYTES (UINT64_C(32) << 20)
+#define SESSIONS_FILE      "sessions.db"
 
 typedef enum blob_status open_store_fn(const struct config *cfg, struct logger *log, struct blob_store **out,
                                        struct blob_error *err);
@@ -22,7 +24,12 @@ static enum blob_status open_disk(const struct config *cfg, struct logger *log, 
                                   struct blob_error *err)
 {
     const struct disk_options opt = {
-        .root = cfg->disk.root, .journal = cfg->disk.journal, .shared = cfg->disk.shared, .log = log};
+        .root = cfg->disk.root,
+        .journal = cfg->disk.journal,
+        .shared = cfg->disk.shared,
+        .reserve_bytes = DISK_RESERVE_BYTES,
+        .log = log,
+    };
     return disk_store_open(&opt, out, err);
 }
 

@@ -108,17 +108,25 @@ enum api_code upload_status(struct upload_service *svc, const struct uuid *id, c
 }
 
 /* Removes every trace. The record goes first: what is left of a removal that was cut short is swept. */
-static enum blob_status remove_upload(struct upload_service *svc, const struct uuid *id, const struct upload_mark *mark,
-                                      struct blob_error *detail)
+static enum blob_status forget_upload(struct upload_service *svc, const struct uuid *id, struct blob_error *detail)
 {
     char key[RECORD_KEY_MAX];
     upload_record_key(id, key);
     enum blob_status st = record_delete(svc->store, key, BLOB_LAZY, detail);
-    if (st == BLOB_OK)
-        st = session_remove(svc->sessions, id, detail);
-    if (st == BLOB_OK)
-        st = upload_discard(svc->store, id, mark, detail);
-    return st;
+    return st == BLOB_OK ? session_remove(svc->sessions, id, detail) : st;
+}
+
+/* Bytes that a session still names must not go first, but for one reason: on a full disk even forgetting takes room,
+ * and it is these bytes that give it. */
+static enum blob_status remove_upload(struct upload_service *svc, const struct uuid *id, const struct upload_mark *mark,
+                                      struct blob_error *detail)
+{
+    enum blob_status st = forget_upload(svc, id, detail);
+    if (st != BLOB_OK && st != BLOB_E_NO_SPACE)
+        return st;
+    bool full = st == BLOB_E_NO_SPACE;
+    st = upload_discard(svc->store, id, mark, detail);
+    return st == BLOB_OK && full ? forget_upload(svc, id, detail) : st;
 }
 
 enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, const struct identity *who,

@@ -3,7 +3,7 @@
 
 Each test is a process of its own with its own temporary directory and time limit (the attribute `timeout` of the
 function, 60 seconds by default); two run at a time, and a test with the attribute `alone` runs by itself. Prints a line
-a test and the count; the exit status is 0 when none failed.
+a test, with the last line it printed itself, and the count; the exit status is 0 when none failed.
 """
 
 import argparse
@@ -112,7 +112,8 @@ class Runner:
         with self.lock:
             if status == 0:
                 self.passed += 1
-                print(f"ok   {test.name} {seconds:.1f}", flush=True)
+                figures = f" ({output.strip().splitlines()[-1]})" if output.strip() else ""
+                print(f"ok   {test.name} {seconds:.1f}{figures}", flush=True)
             elif status == SKIPPED:
                 self.skipped += 1
                 print(f"skip {test.name} {seconds:.1f} ({output.strip().splitlines()[-1]})", flush=True)

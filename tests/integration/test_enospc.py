@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from api import accepted, created, refused, whole
 from harness import Blobd, Skip, on_disk, temp_dir, with_embedded_sessions
 from uploader import Content, Upload, download, sha256, store
+from wire import wait_for
 
 MIB = 1 << 20
 
 
 @contextmanager
-def small_disk(kind, mib=64):
+def small_disk(kind, mib=192):
     """A file system of its own, of that size; skips where mounting is not allowed."""
     on_disk()
     with_embedded_sessions()
@@ -43,38 +44,47 @@ def ballast(mount, leave):
     st = os.statvfs(mount)
     size = st.f_bavail * st.f_frsize - leave
     path = mount / "ballast"
-    with open(path, "wb") as f:
-        while size > 0:
-            size -= f.write(bytes(min(size, MIB)))
-        f.flush()
-        os.fsync(f.fileno())
+    with open(path, "wb", buffering=0) as f:
+        try:
+            while size > 0:
+                size -= f.write(bytes(min(size, MIB)))
+            os.fsync(f.fileno())
+        except OSError:
+            pass  # full is full
     return path
 
 
-def fills_and_goes_on(kind):
+def goes_on(up, data):
+    """Appends the rest; the server may take a moment to see that there is room again."""
+    answer = up.append(data[up.offset:])
+    return answer.status == 203 or (up.status().status == 204 and up.offset == len(data))
+
+
+RESERVE = 32 * MIB  # what the server keeps free of content
+
+
+def fills_and_goes_on(kind, in_one_body):
     with small_disk(kind) as mount, Blobd(root=mount / "data") as srv:
         old = b"stored before" * 100
         store(srv, old)
-        weight = ballast(mount, 12 * MIB)
-        data = Content(24 * MIB, 1).read(0, 24 * MIB)
+        weight = ballast(mount, RESERVE + 12 * MIB)
+        data = Content(60 * MIB, 1).read(0, 60 * MIB)
         up = Upload(srv, mode="offset", filename="grows")
-        acknowledged, full = 0, None
-        while acknowledged < len(data):
-            answer = up.append(data[acknowledged:acknowledged + MIB])
-            if answer.status != 203:
-                full = answer
-                break
+        step = len(data) if in_one_body else MIB
+        answer = up.answer
+        while answer.status != 507:
+            assert up.offset < len(data), "60 MiB went into 44"
+            pieces = [data[at:at + 65536] for at in range(up.offset, min(up.offset + step, len(data)), 65536)]
             acknowledged = up.offset
-        assert full is not None, "24 MiB went into 12"
-        refused(full, "INSUFFICIENT_STORAGE")
+            answer = up.append(pieces, chunked=True)
+        refused(answer, "INSUFFICIENT_STORAGE")
         whole(download(srv, sha256(old)), old)
-        assert up.status().status == 204 and up.offset >= acknowledged, (up.offset, acknowledged)
-        assert srv.get("/api/files").json()["count"] == 1
-        a = up.append(data[up.offset:], expect=True)
-        assert a.status == 507 and up.status().status == 204, a
+        assert up.status().status == 204 and acknowledged <= up.offset < len(data), (up.offset, acknowledged)
+        wait_for(lambda: (a := up.append(data[up.offset:], expect=True)).status == 507 and a.interim == [], timeout=5,
+                 what="a body to be refused before it is sent")
+        assert up.status().status == 204
         weight.unlink()
-        while up.offset < len(data):
-            assert up.append(data[up.offset:]).status == 203
+        wait_for(lambda: goes_on(up, data), timeout=5, what="room again")
         created(up.complete(sha256(data)), sha256(data), len(data))
         whole(download(srv, sha256(data)), data)
         srv.restart()
@@ -82,12 +92,30 @@ def fills_and_goes_on(kind):
         whole(download(srv, sha256(old)), old)
 
 
-def test_full_tmpfs_is_507_with_the_upload_intact_and_goes_on_after_space_is_freed():
-    fills_and_goes_on("tmpfs")
+def test_upload_that_fills_a_tmpfs_is_507_and_goes_on_after_space_is_freed():
+    fills_and_goes_on("tmpfs", in_one_body=False)
 
 
-def test_full_ext4_is_507_with_the_upload_intact_and_goes_on_after_space_is_freed():
-    fills_and_goes_on("ext4")
+def test_upload_that_fills_an_ext4_is_507_and_goes_on_after_space_is_freed():
+    fills_and_goes_on("ext4", in_one_body=False)
+
+
+def test_body_that_runs_into_the_end_of_a_tmpfs_is_507_and_goes_on_after_space_is_freed():
+    fills_and_goes_on("tmpfs", in_one_body=True)
+
+
+def test_body_that_runs_into_the_end_of_an_ext4_is_507_and_goes_on_after_space_is_freed():
+    fills_and_goes_on("ext4", in_one_body=True)
+
+
+def test_listing_and_destroying_go_on_while_there_is_no_room_for_content():
+    with small_disk("ext4") as mount, Blobd(root=mount / "data") as srv:
+        made = store(srv, b"kept" * 1000, "kept")
+        ballast(mount, RESERVE)
+        wait_for(lambda: Upload(srv).append(b"x" * MIB).status == 507, timeout=5, what="the disk to count as full")
+        assert srv.get("/api/files").json()["count"] == 1
+        assert srv.post(f"/api/files/{made['id']}/destroy").status == 204
+        assert srv.get("/api/files").json()["count"] == 0
 
 
 def test_body_larger_than_the_disk_is_refused_before_it_is_sent():
@@ -99,7 +127,7 @@ def test_body_larger_than_the_disk_is_refused_before_it_is_sent():
 
 
 def test_server_survives_a_full_disk_at_every_small_operation_and_kill_9_on_it():
-    with small_disk("ext4", 48) as mount, Blobd(root=mount / "data") as srv:
+    with small_disk("ext4") as mount, Blobd(root=mount / "data") as srv:
         kept = [store(srv, b"%d" % i * 1000, f"{i}")["digest"] for i in range(20)]
         weight = ballast(mount, 0)
         refusals = 0
@@ -120,15 +148,17 @@ def test_server_survives_a_full_disk_at_every_small_operation_and_kill_9_on_it()
         for digest in kept:
             a = download(srv, digest)
             assert a.status == 200 and sha256(a.body) == digest
-        store(srv, b"room again" * 10000)
+        wait_for(lambda: Upload(srv).complete(sha256(b"room"), b"room").status == 201, timeout=5, what="room again")
 
 
 def test_destroying_on_a_full_disk_frees_it():
-    with small_disk("ext4", 48) as mount, Blobd({"retention.sweep_interval": "1s", "retention.sweep_grace": "1s"}, root=mount / "data") as srv:
+    with small_disk("ext4") as mount, Blobd({"retention.sweep_interval": "1s", "retention.sweep_grace": "1s"}, root=mount / "data") as srv:
         up = Upload(srv, mode="offset")
         data = Content(8 * MIB, 2).read(0, 8 * MIB)
         accepted(up.append(data), 203, len(data), up)
         ballast(mount, 0)
         assert up.destroy().status == 204
-        again = Upload(srv, mode="offset")
-        accepted(again.append(data[:4 * MIB]), 203, 4 * MIB, again)
+        again = wait_for(lambda: (a := srv.post("/api/blobs/uploads")).status == 202 and a, timeout=5, what="room for an upload")
+        where = f"/api/blobs/uploads/{again['PortSIP-Upload-ID']}/append"
+        token = {"PortSIP-Upload-Token": again["PortSIP-Upload-Token"]}
+        wait_for(lambda: srv.post(where, {**token, "Upload-Offset": "0"}, data[:4 * MIB]).status == 203, timeout=5, what="room for its bytes")

@@ -10,6 +10,7 @@ from uploader import Content, Upload, sha256
 
 MIB = 1 << 20
 SHARE = 65536  # bytes a second each
+TURNS = 20     # in a second
 
 
 def slow_uploads(count, seconds, tls=False, limit=None):
@@ -26,11 +27,12 @@ def slow_uploads(count, seconds, tls=False, limit=None):
             for up in ups:
                 conns.append(up.begin(length=size))
             worst, began = 0, time.monotonic()
-            for second in range(seconds):
-                for c, data in zip(conns, contents):
+            for turn in range(seconds * TURNS):  # each sends once a second, at a moment of its own
+                second = turn // TURNS
+                for c, data in zip(conns[turn % TURNS::TURNS], contents[turn % TURNS::TURNS]):
                     c.send(data[second * SHARE:(second + 1) * SHARE])
                 worst = max(worst, srv.rss())
-                time.sleep(max(0, began + second + 1 - time.monotonic()))
+                time.sleep(max(0, began + (turn + 1) / TURNS - time.monotonic()))
             waiting = selectors.DefaultSelector()
             for c, up in zip(conns, ups):
                 waiting.register(c.sock, selectors.EVENT_READ, (c, up))

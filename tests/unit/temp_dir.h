@@ -18,6 +18,14 @@ static inline void temp_dir_make(char out[TEMP_DIR_CHARS])
     CHECK(mkdtemp(out) != NULL);
 }
 
+/* In memory where the system has a place for that: for tests that do not care for the disk. */
+static inline void temp_dir_make_in_memory(char out[TEMP_DIR_CHARS])
+{
+    CHECK(snprintf(out, TEMP_DIR_CHARS, "/dev/shm/blobd-test-XXXXXX") < TEMP_DIR_CHARS);
+    if (mkdtemp(out) == NULL)
+        temp_dir_make(out);
+}
+
 static inline int temp_dir_entry(const char *path, const struct stat *sb, int type, struct FTW *ftw)
 {
     (void)sb;

@@ -61,30 +61,6 @@ enum blob_status index_row_decode(struct byteview *in, struct index_row *row)
     return BLOB_OK;
 }
 
-static int compare_key(const struct index_sort_row *a, const struct index_sort_row *b, enum index_key key)
-{
-    switch (key) {
-    case INDEX_BY_NAME:
-        return strcmp(a->folded, b->folded);
-    case INDEX_BY_SIZE:
-        return (a->row->size > b->row->size) - (a->row->size < b->row->size);
-    case INDEX_BY_CREATED:
-        break;
-    }
-    return (a->row->created_ms > b->row->created_ms) - (a->row->created_ms < b->row->created_ms);
-}
-
-int index_row_compare(const struct index_sort_row *a, const struct index_sort_row *b, const struct index_query *q)
-{
-    for (unsigned i = 0; i < q->orders; i++) {
-        int c = compare_key(a, b, q->order[i].key);
-        if (c)
-            return q->order[i].descending ? -c : c;
-    }
-    int c = strcmp(a->row->id, b->row->id);
-    return q->order[0].descending ? -c : c;
-}
-
 void row_page_init(struct row_page *page)
 {
     bytebuf_init(&page->bytes);

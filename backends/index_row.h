@@ -16,13 +16,6 @@ void index_row_encode(const struct index_row *row, struct bytebuf *out);
 /* CORRUPT: not what index_row_encode() wrote, or a later version's. row->value borrows from in. */
 enum blob_status index_row_decode(struct byteview *in, struct index_row *row) BLOB_MUST_CHECK;
 
-struct index_sort_row {
-    const struct index_row *row;
-    const char *folded; /* its name under casefold_add() */
-};
-/* By the keys of the query, then by id: below, at or above 0. */
-int index_row_compare(const struct index_sort_row *a, const struct index_sort_row *b, const struct index_query *q);
-
 struct row_page {
     struct bytebuf bytes;
     size_t count;

@@ -3,6 +3,7 @@
 
 #include "core/casefold.h"
 #include "core/check.h"
+#include "core/index_order.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -104,7 +105,7 @@ void memory_index_remove(struct memory_index *x, const char *id)
 
 static int compare_sort_rows(const void *a, const void *b, void *q)
 {
-    return index_row_compare(a, b, q);
+    return index_order_compare(a, b, q);
 }
 
 uint64_t memory_index_list(const struct memory_index *x, const struct index_query *q, struct row_page *page)
@@ -115,9 +116,9 @@ uint64_t memory_index_list(const struct memory_index *x, const struct index_quer
     size_t count = 0;
     for (size_t i = 0; i < x->count; i++) {
         const struct memory_row *r = x->rows[i];
-        if ((q->owner && strcmp(q->owner, r->row.owner) != 0) || !strstr(r->folded, needle))
-            continue;
-        sorted[count++] = (struct index_sort_row){&r->row, r->folded};
+        const struct index_sort_row candidate = {&r->row, r->folded};
+        if (index_order_matches(&candidate, q, needle))
+            sorted[count++] = candidate;
     }
     qsort_r(sorted, count, sizeof *sorted, compare_sort_rows, (void *)q);
     for (size_t i = 0; i < q->top && q->skip < count && q->skip + i < count; i++)

@@ -10,9 +10,9 @@
  */
 #include "backends/redis_listing.h"
 
-#include "backends/index_row.h"
 #include "core/casefold.h"
 #include "core/check.h"
+#include "core/index_order.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,7 +135,7 @@ static int compare_members(const void *a, const void *b, void *arg)
     snprintf(row_a.id, sizeof row_a.id, "%s", ma->id);
     snprintf(row_b.id, sizeof row_b.id, "%s", mb->id);
     const struct index_sort_row sort_a = {&row_a, ma->folded}, sort_b = {&row_b, mb->folded};
-    return index_row_compare(&sort_a, &sort_b, arg);
+    return index_order_compare(&sort_a, &sort_b, arg);
 }
 
 static void emit(struct walk *w, const char *id)

@@ -18,9 +18,11 @@
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/file_index.h"
+#include "core/file_scan.h"
 #include "core/log.h"
 #include "core/unnamed.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,7 @@ struct file_catalog {
     struct file_index *index;
     file_watch_fn *watch;
     void *watch_arg;
+    atomic_flag scanning; /* a listing without the index is under way */
 };
 
 struct file_catalog *file_catalog_new(struct blob_store *store, struct session_store *sessions, struct logger *log)
@@ -336,7 +339,13 @@ enum blob_status file_catalog_list(struct file_catalog *c, const struct identity
     struct index_query query = *q;
     struct listing l = {c, fn, arg};
     query.owner = who && who->known && !who->admin ? who->name : NULL;
-    return index_list(c->sessions, &query, count, pass_row_on, &l, err);
+    enum blob_status st = index_list(c->sessions, &query, count, pass_row_on, &l, err);
+    /* The session store is away, and the index with it. The records are here: one such listing at a time. */
+    if (st == BLOB_E_UNAVAILABLE && !atomic_flag_test_and_set(&c->scanning)) {
+        st = file_scan_list(c->store, &query, count, pass_row_on, &l, err);
+        atomic_flag_clear(&c->scanning);
+    }
+    return st;
 }
 
 enum blob_status file_catalog_repair_index(struct file_catalog *c, const atomic_bool *stop, struct blob_error *err)

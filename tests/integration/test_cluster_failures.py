@@ -213,6 +213,9 @@ def test_without_redis_uploads_are_503_and_downloads_do_not_notice():
         refused(answer, "UNAVAILABLE")
         ready = srv.admin("/readyz")
         assert ready.status == 200 and b"degraded" in ready.body, ready
+        items, count = list_all(srv, "alice")
+        assert count == 1 and items[0]["id"] == stored["id"], items
+        assert list_all(srv, "alice", search="KEPT")[1] == 1 and list_all(srv, "bob")[1] == 0
         assert srv.get(f"/api/files/{stored['id']}").status == 200
         c.redis.start()  # and it comes back empty
         wait_for(lambda: up.status().status == 204, timeout=10, what="uploads to go on")

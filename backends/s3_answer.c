@@ -109,7 +109,7 @@ static enum blob_status builder_end(struct builder *b, enum blob_status read)
     return read != BLOB_OK || b->wrong ? BLOB_E_INVALID : BLOB_OK;
 }
 
-/* ---- errors ------------------------------------------------------------------------------------------------------ */
+/* ---- errors ---- */
 
 static bool see_error(const char *path, const char *text, void *arg)
 {
@@ -133,8 +133,7 @@ bool s3_answer_refusal(const char *text, size_t len, struct s3_refusal *out)
     return true;
 }
 
-/* ---- multipart: create and complete --------------------------------------------------------------------------------
- */
+/* ---- multipart: create and complete ---- */
 
 static bool see_completed(const char *path, const char *text, void *arg)
 {
@@ -188,8 +187,7 @@ void s3_answer_write_parts(struct bytebuf *out, const struct s3_part *parts, uns
     bytebuf_text(out, "</CompleteMultipartUpload>");
 }
 
-/* ---- listings
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- listings ---- */
 
 static void push_entry(struct builder *b)
 {

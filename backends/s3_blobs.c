@@ -31,8 +31,7 @@ static struct s3_key pointer_key(const struct digest *digest)
     return k;
 }
 
-/* ---- reading and writing one
- * --------------------------------------------------------------------------------------------- */
+/* ---- reading and writing one ---- */
 
 static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
 {
@@ -70,43 +69,53 @@ enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest
     return BLOB_OK;
 }
 
+/* Without conditional writes: a look, then the write. Other nodes may come in between, threads of this one may not. */
+static enum blob_status look_and_put(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
+                                     const struct s3_key *k, const struct s3_body *body, struct s3_object *object,
+                                     struct blob_error *err)
+{
+    struct s3_pointer now;
+    pthread_mutex_lock(&s->swaps);
+    enum blob_status st = s3_pointer_read(s, digest, &now, err);
+    if (st == BLOB_OK)
+        st = !old ? BLOB_E_EXISTS : strcmp(now.etag, old->etag) != 0 ? BLOB_E_CONFLICT : BLOB_OK;
+    else if (st == BLOB_E_NOT_FOUND)
+        st = old ? BLOB_E_CONFLICT : BLOB_OK;
+    if (st == BLOB_OK)
+        st = s3_put(s->client, k->text, body, NULL, object, err);
+    pthread_mutex_unlock(&s->swaps);
+    return st;
+}
+
 enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
                                   struct s3_pointer *p, struct blob_error *err)
 {
     struct bytebuf b;
     struct s3_object object;
     struct s3_key k = pointer_key(digest);
-    bytebuf_init(&b);
-    /* The nonce makes each version's ETag its own, also where nothing else changes within a millisecond. */
-    struct uuid nonce;
+    struct uuid nonce; /* makes each version's ETag its own, also where nothing else changes within a millisecond */
     uuid_new(&nonce);
+    bytebuf_init(&b);
     bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s,\"nonce\":\"%s\"}\n",
                    p->size, p->touched_ms, p->data_key, p->removing ? ",\"removing\":true" : "", nonce.text);
     const struct s3_body body = {.data = b.data, .length = b.len};
     const struct s3_condition cond = {.absent = !old, .etag = old ? old->etag : NULL};
-    enum blob_status st = BLOB_OK;
+    enum blob_status st;
     if (b.failed)
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 pointer");
-    if (st == BLOB_OK && !s->conditional) { /* as near as it gets without: the gap is a round trip */
-        struct s3_pointer now;
-        st = s3_pointer_read(s, digest, &now, err);
-        if (st == BLOB_OK)
-            st = !old ? BLOB_E_EXISTS : strcmp(now.etag, old->etag) != 0 ? BLOB_E_CONFLICT : BLOB_OK;
-        else if (st == BLOB_E_NOT_FOUND)
-            st = old ? BLOB_E_CONFLICT : BLOB_OK;
-    }
-    if (st == BLOB_OK)
-        st = s3_put(s->client, k.text, &body, s->conditional ? &cond : NULL, &object, err);
-    if (st == BLOB_E_NOT_FOUND) /* some endpoints say so when If-Match finds nothing */
-        st = BLOB_E_CONFLICT;
+    else if (s->conditional)
+        st = s3_put(s->client, k.text, &body, &cond, &object, err);
+    else
+        st = look_and_put(s, digest, old, &k, &body, &object, err);
     bytebuf_release(&b);
+    if (st == BLOB_E_NOT_FOUND) /* some endpoints say so when If-Match finds nothing */
+        return BLOB_E_CONFLICT;
     if (st == BLOB_OK)
         memcpy(p->etag, object.etag, sizeof p->etag);
     return st;
 }
 
-/* ---- removal
- * ------------------------------------------------------------------------------------------------------------------ */
+/* ---- removal ---- */
 
 /* The pointer is "removing": its data go, then itself. */
 static enum blob_status finish_removal(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
@@ -179,8 +188,7 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
     return finish_removal(s, digest, &p, err);
 }
 
-/* ---- stat, touch, list, url
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- stat, touch, list, url ---- */
 
 static enum blob_status read_live(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
                                   struct blob_error *err)
@@ -204,10 +212,11 @@ enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *dige
 enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
+    int64_t began_ms = clock_wall_ms();
     for (int i = 0; i < SWAPS_MAX; i++) {
         struct s3_pointer p;
         enum blob_status st = read_live(s, digest, &p, err);
-        if (st != BLOB_OK)
+        if (st != BLOB_OK || p.touched_ms > began_ms) /* another's touch does as well */
             return st;
         struct s3_pointer touched = p;
         touched.touched_ms = clock_wall_ms();

@@ -62,8 +62,7 @@ bool s3_key_ok(const char *key)
     return key[0] && key[0] != '/' && strlen(key) <= S3_KEY_MAX && charset_ok(key);
 }
 
-/* ---- open and close ------------------------------------------------------------------------------------------------
- */
+/* ---- open and close ---- */
 
 static enum blob_status set_prefix(struct s3_client *c, const char *prefix, struct blob_error *err)
 {
@@ -140,8 +139,7 @@ int64_t s3_client_clock_offset_ms(const struct s3_client *c)
     return c->driver->clock_offset_ms ? c->driver->clock_offset_ms(c->self) : 0;
 }
 
-/* ---- keys
- * -------------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---- */
 
 struct full_key {
     char text[FULL_KEY_MAX];
@@ -180,8 +178,7 @@ static enum blob_status misled(struct blob_error *err)
     return blob_fail(err, BLOB_E_IO, 0, "the S3 endpoint listed keys that were not asked for");
 }
 
-/* ---- objects
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 enum blob_status s3_put(struct s3_client *c, const char *key, const struct s3_body *body,
                         const struct s3_condition *cond, struct s3_object *out, struct blob_error *err)
@@ -274,8 +271,7 @@ void s3_page_release(struct s3_page *page)
     *page = (struct s3_page){0};
 }
 
-/* ---- multipart uploads
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- multipart uploads ---- */
 
 enum blob_status s3_multipart_create(struct s3_client *c, const char *key, char upload_id[S3_UPLOAD_ID_MAX],
                                      struct blob_error *err)
@@ -413,8 +409,7 @@ void s3_uploads_release(struct s3_uploads *uploads)
     *uploads = (struct s3_uploads){0};
 }
 
-/* ---- presigned downloads
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- presigned downloads ---- */
 
 enum blob_status s3_presign(struct s3_client *c, const char *key, int64_t expiry_s, const char *disposition,
                             const char *content_type, char **url, struct blob_error *err)

@@ -80,7 +80,7 @@ int64_t s3_client_clock_offset_ms(const struct s3_client *c);
 
 bool s3_key_ok(const char *key);
 
-/* ---- objects --------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 struct s3_condition {
     bool absent;      /* only if there is no such key: else EXISTS */
@@ -128,7 +128,7 @@ enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *af
                          struct blob_error *err) BLOB_MUST_CHECK;
 void s3_page_release(struct s3_page *page);
 
-/* ---- multipart uploads ------------------------------------------------------------------------------------------- */
+/* ---- multipart uploads ---- */
 
 struct s3_part {
     unsigned number; /* 1 to S3_PART_MAX */
@@ -186,8 +186,7 @@ enum blob_status s3_multipart_list(struct s3_client *c, const char *prefix, cons
                                    struct s3_uploads *out, struct blob_error *err) BLOB_MUST_CHECK;
 void s3_uploads_release(struct s3_uploads *uploads);
 
-/* ---- presigned downloads -------------------------------------------------------------------------------------------
- */
+/* ---- presigned downloads ---- */
 
 /* A URL for GET, valid for expiry_s (1 to 604800). The answer's Content-Disposition and Content-Type are set to what
  * is given here; either may be NULL. Gives *url: free(). */

@@ -22,8 +22,7 @@
 
 #define TRIES_MAX 5
 
-/* ---- the parts, as the endpoint has them
- * ---------------------------------------------------------------------------------- */
+/* ---- the parts, as the endpoint has them ---- */
 
 struct part_list {
     struct s3_part *parts;
@@ -94,8 +93,7 @@ static enum blob_status own_parts(const struct s3_writer *w, const struct staged
     return BLOB_OK;
 }
 
-/* ---- copying without the parts that are left over
- * ----------------------------------------------------------------------------- */
+/* ---- copying without the parts that are left over ---- */
 
 static bool holds(const struct part_list *list, unsigned number)
 {
@@ -156,8 +154,7 @@ static enum blob_status copy_without(struct s3_store *s, const char *from, const
     return st;
 }
 
-/* ---- making the data object
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- making the data object ---- */
 
 static struct s3_key small_key(const struct s3_writer *w, const struct digest *digest)
 {
@@ -231,26 +228,10 @@ static enum blob_status make_joined(struct s3_writer *w, const struct s3_key *ke
     return s3_put(w->store->client, key->text, &body, NULL, NULL, err);
 }
 
-static enum blob_status need_keep(struct s3_writer *w, struct blob_error *err)
-{
-    uint8_t header[STAGED_HEADER_BYTES];
-    size_t got;
-    struct staged ignored;
-    if (w->keep_known)
-        return BLOB_OK;
-    struct s3_key k = staged_state_key(&w->id, w->from.epoch, w->from.sequence, w->from.offset);
-    enum blob_status st = s3_get_range(w->store->client, k.text, 0, sizeof header, header, &got, NULL, err);
-    if (st == BLOB_OK &&
-        (got != sizeof header || staged_read_header(header, &ignored, w->keep, &w->keep_len) != BLOB_OK))
-        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a state of an upload", k.text);
-    w->keep_known = st == BLOB_OK;
-    return st;
-}
-
 /* Says which blob the upload is becoming. */
 static enum blob_status announce(struct s3_writer *w, const struct digest *digest, struct blob_error *err)
 {
-    enum blob_status st = need_keep(w, err);
+    enum blob_status st = s3_writer_need_keep(w, err);
     if (st != BLOB_OK)
         return st;
     struct staged next = w->state;
@@ -344,21 +325,17 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
 static enum blob_status make_data(struct s3_writer *w, const struct digest *digest, struct s3_key *key,
                                   struct blob_error *err)
 {
-    pthread_mutex_lock(&w->lock);
-    bool in_memory = w->next_number == staged_next_number(&w->from) && staged_part_count(&w->from) == 0 &&
-                     w->base.position <= w->from.part_size;
-    pthread_mutex_unlock(&w->lock);
+    bool in_memory = w->base.position <= w->from.part_size && staged_part_count(&w->state) == 0 && !w->upload_id[0] &&
+                     !(w->first && w->first->number);
     *key = small_key(w, digest);
-    if (in_memory && !w->upload_id[0])
+    if (in_memory)
         return make_small(w, key, err);
     if (!w->store->multipart)
         return make_joined(w, key, err);
     return make_multipart(w, digest, key, err);
 }
 
-/* ---- the pointer
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- the pointer ---- */
 
 /* What is made for nothing, or replaced. It stays, and costs space, when it cannot be deleted now. */
 static void drop_object(struct s3_store *s, const char *key)
@@ -368,17 +345,19 @@ static void drop_object(struct s3_store *s, const char *key)
         log_line(s->log, LOG_WARN, NULL, "S3 %s stays behind: %s", key, ignored.text);
 }
 
-/* The blob is there, whole: starts its grace time again. CONFLICT: look again. */
+/* The blob is there, whole: starts its grace time again, unless somebody has since `began`. CONFLICT: look again. */
 static enum blob_status touch_present(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
-                                      struct blob_error *err)
+                                      int64_t began_ms, struct blob_error *err)
 {
+    if (old->touched_ms > began_ms)
+        return BLOB_OK;
     struct s3_pointer touched = *old;
     touched.touched_ms = clock_wall_ms();
     return s3_pointer_write(s, digest, old, &touched, err);
 }
 
 /* One look at the pointer and one swap. CONFLICT or EXISTS: again. */
-static enum blob_status point(struct s3_writer *w, const struct digest *digest, struct s3_key *made,
+static enum blob_status point(struct s3_writer *w, const struct digest *digest, int64_t began_ms, struct s3_key *made,
                               struct blob_error *err)
 {
     struct s3_store *s = w->store;
@@ -390,7 +369,7 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
     if (there && old.size == w->base.position) {
         st = s3_pointer_verify(s, &old, err);
         if (st == BLOB_OK) {
-            st = touch_present(s, digest, &old, err);
+            st = touch_present(s, digest, &old, began_ms, err);
             if (st == BLOB_OK && made->text[0] && strcmp(made->text, old.data_key) != 0)
                 drop_object(s, made->text);
             return st;
@@ -421,10 +400,24 @@ static void clear_staging(struct s3_writer *w, bool made)
     enum blob_status st = BLOB_OK;
     if (!made && w->store->multipart && w->upload_id[0])
         st = s3_multipart_abort(w->store->client, data.text, w->upload_id, &ignored);
-    if (st == BLOB_OK && (w->staged || w->next_number > 1))
+    if (st == BLOB_OK && w->staged)
         st = s3_delete_below(w->store, below.text, &ignored);
     if (st != BLOB_OK) /* the upload is still listed, and will be discarded when it has expired */
         log_line(w->store->log, LOG_WARN, NULL, "upload %s: staged objects stay behind: %s", w->id.text, ignored.text);
+}
+
+/* Discarded meanwhile: NOT_FOUND. Taken over by a later writer: CONFLICT. An upload that was never flushed has no trace
+ * to tell by. */
+static enum blob_status still_ours(const struct s3_writer *w, struct blob_error *err)
+{
+    struct staged newest;
+    struct upload_stat stat;
+    if (w->state.offset == 0)
+        return BLOB_OK;
+    enum blob_status st = s3_upload_state(w->store, &w->id, &newest, &stat, err);
+    if (st == BLOB_OK && newest.epoch > w->epoch)
+        return blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s was taken over by a later writer", w->id.text);
+    return st;
 }
 
 enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,
@@ -434,9 +427,13 @@ enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest 
     struct s3_writer *w = (struct s3_writer *)base;
     MAGIC_OK(w, S3_WRITER_MAGIC);
     struct s3_key made = {""};
-    enum blob_status st = BLOB_E_CONFLICT;
+    int64_t began_ms = clock_wall_ms();
+    enum blob_status st = still_ours(w, err);
+    if (st != BLOB_OK)
+        return st;
+    st = BLOB_E_CONFLICT;
     for (int i = 0; i < TRIES_MAX && (st == BLOB_E_CONFLICT || st == BLOB_E_EXISTS); i++)
-        st = point(w, digest, &made, err);
+        st = point(w, digest, began_ms, &made, err);
     if (st == BLOB_E_CONFLICT || st == BLOB_E_EXISTS)
         st = blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: the blob's pointer is changed by many at a time");
     if (st != BLOB_OK)

@@ -115,7 +115,7 @@ static void hand_back(struct s3_http *h, CURL *easy)
     pthread_mutex_unlock(&h->lock);
 }
 
-/* ---- curl's callbacks ------------------------------------------------------------------------------------------- */
+/* ---- curl's callbacks ---- */
 
 static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 {
@@ -282,7 +282,7 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_o
     return s3_gate_is_shut(x->http->gate);
 }
 
-/* ---- one exchange ------------------------------------------------------------------------------------------------ */
+/* ---- one exchange ---- */
 
 /* What is the same for every request. */
 static void set_transport(CURL *easy, struct exchange *x)

@@ -77,8 +77,7 @@ static struct libs3 *self_of(void *self)
     return d;
 }
 
-/* ---- libs3's callbacks
- * ----------------------------------------------------------------------------------------------- */
+/* ---- libs3's callbacks ---- */
 
 static struct call *call_of(void *arg)
 {
@@ -179,8 +178,7 @@ static S3Status on_list(int truncated, const char *next_marker, int count, const
     return S3StatusOK;
 }
 
-/* ---- judging
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- judging ---- */
 
 static enum blob_status unconvincing(struct blob_error *err, const struct call *c, const char *what, bool *retry)
 {
@@ -274,8 +272,7 @@ static enum blob_status repeat(struct call *c, attempt_fn *attempt, struct blob_
 
 static const S3ResponseHandler response = {on_properties, on_complete};
 
-/* ---- looking at objects
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- looking at objects ---- */
 
 static enum blob_status get_once(struct call *c, uint64_t offset, size_t length, bool *retry, struct blob_error *err)
 {
@@ -326,9 +323,7 @@ static enum blob_status libs3_head(void *self, const char *key, struct s3_object
     return st;
 }
 
-/* ---- put
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- put ---- */
 
 static void hex_of(const unsigned char *md, char *out)
 {
@@ -389,9 +384,7 @@ static enum blob_status libs3_put(void *self, const char *key, const struct s3_b
     return st;
 }
 
-/* ---- get
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- get ---- */
 
 static enum blob_status get_whole(struct call *c, bool *retry, struct blob_error *err)
 {
@@ -442,9 +435,7 @@ static enum blob_status libs3_get(void *self, const char *key, const struct s3_s
     }
 }
 
-/* ---- delete
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- delete ---- */
 
 static enum blob_status remove_once(struct call *c, bool *retry, struct blob_error *err)
 {
@@ -465,9 +456,7 @@ static enum blob_status libs3_remove(void *self, const char *key, struct blob_er
     return repeat(&c, remove_once, err);
 }
 
-/* ---- list
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- list ---- */
 
 static enum blob_status list_once(struct call *c, bool *retry, struct blob_error *err)
 {
@@ -513,9 +502,7 @@ static enum blob_status libs3_list(void *self, const char *prefix, const char *a
     return st;
 }
 
-/* ---- open and close
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- open and close ---- */
 
 static enum blob_status check_endpoint(const struct libs3 *d, const struct s3_options *opts, struct blob_error *err)
 {

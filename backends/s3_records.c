@@ -34,6 +34,21 @@ static const char *record_key(const char *object, const char *prefix)
     return is_ours(prefix) ? object + strlen(ELSEWHERE) : object;
 }
 
+/* Without conditional writes: a look, then the write. Other nodes may come in between, threads of this one may not. */
+static enum blob_status look_and_put(struct s3_store *s, const char *key, const struct s3_body *body,
+                                     struct blob_error *err)
+{
+    struct s3_object object;
+    pthread_mutex_lock(&s->swaps);
+    enum blob_status st = s3_head(s->client, key, &object, err);
+    if (st == BLOB_OK)
+        st = blob_fail(err, BLOB_E_EXISTS, 0, "record %s is there", key);
+    else if (st == BLOB_E_NOT_FOUND)
+        st = s3_put(s->client, key, body, NULL, NULL, err);
+    pthread_mutex_unlock(&s->swaps);
+    return st;
+}
+
 enum blob_status s3_record_put(struct blob_store *base, const char *key, const void *value, size_t len, unsigned flags,
                                struct blob_error *err)
 {
@@ -41,15 +56,11 @@ enum blob_status s3_record_put(struct blob_store *base, const char *key, const v
     struct s3_key k = object_key(key);
     const struct s3_body body = {.data = value, .length = len};
     const struct s3_condition absent = {.absent = true};
-    if ((flags & BLOB_IF_NONE) && !s->conditional) { /* as near as it gets without: the gap is a round trip */
-        struct s3_object object;
-        enum blob_status st = s3_head(s->client, k.text, &object, err);
-        if (st == BLOB_OK)
-            return blob_fail(err, BLOB_E_EXISTS, 0, "record %s is there", key);
-        if (st != BLOB_E_NOT_FOUND)
-            return st;
-    }
-    return s3_put(s->client, k.text, &body, (flags & BLOB_IF_NONE) && s->conditional ? &absent : NULL, NULL, err);
+    if (!(flags & BLOB_IF_NONE))
+        return s3_put(s->client, k.text, &body, NULL, NULL, err);
+    if (!s->conditional)
+        return look_and_put(s, k.text, &body, err);
+    return s3_put(s->client, k.text, &body, &absent, NULL, err);
 }
 
 enum blob_status s3_record_get(struct blob_store *base, const char *key, struct bytebuf *out, struct blob_error *err)

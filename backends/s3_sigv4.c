@@ -73,8 +73,7 @@ static struct sigv4 *self_of(void *self)
     return d;
 }
 
-/* ---- one attempt ---------------------------------------------------------------------------------------------------
- */
+/* ---- one attempt ---- */
 
 /* Where an attempt goes; a 307 changes it. */
 struct place {
@@ -189,8 +188,7 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
     return st;
 }
 
-/* ---- the loop
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the loop ---- */
 
 static void see_clock(struct sigv4 *d, const struct s3_http_answer *answer)
 {
@@ -301,8 +299,7 @@ static enum blob_status nonsense(struct blob_error *err, const char *what)
     return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: %s", what);
 }
 
-/* ---- objects
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- objects ---- */
 
 static enum blob_status accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
@@ -443,8 +440,7 @@ static enum blob_status sigv4_list(void *self, const char *prefix, const char *a
     return call_only(self_of(self), &rq, err);
 }
 
-/* ---- multipart uploads
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- multipart uploads ---- */
 
 static enum blob_status accept_upload_id(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
@@ -556,8 +552,7 @@ static enum blob_status sigv4_uploads(void *self, const char *prefix, const char
     return call_only(self_of(self), &rq, err);
 }
 
-/* ---- presigned downloads
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- presigned downloads ---- */
 
 static enum blob_status sigv4_presign(void *self, const char *key, int64_t expiry_s, const char *disposition,
                                       const char *content_type, char **url, struct blob_error *err)
@@ -589,8 +584,7 @@ static enum blob_status sigv4_presign(void *self, const char *key, int64_t expir
     return BLOB_OK;
 }
 
-/* ---- open and close
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- open and close ---- */
 
 static enum blob_status sigv4_open(const struct s3_options *opts, void **self, struct blob_error *err)
 {

@@ -30,8 +30,7 @@ struct s3_store *s3_store_of(struct blob_store *base)
     return s;
 }
 
-/* ---- store.json
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- store.json ---- */
 
 static enum blob_status read_store_json(struct s3_client *c, char id[STORE_ID_CHARS + 1], struct blob_error *err)
 {
@@ -77,8 +76,7 @@ static enum blob_status identify(struct s3_client *c, char id[STORE_ID_CHARS + 1
     return st == BLOB_OK ? read_store_json(c, id, err) : st;
 }
 
-/* ---- open and close
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- open and close ---- */
 
 static enum blob_status open_client(const struct s3_options *opts, int64_t patience_ms, struct s3_client **out,
                                     struct blob_error *err)
@@ -127,6 +125,7 @@ static void s3_store_close(struct blob_store *base)
     s3_client_close(s->client);
     s3_client_close(s->probe);
     pthread_cond_destroy(&s->room);
+    pthread_mutex_destroy(&s->swaps);
     pthread_mutex_destroy(&s->lock);
     free(s->bucket);
     s->magic = 0;
@@ -223,10 +222,13 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     s->multipart = caps & S3_CAP_MULTIPART;
     s->conditional = caps & S3_CAP_CONDITIONAL_PUT;
     s->base.ops = &s3_ops;
-    s->base.caps = STORE_SHARED | STORE_KEEPS_STATE | STORE_REMOTE;
+    s->base.caps = STORE_KEEPS_STATE | STORE_REMOTE;
+    if (s->conditional)
+        s->base.caps |= STORE_SHARED;
     if (opts->redirect && (caps & S3_CAP_PRESIGN))
         s->base.caps |= STORE_REDIRECT;
     CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
+    CHECK(pthread_mutex_init(&s->swaps, NULL) == 0);
     CHECK(pthread_cond_init(&s->room, NULL) == 0);
     warn_of_driver(s);
     *out = &s->base;

@@ -32,14 +32,14 @@ struct s3_store {
     char *bucket;
     pthread_mutex_t lock;
     pthread_cond_t room;
+    pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
     size_t parts_bytes;        /* guarded by lock: on their way */
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 
 struct s3_store *s3_store_of(struct blob_store *base);
 
-/* ---- pointers (s3_blobs.c)
- * ------------------------------------------------------------------------------------------- */
+/* ---- pointers (s3_blobs.c) ---- */
 
 struct s3_pointer {
     uint64_t size;
@@ -72,8 +72,7 @@ enum blob_status s3_blob_list(struct blob_store *base, const struct digest *afte
 enum blob_status s3_blob_url(struct blob_store *base, const struct digest *digest, const char *disposition,
                              const char *content_type, int64_t expiry_ms, struct bytebuf *url, struct blob_error *err);
 
-/* ---- downloads (s3_reader.c)
- * --------------------------------------------------------------------------------------------- */
+/* ---- downloads (s3_reader.c) ---- */
 
 enum blob_status s3_blob_open(struct blob_store *base, const struct digest *digest, struct blob_reader **out,
                               struct blob_info *info, struct blob_error *err);
@@ -81,8 +80,7 @@ enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void 
                                 struct blob_error *err);
 void s3_reader_close(struct blob_reader *base);
 
-/* ---- uploads (s3_uploads.c, s3_writer.c, s3_commit.c)
- * ---------------------------------------------------------------------- */
+/* ---- uploads (s3_uploads.c, s3_writer.c, s3_commit.c) ---- */
 
 /* The newest state object of an upload. keep may be NULL. */
 enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
@@ -96,7 +94,7 @@ enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *i
                                    struct blob_error *err);
 enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err);
 
-enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *from,
+enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
                                 uint64_t epoch, struct blob_writer **out, struct blob_error *err);
 enum blob_status s3_writer_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err);
 enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
@@ -105,8 +103,7 @@ enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest 
                                   struct blob_error *err);
 void s3_writer_close(struct blob_writer *base);
 
-/* ---- records, sweeping, self-check
- * ------------------------------------------------------------------------------------------- */
+/* ---- records, sweeping, self-check ---- */
 
 enum blob_status s3_record_put(struct blob_store *base, const char *key, const void *value, size_t len, unsigned flags,
                                struct blob_error *err);

@@ -30,8 +30,7 @@ static struct s3_writer *writer_of(struct blob_writer *base)
     return w;
 }
 
-/* ---- memory for parts on their way
- * ---------------------------------------------------------------------------------------- */
+/* ---- memory for parts on their way ---- */
 
 /* Waits for a share of the store's memory. A writer that has nothing on its way gets one at once, so that all move. */
 static void take_room(struct s3_store *s, size_t bytes, bool at_once)
@@ -51,9 +50,7 @@ static void give_room(struct s3_store *s, size_t bytes)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- slots
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- slots ---- */
 
 static void slot_free(struct part_slot *slot)
 {
@@ -235,6 +232,7 @@ static enum blob_status send_full(struct s3_writer *w, struct blob_error *err)
             slot->number = w->next_number++;
             slot->epoch = w->run_epoch;
         }
+        w->staged |= !w->store->multipart; /* as a piece */
         slot->state = SLOT_SENDING;
         slot->job.run = slot_send;
         w->sending++;
@@ -294,9 +292,7 @@ enum blob_status s3_writer_settle(struct s3_writer *w, uint64_t end, struct blob
     return st;
 }
 
-/* ---- writing
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 /* Slots with room for len bytes more; on failure nothing has been written, and empty slots do no harm. */
 static bool reserve(struct s3_writer *w, size_t len)
@@ -367,9 +363,7 @@ enum blob_status s3_writer_write(struct blob_writer *base, const void *data, siz
     return BLOB_OK;
 }
 
-/* ---- flushing
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- flushing ---- */
 
 enum blob_status s3_writer_copy(struct s3_writer *w, uint64_t offset, uint8_t *out, size_t len, struct blob_error *err)
 {
@@ -539,8 +533,7 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
     return BLOB_OK;
 }
 
-/* ---- open and close
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- open and close ---- */
 
 /* State objects of an upload that a mark does not name, in order of their keys. */
 struct strays {
@@ -558,9 +551,11 @@ static bool stray_add(struct strays *strays, const struct s3_key *key)
     return true;
 }
 
-/* How many state objects a mark needs. */
+/* How many state objects a mark needs; one at the beginning of the upload none. */
 static unsigned named_count(const struct staged *from)
 {
+    if (from->offset == 0)
+        return 0;
     unsigned n = from->segment_count;
     for (unsigned i = 0; i < from->segment_count; i++) {
         if (from->segments[i].epoch == from->epoch && from->segments[i].sequence == from->sequence)
@@ -617,40 +612,80 @@ static enum blob_status claim(struct s3_writer *w, struct blob_error *err)
     return st;
 }
 
-enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *from,
-                                uint64_t epoch, struct blob_writer **out, struct blob_error *err)
+enum blob_status s3_writer_need_keep(struct s3_writer *w, struct blob_error *err)
 {
-    struct s3_store *s = s3_store_of(base);
+    uint8_t header[STAGED_HEADER_BYTES];
+    size_t got;
+    struct staged ignored;
+    if (w->keep_known)
+        return BLOB_OK;
+    struct s3_key k = staged_state_key(&w->id, w->from.epoch, w->from.sequence, w->from.offset);
+    enum blob_status st = s3_get_range(w->store->client, k.text, 0, sizeof header, header, &got, NULL, err);
+    if (st == BLOB_OK &&
+        (got != sizeof header || staged_read_header(header, &ignored, w->keep, &w->keep_len) != BLOB_OK))
+        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a state of an upload", k.text);
+    w->keep_known = st == BLOB_OK;
+    return st;
+}
+
+/* The old writer may still be at it: a state object of the new epoch tells it, when it comes to commit, and leaves a
+ * gap in the numbers for the parts that it has on their way. */
+static enum blob_status fence_off(struct s3_writer *w, struct blob_error *err)
+{
+    enum blob_status st = s3_writer_need_keep(w, err);
+    if (st != BLOB_OK || w->from.offset == 0)
+        return st;
+    struct staged next = w->state;
+    st = s3_writer_put_state(w, &next, w->keep, w->keep_len, next.offset, 0, err);
+    if (st == BLOB_OK)
+        w->state = next;
+    return st;
+}
+
+static struct s3_writer *writer_new(struct s3_store *s, const struct uuid *id, const struct staged *from,
+                                    uint64_t epoch, bool contended)
+{
     struct s3_writer *w = calloc(1, sizeof *w);
     if (!w)
-        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 writer");
-    enum blob_status st = staged_from_mark(from, s->part_size, &w->from);
-    if (st != BLOB_OK)
-        st = blob_fail(err, BLOB_E_INVALID, 0, "upload %s: its mark is not one of this store", id->text);
-    w->base = (struct blob_writer){.store = base, .position = from->offset};
+        return NULL;
+    w->base = (struct blob_writer){.store = &s->base, .position = from->offset};
     w->magic = S3_WRITER_MAGIC;
     w->store = s;
     w->id = *id;
     w->epoch = epoch;
-    if (st == BLOB_OK)
-        st = claim(w, err);
-    if (st != BLOB_OK) {
-        free(w);
-        return st;
-    }
-    w->state = w->from;
+    w->from = *from;
+    w->state = *from;
     w->state.committing = false;
-    if (from->contended)
+    if (contended)
         staged_skip(&w->state, TAKEOVER_GAP, epoch);
-    memcpy(w->upload_id, w->from.upload_id, sizeof w->upload_id);
+    memcpy(w->upload_id, from->upload_id, sizeof w->upload_id);
     w->next_number = staged_next_number(&w->state);
     w->run_epoch = w->state.run_count ? w->state.runs[w->state.run_count - 1].epoch : epoch;
-    w->keep_known = w->from.sequence == 0;
+    w->keep_known = from->sequence == 0 || from->offset == 0;
     CHECK(pthread_mutex_init(&w->order, NULL) == 0);
     CHECK(pthread_mutex_init(&w->lock, NULL) == 0);
     CHECK(pthread_cond_init(&w->changed, NULL) == 0);
-    *out = &w->base;
-    return BLOB_OK;
+    return w;
+}
+
+enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
+                                uint64_t epoch, struct blob_writer **out, struct blob_error *err)
+{
+    struct s3_store *s = s3_store_of(base);
+    struct staged from;
+    if (staged_from_mark(mark, s->part_size, &from) != BLOB_OK)
+        return blob_fail(err, BLOB_E_INVALID, 0, "upload %s: its mark is not one of this store", id->text);
+    struct s3_writer *w = writer_new(s, id, &from, epoch, mark->contended);
+    if (!w)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 writer");
+    enum blob_status st = claim(w, err);
+    if (st == BLOB_OK && mark->contended)
+        st = fence_off(w, err);
+    if (st == BLOB_OK)
+        *out = &w->base;
+    else
+        s3_writer_free(w);
+    return st;
 }
 
 void s3_writer_free(struct s3_writer *w)

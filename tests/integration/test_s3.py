@@ -24,6 +24,7 @@ def on_rgw(driver):
 def test_store_on_ceph_rgw():
     with tempfile.TemporaryDirectory(prefix="rgw-") as directory, Rgw(directory) as s3:
         for driver in ("sigv4", "libs3"):
+            run_suite("s3_contract_suite", s3.settings(driver))
             run_suite("s3_store_suite", s3.settings(driver))
 
 

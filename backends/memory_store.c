@@ -31,7 +31,8 @@ struct item {
     char key[RECORD_KEY_MAX + 1]; /* upload: its id; blob: its hex; record: its key */
     struct content *content;
     int64_t modified_ms;
-    uint64_t flushed; /* uploads */
+    uint64_t flushed; /* uploads, as the rest */
+    uint64_t epoch;   /* the highest that opened it */
     uint32_t keep_len;
     uint8_t keep[UPLOAD_KEEP_MAX];
 };
@@ -270,11 +271,36 @@ static enum blob_status upload_at(struct memory_store *s, const struct uuid *id,
     return BLOB_OK;
 }
 
+/* Drops what is beyond offset, and the keep bytes that came with it. */
+static void go_back(struct memory_store *s, struct item *upload, uint64_t offset)
+{
+    content_cut(s, upload->content, offset);
+    if (upload->flushed > offset) {
+        upload->flushed = offset;
+        upload->keep_len = 0;
+    }
+}
+
+/* A writer of another node may go on appending: it keeps the content it has, where nobody finds it any more. */
+static enum blob_status isolate(struct memory_store *s, struct item *upload, uint64_t offset, struct blob_error *err)
+{
+    struct content *own = content_new();
+    if (!own)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "upload %s", upload->key);
+    enum blob_status st = content_append(s, own, upload->content->data, (size_t)offset, err);
+    if (st != BLOB_OK) {
+        content_drop(s, own);
+        return st;
+    }
+    content_drop(s, upload->content);
+    upload->content = own;
+    return BLOB_OK;
+}
+
 static enum blob_status memory_upload_open(struct blob_store *base, const struct uuid *id,
                                            const struct upload_mark *from, uint64_t epoch, struct blob_writer **out,
                                            struct blob_error *err)
 {
-    (void)epoch;
     struct memory_store *s = store_of(base);
     if (!mark_whole(from))
         return blob_fail(err, BLOB_E_INVALID, 0, "upload %s: not a mark of this store", id->text);
@@ -284,10 +310,13 @@ static enum blob_status memory_upload_open(struct blob_store *base, const struct
     pthread_mutex_lock(&s->lock);
     struct item *upload = NULL;
     enum blob_status st = upload_at(s, id, from->offset, &upload, err);
+    if (st == BLOB_OK && epoch < upload->epoch)
+        st = blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s has a newer writer", id->text);
+    if (st == BLOB_OK && from->contended)
+        st = isolate(s, upload, from->offset, err);
     if (st == BLOB_OK) {
-        content_cut(s, upload->content, from->offset);
-        if (upload->flushed > from->offset)
-            upload->flushed = from->offset;
+        upload->epoch = epoch;
+        go_back(s, upload, from->offset);
         *w = (struct memory_writer){
             .base = {.store = base, .position = from->offset}, .id = *id, .content = upload->content};
         w->content->refs++;

@@ -128,9 +128,10 @@ struct blob_store_ops {
 
     /*
      * Opens an upload for writing at from->offset, creating it when the offset is 0 and it is not there. Whatever the
-     * storage has beyond from->offset is dropped (that is also how a body is rolled back). epoch is the session's: it
-     * grows with each new writer, so a backend can keep a late writer's bytes apart from its successor's.
-     * NOT_FOUND: the storage has less than from->offset bytes.
+     * storage has beyond from->offset is dropped (that is also how a body is rolled back). epoch grows with each new
+     * writer of this upload, in the order in which they claimed it.
+     * NOT_FOUND: the storage has less than from->offset bytes. CONFLICT: a writer of a higher epoch has opened it, so
+     * this one comes late and must not cut what the other wrote (where nodes share the storage).
      */
     enum blob_status (*upload_open)(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
                                     uint64_t epoch, struct blob_writer **out, struct blob_error *err);
@@ -143,6 +144,7 @@ struct blob_store_ops {
      * Makes the first `offset` bytes of the upload durable (BLOB_LAZY: see above), offset being at most what was
      * written when the call began, and keeps keep[] with them where STORE_KEEPS_STATE. Gives the mark to continue from,
      * whose offset is the one asked for. May run in another thread while writer_write runs; one flush at a time.
+     * CONFLICT, NOT_FOUND: what this writer wrote is not the upload's any more: another took over, or ended it.
      */
     enum blob_status (*writer_flush)(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len,
                                      unsigned flags, struct upload_mark *mark, struct blob_error *err);

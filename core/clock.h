@@ -5,8 +5,9 @@
 
 #include <stdint.h>
 
-/* Milliseconds since the epoch (UTC). May step. */
+/* Milliseconds or microseconds since the epoch (UTC). May step. */
 int64_t clock_wall_ms(void);
+int64_t clock_wall_us(void);
 /* Microseconds since some moment. Never steps. */
 int64_t clock_steady_us(void);
 

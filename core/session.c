@@ -120,6 +120,7 @@ void session_encode(const struct session *s, struct bytebuf *out)
     bytebuf_add(out, s->mark.state, s->mark.state_len);
     put_string(out, s->node);
     bytebuf_u64(out, (uint64_t)s->lease_until_ms);
+    bytebuf_u64(out, s->writer_epoch);
     bytebuf_u8(out, (uint8_t)s->state);
     if (s->state != SESSION_OPEN) {
         bytebuf_add(out, s->digest.bytes, DIGEST_BYTES);
@@ -157,6 +158,7 @@ enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, st
     get_mark(&v, &s.mark);
     get_string(&v, s.node, sizeof s.node);
     s.lease_until_ms = (int64_t)byteview_u64(&v);
+    s.writer_epoch = byteview_u64(&v);
     unsigned state = byteview_u8(&v);
     if (state > SESSION_COMPLETED)
         return BLOB_E_CORRUPT;

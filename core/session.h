@@ -51,6 +51,7 @@ struct session {
     uint64_t append_from; /* where it began, or NO_APPEND */
     char node[NODE_ID_CHARS + 1];
     int64_t lease_until_ms;
+    uint64_t writer_epoch; /* of the last writer: grows with each, also where the session itself was rolled back */
 
     /* the end */
     enum session_state state;

@@ -182,9 +182,11 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     struct blob_error detail;
     struct upload_mark from = s->mark;
     from.contended = contended;
-    enum blob_status st = upload_open(a->svc->store, &s->id, &from, s->epoch + 1, &a->writer, &detail);
+    enum blob_status st = upload_open(a->svc->store, &s->id, &from, s->writer_epoch, &a->writer, &detail);
     if (st == BLOB_OK)
         return API_OK;
+    if (st == BLOB_E_CONFLICT)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     if (st != BLOB_E_NOT_FOUND)
         return upload_fail(a->svc, &s->id, "opening it", st, &detail, err);
     uint64_t was = s->mark.offset;
@@ -193,6 +195,13 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     if (*again && s->mark.offset == was)
         return upload_fail(a->svc, &s->id, "opening it", BLOB_E_IO, &detail, err);
     return code;
+}
+
+/* The clock, so that it grows also where the session that knew the last one was lost or rolled back. */
+static uint64_t next_writer_epoch(const struct session *s)
+{
+    uint64_t now_us = (uint64_t)clock_wall_us();
+    return now_us > s->writer_epoch ? now_us : s->writer_epoch + 1;
 }
 
 /* On shared sessions a writer says so before it writes: that fences its predecessor, wherever it is. */
@@ -236,6 +245,7 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     struct upload_append *a = append_new(svc, req, s, mode);
     if (!a)
         return api_fail_status(err, BLOB_E_NO_MEMORY);
+    s->writer_epoch = next_writer_epoch(s);
     code = claim(a, s, err);
     if (code == API_OK && mode == APPEND_WRITE && needs_writer(req))
         code = open_writer(a, req, s, contended, again, err);
@@ -261,7 +271,7 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
                                       struct upload_append **out, struct upload_result *result, struct api_error *err)
 {
     bool readable = svc->store->caps & STORE_READ_STAGED;
-    bool contended = recover_is_busy(svc, s), was_rotating = s->rotating;
+    bool contended = recover_is_contended(svc, s), was_rotating = s->rotating;
     enum api_code code = recover_settle(svc, s, err);
     if (code != API_OK)
         return code;
@@ -425,11 +435,12 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     struct session next = *a->before;
     next.epoch = a->s.epoch;
+    next.writer_epoch = a->s.writer_epoch;
     next.uncertain = a->s.uncertain;
     next.append_from = NO_APPEND;
     enum blob_status st = BLOB_OK;
     if (a->mode == APPEND_WRITE && a->received > 0) {
-        st = upload_open(a->svc->store, &a->id, &next.mark, next.epoch + 1, &a->writer, &detail);
+        st = upload_open(a->svc->store, &a->id, &next.mark, next.writer_epoch, &a->writer, &detail);
         writer_close(a->writer);
         a->writer = NULL;
     }

@@ -24,7 +24,8 @@ static enum blob_status flush(struct upload_append *a, struct session *next, uin
     if (st == BLOB_OK)
         st = writer_flush(a->writer, offset, keep.data, keep.len, flush_flags(a), &next->mark, err);
     bytebuf_release(&keep);
-    return st;
+    /* Gone from under this writer: another one took over, and may have finished. */
+    return st == BLOB_E_NOT_FOUND ? BLOB_E_CONFLICT : st;
 }
 
 enum blob_status checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,

@@ -130,7 +130,9 @@ void append_unref(struct upload_append *a);
  * API_UPLOAD_UNKNOWN. */
 enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
                            struct session *s, struct api_error *err) BLOB_MUST_CHECK;
-/* Has an append in flight on another node that is taken for alive. */
+/* Has an append that began on another node and was not ended: its writer may write yet, dead or alive. */
+bool recover_is_contended(const struct upload_service *svc, const struct session *s);
+/* The same, and that node is taken for alive. */
 bool recover_is_busy(const struct upload_service *svc, const struct session *s);
 /* Ends in s what a dead append left, and takes over from the store what it has beyond the session. Writes nothing. */
 enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;

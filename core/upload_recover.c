@@ -171,10 +171,14 @@ enum api_code recover_load(struct upload_service *svc, const struct uuid *id, co
     return code;
 }
 
+bool recover_is_contended(const struct upload_service *svc, const struct session *s)
+{
+    return sessions_shared(svc) && s->append_from != NO_APPEND && strcmp(s->node, svc->node) != 0;
+}
+
 bool recover_is_busy(const struct upload_service *svc, const struct session *s)
 {
-    return sessions_shared(svc) && s->append_from != NO_APPEND && strcmp(s->node, svc->node) != 0 &&
-           s->lease_until_ms > clock_wall_ms();
+    return recover_is_contended(svc, s) && s->lease_until_ms > clock_wall_ms();
 }
 
 void recover_count_append(struct session *s, const struct digest *chunk)
@@ -251,7 +255,7 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
 enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     bool busy = recover_is_busy(svc, s);
-    if (busy && (svc->store->caps & STORE_READ_STAGED))
+    if (recover_is_contended(svc, s) && (svc->store->caps & STORE_READ_STAGED))
         s->rehash = true;
     recover_count_append(s, NULL);
     if (sessions_shared(svc) && !busy)

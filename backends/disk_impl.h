@@ -1,11 +1,12 @@
 /*
  * disk_impl - what the source files of the disk store share. Included by backends/disk_*.c only.
  *
- * Public names (in blobs/ and records/) change in one way only, a struct disk_change: a rename onto the name, or a
- * removal. With the journal a change is written there, waited for, and then carried out; so a public name never shows,
- * nor will show after a crash, what is not durable. A lazy change stays pending in its stripe until a later sync has
- * covered it, and is carried out by whoever comes next: a thread that finished a durable operation, a reader of the
- * same stripe, a listing, or the checkpoint. Without the journal every change is synced and carried out at once.
+ * Public names (in blobs/, and in records/ where there is no journal) change in one way only, a struct disk_change: a
+ * rename onto the name, or a removal. With the journal a change is written there, waited for, and then carried out; so
+ * a public name never shows, nor will show after a crash, what is not durable. A lazy change stays pending in its
+ * stripe until a later sync has covered it, and is carried out by whoever comes next: a thread that finished a durable
+ * operation, a reader of the same stripe, a listing, or the checkpoint. Without the journal every change is synced and
+ * carried out at once.
  *
  * Stripes: STRIPES mutexes, picked by the hash of the name. Whoever changes a name holds its stripe from looking at it
  * to having carried out (or queued) the change. Lock order: one stripe, then the journal's lock. Nobody holds two
@@ -50,7 +51,8 @@ struct disk_store {
     bool shared;
     uint64_t reserve_bytes;
     struct logger *log;
-    struct disk_journal *journal; /* NULL: every change is synced by itself */
+    struct disk_journal *journal;   /* NULL: every change is synced by itself */
+    struct disk_memtable *memtable; /* with the journal: records that wait for their files */
     struct disk_stripe stripes[STRIPES];
     _Atomic uint64_t pending[STRIPE_WORDS]; /* a bit for each stripe that has pending changes */
     struct key_set ending_uploads;          /* by path: a pending change ends them */
@@ -137,6 +139,10 @@ enum blob_status disk_record_get(struct blob_store *base, const char *key, struc
 enum blob_status disk_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err);
 enum blob_status disk_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
                                   bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
+
+/* Appends what the record's file holds. NOT_FOUND. */
+enum blob_status disk_record_read(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
+                                  struct blob_error *err) BLOB_MUST_CHECK;
 
 enum blob_status disk_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
 

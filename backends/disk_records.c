@@ -1,11 +1,13 @@
 /*
  * disk_records - records: a file each, written beside and renamed, so that nobody reads half of one.
  *
- * The new value is written to tmp/ before anything is promised, so a full disk is met there, where it harms nothing.
+ * With the journal, disk_memtable keeps what is not in its file yet. Without one, the new value is written to tmp/
+ * before anything is promised, so a full disk is met there, where it harms nothing.
  * A listing reads one directory at a time, in the order of the keys; see disk_layout.h for why the directories do not
  * overlap.
  */
 #include "backends/disk_impl.h"
+#include "backends/disk_memtable.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 
@@ -28,7 +30,7 @@ static enum blob_status record_absent(struct disk_store *s, const char *key, con
 {
     if (faccessat(s->root_fd, path->text, F_OK, 0) == 0) {
         /* Another node may have written it and not synced it yet. */
-        enum blob_status st = s->journal ? BLOB_OK : dir_sync_parent(s->root_fd, path->text, err);
+        enum blob_status st = dir_sync_parent(s->root_fd, path->text, err);
         return st == BLOB_OK ? blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key) : st;
     }
     return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "look for", path->text);
@@ -51,8 +53,7 @@ static enum blob_status create_shared(struct disk_store *s, const char *key, con
 }
 
 static enum blob_status put_in_stripe(struct disk_store *s, unsigned stripe, const char *key,
-                                      const struct disk_change *change, const void *value, size_t len, unsigned flags,
-                                      struct blob_error *err)
+                                      const struct disk_change *change, unsigned flags, struct blob_error *err)
 {
     enum blob_status st = BLOB_OK;
     if (flags & BLOB_IF_NONE)
@@ -61,27 +62,38 @@ static enum blob_status put_in_stripe(struct disk_store *s, unsigned stripe, con
         return st;
     if (s->shared && (flags & BLOB_IF_NONE))
         return create_shared(s, key, &change->from, &change->to, err);
-    uint8_t key_len = (uint8_t)strlen(key);
-    const struct disk_entry entry = {.kind = JOURNAL_PUT,
-                                     .count = 3,
-                                     .parts = {disk_part(&key_len, 1), disk_part(key, key_len), disk_part(value, len)}};
-    return disk_change_run(s, stripe, change, &entry, flags, err);
+    return disk_change_run(s, stripe, change, NULL, flags, err);
+}
+
+/* With the journal: durable there, and in a file by and by. */
+static enum blob_status change_late(struct disk_store *s, const char *key, const void *value, size_t len,
+                                    unsigned flags, struct blob_error *err)
+{
+    struct journal_ticket ticket;
+    enum blob_status st = disk_memtable_put(s->memtable, key, value, len, flags, &ticket, err);
+    if (st != BLOB_OK || (flags & BLOB_LAZY))
+        return st;
+    st = disk_journal_wait(s->journal, ticket.lsn, err);
+    disk_settle_durable(s);
+    return st;
 }
 
 enum blob_status disk_record_put(struct blob_store *base, const char *key, const void *value, size_t len,
                                  unsigned flags, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
+    if (s->journal)
+        return change_late(s, key, len ? value : "", len, flags, err);
     struct disk_change change = {.next = NULL};
     disk_record_path(key, &change.to);
     disk_tmp_path(s, &change.from);
-    enum blob_status st = file_create(s->root_fd, change.from.text, value, len, !s->journal, err);
+    enum blob_status st = file_create(s->root_fd, change.from.text, value, len, true, err);
     if (st != BLOB_OK)
         return st;
     unsigned stripe = disk_stripe_of(&change.to);
     st = disk_stripe_enter(s, stripe, err);
     if (st == BLOB_OK) {
-        st = put_in_stripe(s, stripe, key, &change, value, len, flags, err);
+        st = put_in_stripe(s, stripe, key, &change, flags, err);
         disk_stripe_leave(s, stripe);
     }
     if (st != BLOB_OK)
@@ -89,8 +101,8 @@ enum blob_status disk_record_put(struct blob_store *base, const char *key, const
     return st;
 }
 
-static enum blob_status read_record(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
-                                    struct blob_error *err)
+enum blob_status disk_record_read(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
+                                  struct blob_error *err)
 {
     int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -111,26 +123,27 @@ enum blob_status disk_record_get(struct blob_store *base, const char *key, struc
 {
     struct disk_store *s = disk_of(base);
     struct disk_path path;
+    if (s->journal)
+        return disk_memtable_get(s->memtable, key, out, err);
     disk_record_path(key, &path);
-    enum blob_status st = disk_settle(s, &path, err);
-    return st == BLOB_OK ? read_record(s, &path, out, err) : st;
+    return disk_record_read(s, &path, out, err);
 }
 
 enum blob_status disk_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
+    if (s->journal)
+        return change_late(s, key, NULL, 0, flags, err);
     struct disk_change change = {.next = NULL};
     disk_record_path(key, &change.to);
     unsigned stripe = disk_stripe_of(&change.to);
     enum blob_status st = disk_stripe_enter(s, stripe, err);
     if (st != BLOB_OK)
         return st;
-    if (faccessat(s->root_fd, change.to.text, F_OK, 0) == 0) {
-        const struct disk_entry entry = {.kind = JOURNAL_DELETE, .count = 1, .parts = {disk_part(key, strlen(key))}};
-        st = disk_change_run(s, stripe, &change, &entry, flags, err);
-    } else if (errno != ENOENT) {
+    if (faccessat(s->root_fd, change.to.text, F_OK, 0) == 0)
+        st = disk_change_run(s, stripe, &change, NULL, flags, err);
+    else if (errno != ENOENT)
         st = fail_errno(err, errno, "look for", change.to.text);
-    }
     disk_stripe_leave(s, stripe);
     return st;
 }
@@ -149,17 +162,14 @@ struct record_walk {
     struct bytebuf value;
 };
 
-static enum blob_status give_record(struct record_walk *walk, const char *dir, const char *name, struct blob_error *err)
+static enum blob_status give_record(struct record_walk *walk, const char *name, struct blob_error *err)
 {
     char key[RECORD_KEY_MAX + 1];
-    struct disk_path path;
     if (!disk_record_key(walk->class, name, key))
         return BLOB_OK;
     bytebuf_clear(&walk->value);
     if (walk->with_values) {
-        if (snprintf(path.text, sizeof path.text, "%s/%s", dir, name) >= (int)sizeof path.text)
-            return BLOB_OK;
-        enum blob_status st = read_record(walk->s, &path, &walk->value, err);
+        enum blob_status st = disk_record_get(&walk->s->base, key, &walk->value, err);
         if (st != BLOB_OK)
             return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
     }
@@ -180,7 +190,7 @@ static enum blob_status walk_shard(struct record_walk *walk, const char *shard, 
     for (size_t i = 0; st == BLOB_OK && walk->more && walk->left > 0 && i < names.count; i++) {
         const char *name = names.names[i];
         if (strncmp(name, walk->rest, strlen(walk->rest)) == 0 && disk_record_name_compare(name, walk->after_rest) > 0)
-            st = give_record(walk, dir, name, err);
+            st = give_record(walk, name, err);
     }
     disk_names_release(&names);
     return st;
@@ -231,7 +241,7 @@ enum blob_status disk_record_list(struct blob_store *base, const char *prefix, c
                                   bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
-    enum blob_status st = disk_settle_all(s, err);
+    enum blob_status st = s->journal ? disk_memtable_flush(s->memtable, err) : BLOB_OK;
     if (st != BLOB_OK)
         return st;
     size_t class_len = strcspn(prefix, "/");

@@ -9,6 +9,7 @@
 
 #include "backends/disk_impl.h"
 #include "backends/disk_journal_format.h"
+#include "backends/disk_memtable.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -210,6 +211,13 @@ static enum blob_status recover(struct disk_store *s, uint64_t *next_segment, st
     return st == BLOB_OK ? remove_leftovers(s, INT64_MAX, err) : st;
 }
 
+static void settle_for_checkpoint(void *arg)
+{
+    struct disk_store *s = arg;
+    disk_settle_durable(s);
+    disk_memtable_settle(s->memtable);
+}
+
 static enum blob_status open_journal(struct disk_store *s, const struct disk_options *opt, uint64_t first_segment,
                                      struct blob_error *err)
 {
@@ -220,9 +228,12 @@ static enum blob_status open_journal(struct disk_store *s, const struct disk_opt
         .checkpoint_ms = opt->checkpoint_ms ? opt->checkpoint_ms : CHECKPOINT_MS,
         .first_segment = first_segment,
         .log = opt->log,
-        .settle = disk_settle_durable,
+        .settle = settle_for_checkpoint,
         .arg = s,
     };
+    s->memtable = disk_memtable_new(s);
+    if (!s->memtable)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "disk store");
     return disk_journal_open(&journal, &s->journal, err);
 }
 
@@ -256,6 +267,7 @@ static enum blob_status open_locked(struct disk_store *s, const struct disk_opti
 static void store_release(struct disk_store *s)
 {
     disk_changes_release(s);
+    disk_memtable_free(s->memtable);
     key_set_release(&s->known_dirs);
     key_set_release(&s->ending_uploads);
     if (s->lock_fd >= 0)

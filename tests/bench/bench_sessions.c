@@ -8,6 +8,7 @@
  * usual size. CPU is the process' own. The store given must be one to spoil.
  */
 #include "backends/embedded_sessions.h"
+#include "backends/redis_sessions.h"
 #include "core/check.h"
 #include "core/clock.h"
 
@@ -133,11 +134,21 @@ int main(int argc, char **argv)
     struct session_store *s = NULL;
     struct blob_error err;
     if (argc < 3) {
-        fprintf(stderr, "usage: %s embedded PATH [sessions] [files]\n", argv[0]);
+        fprintf(stderr, "usage: %s embedded PATH | redis URL [sessions] [files]\n", argv[0]);
         return 2;
     }
-    struct embedded_sessions_options opt = {.path = argv[2]};
-    must(embedded_sessions_open(&opt, &s, &err), &err);
+    if (strcmp(argv[1], "redis") == 0) {
+        struct redis_sessions_options opt = {.url = argv[2],
+                                             .prefix = "bench:",
+                                             .connections = 4,
+                                             .connect_timeout_ms = 2000,
+                                             .command_timeout_ms = 2000,
+                                             .node_ttl_ms = 15000};
+        must(redis_sessions_open(&opt, &s, &err), &err);
+    } else {
+        struct embedded_sessions_options opt = {.path = argv[2]};
+        must(embedded_sessions_open(&opt, &s, &err), &err);
+    }
     must(session_store_join(s, "bench", "bench", clock_wall_ms(), &err), &err);
     int sessions = argc > 3 ? (int)strtol(argv[3], NULL, 10) : 20000;
     int files = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 100000;

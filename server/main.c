@@ -91,12 +91,15 @@ static void raise_descriptor_limit(void)
     }
 }
 
-/* Few arenas, and memory that is free goes back soon: a thousand slow uploads should not look like a leak. */
+/*
+ * One arena: with one for each thread or two, a thousand slow uploads leave holes everywhere, and what is freed stays
+ * resident. Blocks the size of a body's piece are mapped on their own, and leave when they are freed.
+ */
 static void tame_allocator(void)
 {
-    mallopt(M_ARENA_MAX, 2);
-    mallopt(M_TRIM_THRESHOLD, 1 << 20);
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_TRIM_THRESHOLD, 256 << 10);
+    mallopt(M_MMAP_THRESHOLD, 48 << 10);
 }
 
 /* The signals this thread waits for; blocked before any other thread exists. */

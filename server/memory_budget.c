@@ -1,7 +1,8 @@
 /*
- * memory_budget - eighths: 2 for bodies, 1 for remote downloads, 2 for the cache, 2 for connections, and 1 for what is
- * there anyhow (code, stacks, the session store, the allocator's own). Nothing is reserved: a share bounds, it does not
- * allocate.
+ * memory_budget - more body memory than the disk and the hash need to keep busy buys nothing but resident pages, so
+ * bodies get a sixty-fourth; the rest goes by eighths: 1 for remote downloads, 2 for the cache, 2 for connections. What
+ * remains is there anyhow (code, stacks, the session store, part buffers of a remote store, the allocator's own). Nothing
+ * is reserved: a share bounds, it does not allocate.
  */
 #include "server/memory_budget.h"
 
@@ -23,7 +24,7 @@ static uint64_t at_least(uint64_t value, uint64_t bound)
 struct memory_budget memory_budget_split(uint64_t max_memory, uint64_t max_connections, uint64_t cache, bool tls)
 {
     uint64_t eighth = max_memory / 8;
-    uint64_t bodies = at_least(eighth * 2, 2 * WINDOW_MIN_BYTES);
+    uint64_t bodies = at_least(max_memory / 64, 2 * WINDOW_MIN_BYTES);
     uint64_t connections = eighth * 2 / (tls ? TLS_CONNECTION_BYTES : PLAIN_CONNECTION_BYTES);
     connections = at_least(connections, 16);
     if (max_connections > 0)

@@ -58,7 +58,7 @@ struct disk_store {
     struct key_set ending_uploads;          /* by path: a pending change ends them */
     struct key_set known_dirs;              /* made, and durable where that matters */
     atomic_uint_fast64_t tmp_serial;
-    char tmp_tag[17];
+    char tmp_tag[32]; /* differs from that of any other process, on any node */
     _Atomic int64_t room_asked_us;
     _Atomic uint64_t room_bytes;
 };

@@ -168,9 +168,8 @@ static enum blob_status load_store_file(struct disk_store *s, const char *root, 
 
 /* ---- leftovers ---- */
 
-/* Removes temporary files last changed before before_ms, this process's own left out; all of them when it is INT64_MAX.
- */
-static enum blob_status remove_leftovers(struct disk_store *s, int64_t before_ms, struct blob_error *err)
+/* Removes temporary files last changed before before_ms; spare: those of this process are left out. */
+static enum blob_status remove_leftovers(struct disk_store *s, int64_t before_ms, bool spare, struct blob_error *err)
 {
     struct disk_names names;
     enum blob_status st = disk_names_read(s->root_fd, DISK_TMP, strcmp, &names, err);
@@ -179,7 +178,7 @@ static enum blob_status remove_leftovers(struct disk_store *s, int64_t before_ms
     for (size_t i = 0; st == BLOB_OK && i < names.count; i++) {
         char path[DISK_PATH_MAX + 32];
         struct stat sb;
-        if (strncmp(names.names[i], s->tmp_tag, strlen(s->tmp_tag)) == 0)
+        if (spare && strncmp(names.names[i], s->tmp_tag, strlen(s->tmp_tag)) == 0)
             continue;
         if (snprintf(path, sizeof path, DISK_TMP "/%s", names.names[i]) >= (int)sizeof path ||
             fstatat(s->root_fd, path, &sb, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(sb.st_mode))
@@ -208,7 +207,7 @@ static enum blob_status recover(struct disk_store *s, uint64_t *next_segment, st
     enum blob_status st = disk_replay(s->root_fd, s->log, next_segment, err);
     if (st == BLOB_OK)
         st = disk_blobs_restore(s, err);
-    return st == BLOB_OK ? remove_leftovers(s, INT64_MAX, err) : st;
+    return st == BLOB_OK ? remove_leftovers(s, INT64_MAX, false, err) : st;
 }
 
 static void settle_for_checkpoint(void *arg)
@@ -320,7 +319,7 @@ static enum blob_status disk_room(struct blob_store *base, uint64_t bytes, struc
 static enum blob_status disk_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
-    return remove_leftovers(s, before_ms, err);
+    return remove_leftovers(s, before_ms, true, err);
 }
 
 static const struct blob_store_ops disk_ops = {
@@ -372,7 +371,7 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
     key_set_init(&s->ending_uploads);
     struct uuid tag;
     uuid_new(&tag);
-    snprintf(s->tmp_tag, sizeof s->tmp_tag, "%.8s%.4s", tag.text, tag.text + 9);
+    snprintf(s->tmp_tag, sizeof s->tmp_tag, "%lx-%.8s", (unsigned long)getpid(), tag.text);
     bool first = false;
     enum blob_status st = open_root(s, opt->root, err);
     if (st == BLOB_OK)

@@ -22,10 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define WRITE_BACK_BYTES (4u << 20)
 #define COPY_BYTES       (1u << 20)
+#define EPOCH_ATTRIBUTE  "user.blobd.epoch"
 
 struct disk_writer {
     struct blob_writer base;
@@ -41,6 +43,13 @@ struct disk_writer {
 static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
 {
     return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
+}
+
+/* In the order of the numbers. */
+static void put_be64(uint8_t out[8], uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        out[i] = (uint8_t)(v >> (56 - 8 * i));
 }
 
 static void put_le64(uint8_t out[8], uint64_t v)
@@ -64,18 +73,34 @@ static enum blob_status journal_upload(struct disk_store *s, enum journal_kind k
 
 /* ---- opening ---- */
 
+/*
+ * On storage that nodes share, a file carries the epoch of its latest writer: who claimed the upload, was held up, and
+ * opens the file after its successor has come, must not cut what that one wrote. (A file system without attributes
+ * leaves that to the clocks: the node would have to be held up for as long as its successor writes.)
+ */
+static enum blob_status pass_fence(int fd, uint64_t epoch, const char *path, struct blob_error *err)
+{
+    uint8_t mine[8], found[8];
+    put_be64(mine, epoch);
+    if (fgetxattr(fd, EPOCH_ATTRIBUTE, found, sizeof found) == sizeof found && memcmp(found, mine, sizeof mine) > 0)
+        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s has a newer writer", path);
+    if (fsetxattr(fd, EPOCH_ATTRIBUTE, mine, sizeof mine, 0) != 0 && errno != ENOTSUP)
+        return fail_errno(err, errno, "mark", path);
+    return BLOB_OK;
+}
+
 /* A file of this writer's own with the first `offset` bytes, in the place of the one an older writer still has open. */
 static enum blob_status take_over(struct disk_store *s, const struct disk_path *path, int old_fd, uint64_t offset,
-                                  int *out, struct blob_error *err)
+                                  uint64_t epoch, int *out, struct blob_error *err)
 {
     struct disk_path tmp;
     disk_tmp_path(s, &tmp);
     int fd = openat(s->root_fd, tmp.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     if (fd < 0)
         return fail_errno(err, errno, "create", tmp.text);
-    enum blob_status st = BLOB_OK;
+    enum blob_status st = pass_fence(fd, epoch, tmp.text, err);
     char *buf = malloc(COPY_BYTES);
-    if (!buf)
+    if (st == BLOB_OK && !buf)
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path->text);
     for (uint64_t at = 0; st == BLOB_OK && at < offset;) {
         size_t want = offset - at < COPY_BYTES ? (size_t)(offset - at) : COPY_BYTES, got = 0;
@@ -113,7 +138,8 @@ static enum blob_status cut_upload(struct disk_store *s, int fd, const struct uu
 }
 
 static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, const struct disk_path *path,
-                                  const struct upload_mark *from, int *out, struct stat *sb, struct blob_error *err)
+                                  const struct upload_mark *from, uint64_t epoch, int *out, struct stat *sb,
+                                  struct blob_error *err)
 {
     int fd = openat(s->root_fd, path->text, O_RDWR | O_CLOEXEC | (from->offset == 0 ? O_CREAT : 0), 0640);
     if (fd < 0)
@@ -123,15 +149,17 @@ static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, c
         st = fail_errno(err, errno, "stat", path->text);
     else if ((uint64_t)sb->st_size < from->offset)
         st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s has less than %" PRIu64 " bytes", path->text, from->offset);
-    else if (s->shared && from->contended) {
+    else if (s->shared)
+        st = pass_fence(fd, epoch, path->text, err);
+    if (st == BLOB_OK && s->shared && from->contended) {
         int own = -1;
-        st = take_over(s, path, fd, from->offset, &own, err);
+        st = take_over(s, path, fd, from->offset, epoch, &own, err);
         if (st == BLOB_OK) {
             close(fd);
             fd = own;
             st = fstat(fd, sb) == 0 ? BLOB_OK : fail_errno(err, errno, "stat", path->text);
         }
-    } else if ((uint64_t)sb->st_size > from->offset) {
+    } else if (st == BLOB_OK && (uint64_t)sb->st_size > from->offset) {
         st = cut_upload(s, fd, id, from->offset, err);
     }
     if (st != BLOB_OK) {
@@ -145,7 +173,6 @@ static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, c
 enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *from,
                                   uint64_t epoch, struct blob_writer **out, struct blob_error *err)
 {
-    (void)epoch;
     struct disk_store *s = disk_of(base);
     struct disk_writer *w = calloc(1, sizeof *w);
     if (!w)
@@ -158,7 +185,7 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
     struct stat sb = {0};
     enum blob_status st = disk_upload_ending(s, &w->path) ? disk_settle_all(s, err) : BLOB_OK;
     if (st == BLOB_OK)
-        st = upload_fd(s, id, &w->path, from, &w->fd, &sb, err);
+        st = upload_fd(s, id, &w->path, from, epoch, &w->fd, &sb, err);
     if (st != BLOB_OK) {
         free(w);
         return st;
@@ -233,6 +260,18 @@ static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w,
     return st;
 }
 
+/* It must still be this writer's file that has the upload's name. */
+static enum blob_status still_ours(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
+{
+    struct stat sb;
+    if (fstatat(s->root_fd, w->path.text, &sb, 0) != 0)
+        return errno == ENOENT ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s was discarded", w->path.text)
+                               : fail_errno(err, errno, "stat", w->path.text);
+    if (sb.st_ino != w->inode)
+        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s was taken over", w->path.text);
+    return BLOB_OK;
+}
+
 enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
                             unsigned flags, struct upload_mark *mark, struct blob_error *err)
 {
@@ -241,6 +280,8 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
     struct disk_writer *w = (struct disk_writer *)base;
     struct disk_store *s = disk_of(base->store);
     enum blob_status st = flush_range(s, w, offset, err);
+    if (st == BLOB_OK && s->shared)
+        st = still_ours(s, w, err);
     if (st == BLOB_OK && s->journal && !(flags & BLOB_LAZY)) {
         st = disk_journal_wait(s->journal, disk_journal_end(s->journal), err);
         disk_settle_durable(s);
@@ -259,18 +300,6 @@ void disk_writer_close(struct blob_writer *base)
 }
 
 /* ---- committing ---- */
-
-/* It must still be this writer's file that has the upload's name. */
-static enum blob_status still_ours(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
-{
-    struct stat sb;
-    if (fstatat(s->root_fd, w->path.text, &sb, 0) != 0)
-        return errno == ENOENT ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s was discarded", w->path.text)
-                               : fail_errno(err, errno, "stat", w->path.text);
-    if (sb.st_ino != w->inode)
-        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s was taken over", w->path.text);
-    return BLOB_OK;
-}
 
 /* The blob is there with this size: it is touched, and the upload ends. NOT_FOUND: it is not, or was just removed. */
 static enum blob_status commit_present(struct disk_store *s, const struct disk_writer *w, unsigned stripe,

@@ -45,6 +45,7 @@ void contract_upload_commit_again(void);
 void contract_upload_flush_beside_write(void);
 void contract_upload_parallel(void);
 void contract_upload_contended(void);
+void contract_upload_late(void);
 void contract_upload_reopen(void);
 
 void contract_blob_missing(void);

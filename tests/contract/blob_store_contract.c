@@ -239,6 +239,7 @@ CU_TestInfo *blob_contract_tests(void)
         {"a flush may run beside writes", contract_upload_flush_beside_write},
         {"uploads run in parallel", contract_upload_parallel},
         {"a late writer of another node changes nothing", contract_upload_contended},
+        {"a writer that opens late cuts nothing off", contract_upload_late},
         {"flushed bytes are there after reopening", contract_upload_reopen},
         {"a blob that is not there is NOT_FOUND", contract_blob_missing},
         {"any range can be read", contract_blob_ranges},

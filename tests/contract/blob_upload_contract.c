@@ -499,6 +499,43 @@ void contract_upload_contended(void)
     blob_store_close(s);
 }
 
+/* It claimed the upload, was held up, and opens it when its successor has come and gone. */
+void contract_upload_late(void)
+{
+    struct blob_store *s = blob_contract_start();
+    if (!(s->caps & STORE_SHARED)) {
+        blob_store_close(s);
+        return;
+    }
+    struct blob_store *other = blob_contract_open();
+    struct uuid id;
+    struct digest digest;
+    struct upload_mark mark = {0}, successors = {0};
+    struct blob_writer *late = NULL;
+    uuid_new(&id);
+    struct blob_writer *w = writer_at(s, &id, &from_start, 1);
+    CU_ASSERT_EQUAL(content_write(w, 50000, 9000, 1), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_flush(w, 50000, NULL, 0, 0, &mark, NULL), BLOB_OK);
+    writer_close(w);
+    struct upload_mark contended = mark;
+    contended.contended = true;
+    w = writer_at(other, &id, &contended, 3);
+    CU_ASSERT_EQUAL(content_write(w, 60000, 9000, 1), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_flush(w, 60000, NULL, 0, 0, &successors, NULL), BLOB_OK);
+    writer_close(w);
+    /* Refused is best, and where it is not, it must do no harm. */
+    if (upload_open(s, &id, &mark, 2, &late, NULL) == BLOB_OK) {
+        (void)!content_write(late, 70000, 9000, 66);
+        writer_close(late);
+    }
+    w = writer_at(other, &id, &successors, 4);
+    content_digest(60000, 1, &digest);
+    CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(content_intact(s, 60000, 1));
+    blob_store_close(other);
+    blob_store_close(s);
+}
+
 void contract_upload_reopen(void)
 {
     if (!blob_contract()->persists)

@@ -88,8 +88,9 @@ struct s3_condition {
 };
 
 /*
- * cond and out may be NULL. EXISTS can be the echo of an earlier attempt of this very call whose answer was lost: who
- * must know compares the content. TOO_LARGE: over s3_client_max_put().
+ * cond and out may be NULL. EXISTS can, for a body from read() or of over 1 MiB, be the echo of an earlier attempt of
+ * this very call whose answer was lost; smaller ones are compared, and their echo is OK. CONFLICT likewise: who must
+ * know reads the object. TOO_LARGE: over s3_client_max_put().
  */
 enum blob_status s3_put(struct s3_client *c, const char *key, const struct s3_body *body,
                         const struct s3_condition *cond, struct s3_object *out, struct blob_error *err) BLOB_MUST_CHECK;

@@ -188,6 +188,7 @@ enum blob_status s3_self_check(struct blob_store *base, store_report_fn *report,
     check_multipart(&c);
     check_delete(&c);
     check_clock(&c);
+    report(true, "the least policy for this bucket and prefix", s->policy, arg);
     free(c.buf);
     return c.first;
 }

@@ -32,6 +32,7 @@
 #define HOPS_MAX     2
 #define PAIRS_MAX    8
 #define PATH_MAX_LEN (128 + S3_KEY_MAX + 128)
+#define ECHO_MAX     (1u << 20)
 #define PUT_MAX      (5ull << 30)
 
 struct sigv4 {
@@ -64,6 +65,7 @@ struct request {
     /* Is a 2xx what it must be? Anything but OK is tried again. NULL: always. */
     enum blob_status (*accept)(const struct s3_http_answer *answer, void *arg, struct blob_error *err);
     void *accept_arg;
+    bool *repeated; /* set when an attempt was made whose outcome is not known; may be NULL */
 };
 
 static struct sigv4 *self_of(void *self)
@@ -276,6 +278,8 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
         }
         if (!again || !s3_retry_wait(&retries, answer->retry_after_ms))
             return s3_gate_is_shut(&d->gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", rq->method) : st;
+        if (rq->repeated)
+            *rq->repeated = true;
     }
 }
 
@@ -300,44 +304,6 @@ static enum blob_status nonsense(struct blob_error *err, const char *what)
 }
 
 /* ---- objects ---- */
-
-static enum blob_status accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
-{
-    (void)arg;
-    return answer->etag[0] ? BLOB_OK : nonsense(err, "the answer to an upload has no ETag");
-}
-
-static enum blob_status put_if(struct sigv4 *d, const char *key, const struct s3_body *body, const struct s3_pair *cond,
-                               struct s3_object *out, struct blob_error *err)
-{
-    struct request rq = {.method = "PUT", .key = key, .body = body, .accept = accept_etag};
-    if (cond)
-        rq.headers[rq.header_count++] = *cond;
-    struct s3_http_answer answer;
-    enum blob_status st = call(d, &rq, &answer, err);
-    if (st == BLOB_OK)
-        object_of(&answer, body->length, out);
-    s3_http_answer_release(&answer);
-    return st;
-}
-
-static enum blob_status sigv4_put(void *self, const char *key, const struct s3_body *body,
-                                  const struct s3_condition *cond, struct s3_object *out, struct blob_error *err)
-{
-    struct sigv4 *d = self_of(self);
-    if (cond && cond->absent)
-        return put_if(d, key, body, &(struct s3_pair){"If-None-Match", "*"}, out, err);
-    if (!cond || !cond->etag)
-        return put_if(d, key, body, NULL, out, err);
-    enum blob_status st = put_if(d, key, body, &(struct s3_pair){"If-Match", cond->etag}, out, err);
-    size_t len = strlen(cond->etag);
-    if (st != BLOB_E_CONFLICT || len < 2 || cond->etag[0] != '"')
-        return st;
-    /* Ceph RGW 16 compares with the ETag without its quotes, so that with them nothing ever matches. */
-    char bare[S3_ETAG_MAX];
-    snprintf(bare, sizeof bare, "%.*s", (int)len - 2, cond->etag + 1);
-    return put_if(d, key, body, &(struct s3_pair){"If-Match", bare}, out, err);
-}
 
 /* arg: the span. The bytes are in the sink already, as many as Content-Length said. */
 static enum blob_status accept_span(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
@@ -379,6 +345,70 @@ static enum blob_status sigv4_get(void *self, const char *key, const struct s3_s
         st = nonsense(err, "the endpoint does not heed Range");
     s3_http_answer_release(&answer);
     return st;
+}
+
+static enum blob_status accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+{
+    (void)arg;
+    return answer->etag[0] ? BLOB_OK : nonsense(err, "the answer to an upload has no ETag");
+}
+
+static enum blob_status put_if(struct sigv4 *d, const char *key, const struct s3_body *body, const struct s3_pair *cond,
+                               bool *repeated, struct s3_object *out, struct blob_error *err)
+{
+    struct request rq = {.method = "PUT", .key = key, .body = body, .accept = accept_etag, .repeated = repeated};
+    if (cond)
+        rq.headers[rq.header_count++] = *cond;
+    struct s3_http_answer answer;
+    enum blob_status st = call(d, &rq, &answer, err);
+    if (st == BLOB_OK)
+        object_of(&answer, body->length, out);
+    s3_http_answer_release(&answer);
+    return st;
+}
+
+/* Is this body what the key holds? Only small ones from memory are asked about. */
+static bool holds_body(struct sigv4 *d, const char *key, const struct s3_body *body, struct s3_object *out)
+{
+    if (!body->data || body->length > ECHO_MAX)
+        return false;
+    const struct s3_span span = {.whole = true, .length = (size_t)body->length + 1};
+    char *there = malloc(span.length);
+    size_t got;
+    struct blob_error ignored;
+    bool same = there && sigv4_get(d, key, &span, there, &got, out, &ignored) == BLOB_OK && got == body->length &&
+                memcmp(there, body->data, got) == 0;
+    free(there);
+    return same;
+}
+
+static enum blob_status create(struct sigv4 *d, const char *key, const struct s3_body *body, struct s3_object *out,
+                               struct blob_error *err)
+{
+    bool repeated = false;
+    enum blob_status st = put_if(d, key, body, &(struct s3_pair){"If-None-Match", "*"}, &repeated, out, err);
+    /* After a lost answer, the object that is there may be the one that this call has made. */
+    if (st == BLOB_E_EXISTS && repeated && holds_body(d, key, body, out))
+        return BLOB_OK;
+    return st;
+}
+
+static enum blob_status sigv4_put(void *self, const char *key, const struct s3_body *body,
+                                  const struct s3_condition *cond, struct s3_object *out, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    if (cond && cond->absent)
+        return create(d, key, body, out, err);
+    if (!cond || !cond->etag)
+        return put_if(d, key, body, NULL, NULL, out, err);
+    enum blob_status st = put_if(d, key, body, &(struct s3_pair){"If-Match", cond->etag}, NULL, out, err);
+    size_t len = strlen(cond->etag);
+    if (st != BLOB_E_CONFLICT || len < 2 || cond->etag[0] != '"')
+        return st;
+    /* Ceph RGW 16 compares with the ETag without its quotes, so that with them nothing ever matches. */
+    char bare[S3_ETAG_MAX];
+    snprintf(bare, sizeof bare, "%.*s", (int)len - 2, cond->etag + 1);
+    return put_if(d, key, body, &(struct s3_pair){"If-Match", bare}, NULL, out, err);
 }
 
 static enum blob_status accept_length(const struct s3_http_answer *answer, void *arg, struct blob_error *err)

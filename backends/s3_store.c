@@ -127,7 +127,7 @@ static void s3_store_close(struct blob_store *base)
     pthread_cond_destroy(&s->room);
     pthread_mutex_destroy(&s->swaps);
     pthread_mutex_destroy(&s->lock);
-    free(s->bucket);
+    free(s->policy);
     s->magic = 0;
     free(s);
 }
@@ -188,6 +188,38 @@ static void warn_of_driver(const struct s3_store *s)
         s3_client_driver(s->client));
 }
 
+static char *policy_text(const struct s3_options *opts)
+{
+    struct bytebuf b;
+    bytebuf_init(&b);
+    const char *prefix = opts->prefix ? opts->prefix : "";
+    size_t len = strlen(prefix);
+    while (len > 0 && prefix[len - 1] == '/')
+        len--;
+    const char *slash = len > 0 ? "/" : "";
+    bytebuf_printf(&b,
+                   "{\n"
+                   "  \"Version\": \"2012-10-17\",\n"
+                   "  \"Statement\": [\n"
+                   "    {\n"
+                   "      \"Effect\": \"Allow\",\n"
+                   "      \"Action\": [\"s3:ListBucket\", \"s3:ListBucketMultipartUploads\"],\n"
+                   "      \"Resource\": \"arn:aws:s3:::%s\"\n"
+                   "    },\n"
+                   "    {\n"
+                   "      \"Effect\": \"Allow\",\n"
+                   "      \"Action\": [\"s3:GetObject\", \"s3:PutObject\", \"s3:DeleteObject\",\n"
+                   "                 \"s3:AbortMultipartUpload\", \"s3:ListMultipartUploadParts\"],\n"
+                   "      \"Resource\": \"arn:aws:s3:::%s/%.*s%s*\"\n"
+                   "    }\n"
+                   "  ]\n"
+                   "}\n",
+                   opts->bucket ? opts->bucket : "", opts->bucket ? opts->bucket : "", (int)len, prefix, slash);
+    char *text = bytebuf_take(&b, NULL);
+    bytebuf_release(&b);
+    return text;
+}
+
 enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log, struct blob_store **out,
                                struct blob_error *err)
 {
@@ -208,7 +240,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
         st = open_client(opts, PROBE_PATIENCE_MS, &s->probe, err);
     if (st == BLOB_OK)
         st = worker_pool_new(threads ? threads : 1, 1024, &s->pool, err);
-    if (st == BLOB_OK && !(s->bucket = strdup(opts->bucket)))
+    if (st == BLOB_OK && !(s->policy = policy_text(opts)))
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 store");
     if (st != BLOB_OK) {
         if (s->pool)
@@ -233,31 +265,4 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     warn_of_driver(s);
     *out = &s->base;
     return BLOB_OK;
-}
-
-void s3_store_policy(const struct s3_options *opts, struct bytebuf *out)
-{
-    const char *prefix = opts->prefix ? opts->prefix : "";
-    size_t len = strlen(prefix);
-    while (len > 0 && prefix[len - 1] == '/')
-        len--;
-    const char *slash = len > 0 ? "/" : "";
-    bytebuf_printf(out,
-                   "{\n"
-                   "  \"Version\": \"2012-10-17\",\n"
-                   "  \"Statement\": [\n"
-                   "    {\n"
-                   "      \"Effect\": \"Allow\",\n"
-                   "      \"Action\": [\"s3:ListBucket\", \"s3:ListBucketMultipartUploads\"],\n"
-                   "      \"Resource\": \"arn:aws:s3:::%s\"\n"
-                   "    },\n"
-                   "    {\n"
-                   "      \"Effect\": \"Allow\",\n"
-                   "      \"Action\": [\"s3:GetObject\", \"s3:PutObject\", \"s3:DeleteObject\",\n"
-                   "                 \"s3:AbortMultipartUpload\", \"s3:ListMultipartUploadParts\"],\n"
-                   "      \"Resource\": \"arn:aws:s3:::%s/%.*s%s*\"\n"
-                   "    }\n"
-                   "  ]\n"
-                   "}\n",
-                   opts->bucket ? opts->bucket : "", opts->bucket ? opts->bucket : "", (int)len, prefix, slash);
 }

@@ -29,7 +29,4 @@ struct logger;
 enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log, struct blob_store **out,
                                struct blob_error *err) BLOB_MUST_CHECK;
 
-/* The least policy that the bucket needs, as JSON, for docs and --check-storage. */
-void s3_store_policy(const struct s3_options *opts, struct bytebuf *out);
-
 #endif

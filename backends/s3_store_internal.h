@@ -29,7 +29,7 @@ struct s3_store {
     uint32_t part_size;
     unsigned parallel_parts; /* of one writer */
     size_t memory_bytes;     /* of parts on their way, all writers together */
-    char *bucket;
+    char *policy;            /* the least one, for the self-check */
     pthread_mutex_t lock;
     pthread_cond_t room;
     pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */

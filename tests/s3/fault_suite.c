@@ -221,6 +221,23 @@ static void test_lost_answer_to_complete(void)
     s3_client_close(c);
 }
 
+/* The object that is in the way was made by this very call; one of somebody else's stays in the way. */
+static void test_lost_answer_to_create(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    const struct s3_condition absent = {.absent = true};
+    const struct s3_body mine = {.data = "mine", .length = 4}, other = {.data = "other", .length = 5};
+    struct blob_error err = {.text = ""};
+    if (s3_client_caps(c) & S3_CAP_CONDITIONAL_PUT) {
+        expect("own", s3_put(c, "drop-after.1/e", &mine, &absent, NULL, &err), BLOB_OK, &err, "");
+        expect("own again", s3_put(c, "drop-after.1/e", &mine, &absent, NULL, &err), BLOB_E_EXISTS, &err, "");
+        expect("other", s3_put(c, "fine/e", &other, &absent, NULL, &err), BLOB_OK, &err, "");
+        expect("theirs", s3_put(c, "fine/e", &mine, &absent, NULL, &err), BLOB_E_EXISTS, &err, "");
+    }
+    s3_client_close(c);
+}
+
 static void test_redirects(void)
 {
     struct s3_options o = options();
@@ -302,6 +319,7 @@ int main(void)
                            {"an answer may be late, up to the setting", test_late_answers},
                            {"an error inside the 200 of a complete is an error", test_multipart_faults},
                            {"a complete whose answer was lost is found done", test_lost_answer_to_complete},
+                           {"a create whose answer was lost is told from somebody else's", test_lost_answer_to_create},
                            {"a temporary redirect is signed again, a permanent one explained", test_redirects},
                            {"the clock's offset is learned from the refusal", test_skewed_clock},
                            {"only S3's own word makes an object missing", test_absence},

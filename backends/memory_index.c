@@ -103,26 +103,32 @@ void memory_index_remove(struct memory_index *x, const char *id)
         remove_at(x, at);
 }
 
-static int compare_sort_rows(const void *a, const void *b, void *q)
+static struct index_sort_row sort_row_of(const struct memory_row *r)
 {
-    return index_order_compare(a, b, q);
+    return (struct index_sort_row){r->row.id, r->row.owner, r->folded, r->row.size, r->row.created_ms};
+}
+
+static int compare_rows(const void *a, const void *b, void *q)
+{
+    const struct index_sort_row sa = sort_row_of(*(struct memory_row *const *)a);
+    const struct index_sort_row sb = sort_row_of(*(struct memory_row *const *)b);
+    return index_order_compare(&sa, &sb, q);
 }
 
 uint64_t memory_index_list(const struct memory_index *x, const struct index_query *q, struct row_page *page)
 {
-    struct index_sort_row *sorted = malloc((x->count + 1) * sizeof *sorted);
+    struct memory_row **sorted = malloc((x->count + 1) * sizeof(struct memory_row *));
     char *needle = fold(q->search ? q->search : "");
     CHECK(sorted);
     size_t count = 0;
     for (size_t i = 0; i < x->count; i++) {
-        const struct memory_row *r = x->rows[i];
-        const struct index_sort_row candidate = {&r->row, r->folded};
-        if (index_order_matches(&candidate, q, needle))
-            sorted[count++] = candidate;
+        struct memory_row *r = x->rows[i];
+        if ((!q->owner || strcmp(q->owner, r->row.owner) == 0) && strstr(r->folded, needle))
+            sorted[count++] = r;
     }
-    qsort_r(sorted, count, sizeof *sorted, compare_sort_rows, (void *)q);
+    qsort_r(sorted, count, sizeof(struct memory_row *), compare_rows, (void *)q);
     for (size_t i = 0; i < q->top && q->skip < count && q->skip + i < count; i++)
-        row_page_add(page, sorted[q->skip + i].row);
+        row_page_add(page, &sorted[q->skip + i]->row);
     free(needle);
     free(sorted);
     return count;

@@ -1,9 +1,10 @@
 /*
  * redis_index - changes are scripts, one for each file; listings are redis_listing's and one HMGET for the rows.
  *
- * Keys, all in one hash slot (base is <prefix>index:{files}:): rows; all:created, all:size, all:name; owner:<owner>:…
- * the same; expiry; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows, so
- * after one the index is not whole); rebuild (its random name) and fresh (ids put while it runs).
+ * Keys, all in one hash slot (base is <prefix>index:{files}:): rows; all:created, all:size, all:name;
+ * owner:<owner>:… the same; expiry; text:<n>, the segments of the search text, text:last, and text:dead, the dead bytes
+ * of each; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows, so after one
+ * the index is not whole); rebuild (its random name) and fresh (ids put while it runs).
  */
 #include "backends/redis_index.h"
 
@@ -124,14 +125,14 @@ enum blob_status redis_index_remove(struct redis_index *x, const char *id, struc
 /* ---- listings -----------------------------------------------------------------------------------------------------
  */
 
-/* A field of rows: what listings need, four NULs, the encoded row. A row that went meanwhile is nil. */
+/* A field of rows: what the scripts need, with five NULs, and the encoded row. A row that went meanwhile is nil. */
 static enum blob_status add_row(const redisReply *field, struct row_page *page, struct blob_error *err)
 {
     struct index_row row;
     if (field->type == REDIS_REPLY_NIL)
         return BLOB_OK;
     const char *at = field->str, *end = field->type == REDIS_REPLY_STRING ? at + field->len : at;
-    for (int i = 0; i < 4 && at; i++) {
+    for (int i = 0; i < 5 && at; i++) {
         at = memchr(at, 0, (size_t)(end - at));
         at = at ? at + 1 : NULL;
     }

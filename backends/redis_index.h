@@ -1,10 +1,10 @@
 /*
  * redis_index - the file index of the Redis session store.
  *
- * Per file one hash field with its row, and one member in three sorted sets (by time, size and name) for all files and
- * again for its owner's. Members carry what a listing filters and sorts by: a page without search costs three
- * commands; a search reads the members in order, some thousand at a time, and filters them here, so that Redis is never
- * held for more than a millisecond or two.
+ * Per file one hash field with its row, one member in three sorted sets (by time, size and name) for all files and
+ * again for its owner's, and a record in the search text: strings of a quarter of a megabyte with everything that
+ * listings filter and sort by. A page in one order costs three commands; a search or several keys read the text, which
+ * Redis gives out in large pieces without looking at it, and the work is done here.
  *
  * Threads: any. Ownership: borrows pool and config. Errors: as session_store.h.
  */

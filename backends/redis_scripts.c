@@ -11,30 +11,58 @@
 #include <string.h>
 
 /*
- * An index row in the hash is: folded NUL owner NUL created NUL size NUL, then the bytes of index_row_encode(). Its
- * places in the sorted sets are made from those four, and carry them, so that a listing can filter and sort without the
- * rows. %Z is "not NUL" in Lua 5.1.
- *
  * KEYS[1] is the index' prefix: every key made from it is in its hash slot.
+ *
+ * A row in the hash is: <segment> SP <offset> NUL, where its record in the search text is; folded NUL owner NUL created
+ * NUL size NUL, from which its places are made; and the bytes of index_row_encode(). redis_listing.c describes the
+ * text's records. A removed one is marked dead; when half of a segment is, what lives moves to the last one.
+ * %Z is "not NUL" in Lua 5.1.
  */
+#define SEGMENT_BYTES "262144"
+
 #define INDEX_PLACES                                                                                                   \
     "local base = KEYS[1]\n"                                                                                           \
-    "local function places(id, row)\n"                                                                                 \
-    "  local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"                   \
-    "  local tail = created .. '\\0' .. size\n"                                                                        \
-    "  return owner, created, size, id .. '\\0' .. folded .. '\\0' .. tail, folded .. '\\0' .. id .. '\\0' .. tail\n"  \
+    "local function last() return redis.call('GET', base .. 'text:last') or '0' end\n"                                 \
+    "local function write_text(id, folded, owner, created, size)\n"                                                    \
+    "  local body = owner .. '\\0' .. folded .. '\\0' .. id .. '\\0' .. created .. '\\0' .. size .. '\\0'\n"           \
+    "  local record, segment = struct.pack('<HB', #body, 1) .. body, last()\n"                                         \
+    "  local len = redis.call('APPEND', base .. 'text:' .. segment, record)\n"                                         \
+    "  if len == #record then redis.call('HSET', base .. 'text:dead', segment, 0) end\n"                               \
+    "  if len >= " SEGMENT_BYTES " then redis.call('INCR', base .. 'text:last') end\n"                                 \
+    "  return segment .. ' ' .. string.format('%d', len - #record)\n"                                                  \
+    "end\n"                                                                                                            \
+    "local function clean(segment)\n"                                                                                  \
+    "  local text, at = redis.call('GET', base .. 'text:' .. segment), 1\n"                                            \
+    "  redis.call('DEL', base .. 'text:' .. segment)\n"                                                                \
+    "  redis.call('HDEL', base .. 'text:dead', segment)\n"                                                             \
+    "  while at < #text do\n"                                                                                          \
+    "    local len, live = struct.unpack('<HB', text, at)\n"                                                           \
+    "    if live == 1 then\n"                                                                                          \
+    "      local owner, folded, id, created, size = string.match(string.sub(text, at + 3, at + 2 + len),\n"            \
+    "        '^(%Z*)%z(%Z*)%z(%Z*)%z(%Z*)%z(%Z*)%z$')\n"                                                               \
+    "      local row = redis.call('HGET', base .. 'rows', id)\n"                                                       \
+    "      local place = write_text(id, folded, owner, created, size)\n"                                               \
+    "      redis.call('HSET', base .. 'rows', id, place .. string.sub(row, string.find(row, '\\0', 1, true), -1))\n"   \
+    "    end\n"                                                                                                        \
+    "    at = at + 3 + len\n"                                                                                          \
+    "  end\n"                                                                                                          \
     "end\n"                                                                                                            \
     "local function drop(id)\n"                                                                                        \
     "  local row = redis.call('HGET', base .. 'rows', id)\n"                                                           \
     "  if not row then return end\n"                                                                                   \
-    "  local owner, created, size, by_id, by_name = places(id, row)\n"                                                 \
-    "  for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"                                                \
-    "    redis.call('ZREM', base .. scope .. 'created', by_id)\n"                                                      \
-    "    redis.call('ZREM', base .. scope .. 'size', by_id)\n"                                                         \
-    "    redis.call('ZREM', base .. scope .. 'name', by_name)\n"                                                       \
-    "  end\n"                                                                                                          \
-    "  redis.call('ZREM', base .. 'expiry', id)\n"                                                                     \
+    "  local segment, offset, folded, owner, created, size =\n"                                                        \
+    "    string.match(row, '^(%d+) (%d+)%z(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"                                         \
     "  redis.call('HDEL', base .. 'rows', id)\n"                                                                       \
+    "  redis.call('ZREM', base .. 'expiry', id)\n"                                                                     \
+    "  for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"                                                \
+    "    redis.call('ZREM', base .. scope .. 'created', id)\n"                                                         \
+    "    redis.call('ZREM', base .. scope .. 'size', id)\n"                                                            \
+    "    redis.call('ZREM', base .. scope .. 'name', folded .. '\\0' .. id)\n"                                         \
+    "  end\n"                                                                                                          \
+    "  redis.call('SETRANGE', base .. 'text:' .. segment, offset + 2, '\\0')\n"                                        \
+    "  local size_of = 8 + #owner + #folded + #id + #created + #size\n"                                                \
+    "  local dead = redis.call('HINCRBY', base .. 'text:dead', segment, size_of)\n"                                    \
+    "  if dead > " SEGMENT_BYTES " / 2 and segment ~= last() then clean(segment) end\n"                                \
     "end\n"
 
 /* How long a rebuild may stand still before others forget it. */
@@ -86,14 +114,16 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
                      "  redis.call('PEXPIRE', base .. 'fresh', " REBUILD_TTL_MS ")\n"
                      "  redis.call('PEXPIRE', base .. 'rebuild', " REBUILD_TTL_MS ")\n"
                      "end\n"
-                     "if redis.call('HGET', base .. 'rows', id) == row then return 0 end\n"
+                     "local old = redis.call('HGET', base .. 'rows', id)\n"
+                     "if old and string.sub(old, string.find(old, '\\0', 1, true) + 1) == row then return 0 end\n"
                      "drop(id)\n"
-                     "local owner, created, size, by_id, by_name = places(id, row)\n"
-                     "redis.call('HSET', base .. 'rows', id, row)\n"
+                     "local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"
+                     "local place = write_text(id, folded, owner, created, size)\n"
+                     "redis.call('HSET', base .. 'rows', id, place .. '\\0' .. row)\n"
                      "for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"
-                     "  redis.call('ZADD', base .. scope .. 'created', created, by_id)\n"
-                     "  redis.call('ZADD', base .. scope .. 'size', size, by_id)\n"
-                     "  redis.call('ZADD', base .. scope .. 'name', 0, by_name)\n"
+                     "  redis.call('ZADD', base .. scope .. 'created', created, id)\n"
+                     "  redis.call('ZADD', base .. scope .. 'size', size, id)\n"
+                     "  redis.call('ZADD', base .. scope .. 'name', 0, folded .. '\\0' .. id)\n"
                      "end\n"
                      "if expires ~= '0' then redis.call('ZADD', base .. 'expiry', expires, id) end\n"
                      "return 1\n",

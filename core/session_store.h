@@ -42,6 +42,7 @@ struct metrics;
 #define OWNER_MAX       127
 #define INDEX_VALUE_MAX 65536
 #define INDEX_TOP_MAX   100
+#define INDEX_SKIP_MAX  UINT64_C(100000000) /* farther than anybody turns pages */
 
 struct index_row {
     char id[FILE_ID_MAX];

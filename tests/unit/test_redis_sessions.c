@@ -534,6 +534,43 @@ static void test_memory(void)
     session_store_close(s);
 }
 
+static void test_text_is_cleaned(void)
+{
+    enum { FILES = 2000, ROUNDS = 12 };
+    struct session_store *s = joined_here();
+    flush_all();
+    struct index_row row = {.value = "{}", .value_len = 2};
+    for (int round = 0; round < ROUNDS; round++)
+        for (int i = 0; i < FILES; i++) {
+            snprintf(row.id, sizeof row.id, "file-%d", i);
+            snprintf(row.name, sizeof row.name, "Name %d of round %d, rather long so that segments fill up", i, round);
+            row.created_ms = i;
+            row.size = (uint64_t)round;
+            CU_ASSERT_EQUAL_FATAL(index_put(s, &row, NULL), BLOB_OK);
+        }
+    struct index_query q = {.order = {{INDEX_BY_SIZE, false}, {INDEX_BY_NAME, false}}, .orders = 2, .top = 100};
+    uint64_t count = 0;
+    CU_ASSERT_EQUAL(index_list(s, &q, &count, ignore_row, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(count, FILES);
+    q.search = "round 11";
+    CU_ASSERT_EQUAL(index_list(s, &q, &count, ignore_row, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(count, FILES);
+    q.search = "round 10";
+    CU_ASSERT_EQUAL(index_list(s, &q, &count, ignore_row, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(count, 0);
+    /* 24,000 records were written; what is kept is the live ones and at most as much again, and the last segment. */
+    CU_ASSERT(redis_server_command(&server, "HLEN blobd:index:{files}:text:dead") <= 4);
+    for (int i = 0; i < FILES; i++) {
+        snprintf(row.id, sizeof row.id, "file-%d", i);
+        CU_ASSERT_EQUAL_FATAL(index_remove(s, row.id, NULL), BLOB_OK);
+    }
+    CU_ASSERT_EQUAL(redis_server_command(&server, "HLEN blobd:index:{files}:rows"), 0);
+    q.search = NULL;
+    CU_ASSERT_EQUAL(index_list(s, &q, &count, ignore_row, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(count, 0);
+    session_store_close(s);
+}
+
 /* ---- sentinels ----------------------------------------------------------------------------------------------------
  */
 
@@ -594,6 +631,7 @@ int main(void)
                          {"wrong settings are named", test_bad_settings},
                          {"many threads share few connections", test_few_connections},
                          {"a session takes little memory", test_memory},
+                         {"the search text does not grow with changes", test_text_is_cleaned},
                          {"a failover is followed by way of the sentinels", test_failover},
                          CU_TEST_INFO_NULL};
     CU_SuiteInfo suites[] = {{"redis sessions: contract", use_redis, stop, NULL, NULL, session_contract_tests()},

@@ -4,6 +4,9 @@
 Each test is a process of its own with its own temporary directory and time limit (the attribute `timeout` of the
 function, 60 seconds by default); two run at a time, and a test with the attribute `alone` runs by itself. Prints a line
 a test, with the last line it printed itself, and the count; the exit status is 0 when none failed.
+
+With --again, up to five tests that failed are run once more at the end, each alone: what fails beside others on a busy
+machine and passes by itself is named as such, and does not fail the run.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from harness import BINARY, Skip
 
 HERE = Path(__file__).resolve().parent
 SKIPPED = 77
+AGAIN_MAX = 5  # more than that is no accident
 
 
 class Test:
@@ -101,8 +105,8 @@ def discover(words, files):
 
 
 class Runner:
-    def __init__(self, tests, parallel):
-        self.queue, self.parallel = tests, parallel
+    def __init__(self, tests, parallel, again):
+        self.queue, self.parallel, self.again = tests, parallel, again
         self.lock = threading.Lock()
         self.passed = self.skipped = 0
         self.failed = []
@@ -118,7 +122,7 @@ class Runner:
                 self.skipped += 1
                 print(f"skip {test.name} {seconds:.1f} ({output.strip().splitlines()[-1]})", flush=True)
             else:
-                self.failed.append(test.name)
+                self.failed.append(test)
                 print(f"FAIL {test.name} {seconds:.1f}\n" + "".join(f"     {line}\n" for line in output.splitlines()), flush=True)
 
     def worker(self, tests):
@@ -131,20 +135,29 @@ class Runner:
 
     def run(self):
         together = [t for t in self.queue if not t.alone]
+        alone = [t for t in self.queue if t.alone]
         threads = [threading.Thread(target=self.worker, args=(together,)) for _ in range(self.parallel)]
         for t in threads:
             t.start()
         for t in threads:
             t.join()
-        for test in self.queue:
-            if test.alone:
-                self.one(test)
+        for test in alone:
+            self.one(test)
+        if self.again and len(self.failed) <= AGAIN_MAX:
+            self.run_again()
+
+    def run_again(self):
+        first, self.failed = self.failed, []
+        for test in first:
+            print(f"again, alone: {test.name}", flush=True)
+            self.one(test)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("-k", action="append", default=[], metavar="WORD", help="only tests whose name holds WORD; repeatable")
     p.add_argument("-j", type=int, default=2, choices=(1, 2), help="how many at a time (2)")
+    p.add_argument("--again", action="store_true", help="run what failed once more, alone")
     p.add_argument("--list", action="store_true", help="print the names, run nothing")
     p.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     p.add_argument("file", nargs="*", help="only these files (test_resume or test_resume.py)")
@@ -158,10 +171,10 @@ def main():
     if not os.access(BINARY, os.X_OK):
         sys.exit(f"no binary at {BINARY}: build it, or name another in BLOBD_BIN")
     began = time.monotonic()
-    runner = Runner(tests, a.j)
+    runner = Runner(tests, a.j, a.again)
     runner.run()
-    for name in runner.failed:
-        print(f"failed: {name}")
+    for test in runner.failed:
+        print(f"failed: {test.name}")
     print(f"{runner.skipped} skipped, {time.monotonic() - began:.0f} s")
     print(f"{runner.passed} passed, {len(runner.failed)} failed")
     return 1 if runner.failed or not tests else 0

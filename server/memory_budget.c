@@ -1,8 +1,8 @@
 /*
  * memory_budget - more body memory than the disk and the hash need to keep busy buys nothing but resident pages, so
  * bodies get a sixty-fourth; the rest goes by eighths: 1 for remote downloads, 2 for the cache, 2 for connections. What
- * remains is there anyhow (code, stacks, the session store, part buffers of a remote store, the allocator's own). Nothing
- * is reserved: a share bounds, it does not allocate.
+ * remains is there anyhow (code, stacks, the session store, part buffers of a remote store, the allocator's own).
+ * Nothing is reserved: a share bounds, it does not allocate.
  */
 #include "server/memory_budget.h"
 

@@ -71,6 +71,11 @@ static enum blob_status change_late(struct disk_store *s, const char *key, const
 {
     struct journal_ticket ticket;
     enum blob_status st = disk_memtable_put(s->memtable, key, value, len, flags, &ticket, err);
+    /* Who is told EXISTS may answer for that record: it must not be lost afterwards. */
+    if (st == BLOB_E_EXISTS) {
+        enum blob_status durable = disk_journal_wait(s->journal, disk_journal_end(s->journal), err);
+        return durable == BLOB_OK ? st : durable;
+    }
     if (st != BLOB_OK || (flags & BLOB_LAZY))
         return st;
     st = disk_journal_wait(s->journal, ticket.lsn, err);

@@ -106,6 +106,16 @@ enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct
         return fail_errno(err, fault, "make directories for", path);
     char part[PARENT_MAX];
     CHECK(strlen(path) < sizeof part);
+    const char *last = strrchr(path, '/');
+    if (!sync && last) {
+        /* Mostly only the lowest is missing. */
+        memcpy(part, path, (size_t)(last - path));
+        part[last - path] = '\0';
+        if (mkdirat(dirfd, part, 0750) == 0 || errno == EEXIST)
+            return BLOB_OK;
+        if (errno != ENOENT)
+            return fail_errno(err, errno, "make directory", part);
+    }
     for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
         size_t len = (size_t)(slash - path);
         memcpy(part, path, len);

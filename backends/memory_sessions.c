@@ -62,9 +62,9 @@ struct memory_store {
     session_notice_fn *notice_fn;
     void *notice_arg;
     struct memory_notice *notices, **notices_tail;
-    pthread_cond_t wake;
+    pthread_cond_t wake, called;
     pthread_t thread;
-    bool stop;
+    bool calling, started, stop;
 };
 
 static struct memory_store *store_of(struct session_store *s)
@@ -283,10 +283,14 @@ static void *notice_main(void *arg)
         m->notices = n->next;
         if (!m->notices)
             m->notices_tail = &m->notices;
+        m->calling = m->notice_fn != NULL;
         pthread_mutex_unlock(&m->hub->lock);
-        m->notice_fn(&n->id, n->epoch, m->notice_arg);
+        if (m->calling)
+            m->notice_fn(&n->id, n->epoch, m->notice_arg);
         free(n);
         pthread_mutex_lock(&m->hub->lock);
+        m->calling = false;
+        pthread_cond_broadcast(&m->called);
     }
     pthread_mutex_unlock(&m->hub->lock);
     return NULL;
@@ -296,10 +300,15 @@ static void memory_listen(struct session_store *s, session_notice_fn *fn, void *
 {
     struct memory_store *m = store_of(s);
     pthread_mutex_lock(&m->hub->lock);
-    CHECK(!m->notice_fn);
+    CHECK(!fn || !m->started);
+    while (m->calling)
+        pthread_cond_wait(&m->called, &m->hub->lock);
     m->notice_fn = fn;
     m->notice_arg = arg;
-    CHECK(pthread_create(&m->thread, NULL, notice_main, m) == 0);
+    if (fn) {
+        CHECK(pthread_create(&m->thread, NULL, notice_main, m) == 0);
+        m->started = true;
+    }
     pthread_mutex_unlock(&m->hub->lock);
 }
 
@@ -494,13 +503,14 @@ static void memory_close(struct session_store *s)
     m->stop = true;
     pthread_cond_signal(&m->wake);
     pthread_mutex_unlock(&m->hub->lock);
-    if (m->notice_fn)
+    if (m->started)
         pthread_join(m->thread, NULL);
     while (m->notices) {
         struct memory_notice *n = m->notices;
         m->notices = n->next;
         free(n);
     }
+    pthread_cond_destroy(&m->called);
     pthread_cond_destroy(&m->wake);
     if (m->owns_hub)
         memory_hub_free(m->hub);
@@ -539,6 +549,7 @@ struct session_store *memory_sessions_open(struct memory_hub *hub)
     m->hub = hub ? hub : memory_hub_new();
     m->notices_tail = &m->notices;
     pthread_cond_init(&m->wake, NULL);
+    pthread_cond_init(&m->called, NULL);
     pthread_mutex_lock(&m->hub->lock);
     m->next = m->hub->stores;
     m->hub->stores = m;

@@ -3,7 +3,8 @@
  * renews its field at every heartbeat, and the script that does it looks at the others' fields first, so two nodes on
  * different blob stores are found out whichever came first, and again after Redis was emptied.
  *
- * Locks: lock guards state and ids; it is never held while Redis is asked or a callback runs.
+ * Locks: lock guards state and ids; it is never held while Redis is asked or a callback runs. calling is held around
+ * the notice callback and nothing else, so that whoever ends the listening waits for a call under way.
  */
 #include "backends/redis_node.h"
 
@@ -46,7 +47,9 @@ struct redis_node {
     enum node_state state;
     struct blob_error refusal;
     char node_id[NODE_ID_CHARS + 1], store_id[64];
-    session_notice_fn *notice_fn;
+    atomic_bool listens;
+    pthread_mutex_t calling;
+    session_notice_fn *notice_fn; /* this and notice_arg: under calling */
     void *notice_arg;
 
     /* The thread's own. */
@@ -206,7 +209,7 @@ enum blob_status redis_node_join(struct redis_node *node, const char *node_id, c
     if (st == BLOB_E_CONFLICT)
         leave_registry(node);
     settle(node, st, &why);
-    if (st == BLOB_OK && node->notice_fn)
+    if (st == BLOB_OK && node->listens)
         wait_subscribed(node);
     return st == BLOB_OK ? BLOB_OK : blob_fail(err, st, 0, "%s", why.text);
 }
@@ -262,11 +265,12 @@ static void beat(struct redis_node *node)
 
 void redis_node_listen(struct redis_node *node, session_notice_fn *fn, void *arg)
 {
-    pthread_mutex_lock(&node->lock);
-    CHECK(!node->notice_fn && node->state == NODE_ALONE);
+    pthread_mutex_lock(&node->calling);
+    CHECK(!fn || !node->notice_fn);
     node->notice_fn = fn;
     node->notice_arg = arg;
-    pthread_mutex_unlock(&node->lock);
+    node->listens = fn != NULL;
+    pthread_mutex_unlock(&node->calling);
 }
 
 void redis_node_announce(struct redis_node *node, const struct uuid *id, uint64_t epoch)
@@ -297,7 +301,10 @@ static void hear(struct redis_node *node, const char *text)
     memcpy(uuid_text, rest + 1, UUID_CHARS);
     if (uuid_parse(uuid_text, &id) != BLOB_OK)
         return;
-    node->notice_fn(&id, strtoull(rest + 1 + UUID_CHARS, NULL, 10), node->notice_arg);
+    pthread_mutex_lock(&node->calling);
+    if (node->notice_fn)
+        node->notice_fn(&id, strtoull(rest + 1 + UUID_CHARS, NULL, 10), node->notice_arg);
+    pthread_mutex_unlock(&node->calling);
 }
 
 static void stop_listening(struct redis_node *node)
@@ -409,7 +416,7 @@ static void *node_main(void *arg)
             if (now_us >= node->beat_due_us) {
                 redis_pool_watch_master(node->pool);
                 beat(node);
-                if (node->notice_fn)
+                if (node->listens)
                     keep_listening(node);
                 node->beat_due_us = clock_steady_us() + node->beat_us;
             }
@@ -440,9 +447,11 @@ enum blob_status redis_node_new(const struct redis_config *config, struct redis_
     snprintf(node->nodes_key, sizeof node->nodes_key, "%snodes", config->prefix);
     snprintf(node->channel, sizeof node->channel, "%stakeover:%u", config->prefix, config->db);
     pthread_mutex_init(&node->lock, NULL);
+    pthread_mutex_init(&node->calling, NULL);
     pthread_cond_init(&node->subscribed_changed, NULL);
     if (pthread_create(&node->thread, NULL, node_main, node) != 0) {
         pthread_cond_destroy(&node->subscribed_changed);
+        pthread_mutex_destroy(&node->calling);
         pthread_mutex_destroy(&node->lock);
         free(node);
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no thread for the cluster's node");
@@ -459,6 +468,7 @@ void redis_node_free(struct redis_node *node)
     if (node->state == NODE_JOINED)
         leave_registry(node);
     pthread_cond_destroy(&node->subscribed_changed);
+    pthread_mutex_destroy(&node->calling);
     pthread_mutex_destroy(&node->lock);
     free(node);
 }

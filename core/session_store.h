@@ -114,7 +114,8 @@ struct session_store_ops {
 
     /* Tells the other nodes that id has a newer writer, of this epoch. Best effort: fencing does not depend on it. */
     void (*announce)(struct session_store *s, const struct uuid *id, uint64_t epoch);
-    /* Who is called for announcements of other nodes. Once, before join. */
+    /* Who is called for announcements of other nodes: once, before join. fn NULL ends it: when it returns, no call is
+     * under way and none follows; not from within fn. */
     void (*listen)(struct session_store *s, session_notice_fn *fn, void *arg);
     /* Takes or renews a named lease for ttl_ms. CONFLICT: another node holds it. */
     enum blob_status (*lease)(struct session_store *s, const char *name, int64_t ttl_ms, struct blob_error *err);

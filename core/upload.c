@@ -57,6 +57,7 @@ void upload_service_free(struct upload_service *svc)
 {
     if (!svc)
         return;
+    session_listen(svc->sessions, NULL, NULL);
     live_release(svc);
     free(svc);
 }

@@ -442,6 +442,10 @@ static void test_announce(void)
     CU_ASSERT_EQUAL(at_b.epoch, 42);
     contract_sleep_ms(50);
     CU_ASSERT_EQUAL(heard_count(&at_a), 0); /* not its own */
+    session_listen(b, NULL, NULL);
+    session_announce(a, &id, 43);
+    contract_sleep_ms(50);
+    CU_ASSERT_EQUAL(heard_count(&at_b), 1); /* it was ended */
     session_store_close(a);
     session_store_close(b);
 }

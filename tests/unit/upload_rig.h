@@ -54,11 +54,11 @@ static inline void node_stop(struct upload_rig *u, int n)
     if (!node->svc)
         return;
     worker_pool_free(node->pool);
+    upload_service_free(node->svc);
     if (n > 0) {
         file_catalog_free(node->catalog);
         session_store_close(node->sessions);
     }
-    upload_service_free(node->svc);
     memset(node, 0, sizeof *node);
 }
 
@@ -76,11 +76,10 @@ static inline void upload_rig_open(struct upload_rig *u, const struct upload_opt
 static inline void upload_rig_close(struct upload_rig *u)
 {
     node_stop(u, 1);
-    /* Before the sessions: a listener of the service may be called until they close. */
     struct node first = u->node[0];
     worker_pool_free(first.pool);
-    rig_close(&u->base);
     upload_service_free(first.svc);
+    rig_close(&u->base);
     if (u->hub)
         memory_hub_free(u->hub);
 }

@@ -581,6 +581,10 @@ static enum blob_status look_around(struct s3_writer *w, struct strays *strays, 
             snprintf(after.text, sizeof after.text, "%s", page.entries[i].key);
             if (!staged_parse_key(after.text, &id, &epoch, &sequence, &offset))
                 continue;
+            if (epoch > w->epoch && w->store->conditional) {
+                s3_page_release(&page);
+                return blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s has a later writer", w->id.text);
+            }
             if (epoch == w->epoch && sequence > w->sequence)
                 w->sequence = sequence;
             if (names(&w->from, epoch, sequence))
@@ -595,8 +599,8 @@ static enum blob_status look_around(struct s3_writer *w, struct strays *strays, 
     return BLOB_OK;
 }
 
-/* Does the storage have what `from` names? The other state objects go, the newest first, so that what a crash leaves as
- * the newest is whole. */
+/* Does the storage have what `from` names, and no later writer's (CONFLICT)? The other state objects go, the newest
+ * first, so that what a crash leaves as the newest is whole. */
 static enum blob_status claim(struct s3_writer *w, struct blob_error *err)
 {
     struct strays strays = {0};

@@ -113,7 +113,7 @@ void disk_stripe_leave(struct disk_store *s, unsigned stripe)
 {
     pthread_mutex_unlock(&s->stripes[stripe].lock);
     if (s->journal)
-        disk_settle_durable(s);
+        disk_settle_durable(s, NULL);
 }
 
 enum blob_status disk_settle(struct disk_store *s, const struct disk_path *path, struct blob_error *err)
@@ -142,21 +142,21 @@ enum blob_status disk_settle_all(struct disk_store *s, struct blob_error *err)
     return first;
 }
 
-void disk_settle_durable(void *arg)
+enum blob_status disk_settle_durable(struct disk_store *s, struct blob_error *err)
 {
-    struct disk_store *s = arg;
+    enum blob_status first = BLOB_OK;
     for (unsigned word = 0; word < STRIPE_WORDS; word++) {
         for (uint64_t bits = atomic_load(&s->pending[word]); bits != 0; bits &= bits - 1) {
             unsigned stripe = word * 64 + (unsigned)__builtin_ctzll(bits);
             /* Held by somebody: who entered it has emptied it before. */
             if (pthread_mutex_trylock(&s->stripes[stripe].lock) != 0)
                 continue;
-            struct blob_error why;
-            if (stripe_settle(s, stripe, false, &why) != BLOB_OK)
-                log_line(s->log, LOG_WARN, NULL, "a change waits: %s", why.text);
+            enum blob_status st = stripe_settle(s, stripe, false, first == BLOB_OK ? err : NULL);
+            first = first == BLOB_OK ? st : first;
             pthread_mutex_unlock(&s->stripes[stripe].lock);
         }
     }
+    return first;
 }
 
 void disk_changes_release(struct disk_store *s)

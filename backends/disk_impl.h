@@ -80,8 +80,8 @@ void disk_stripe_leave(struct disk_store *s, unsigned stripe);
 enum blob_status disk_settle(struct disk_store *s, const struct disk_path *path,
                              struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status disk_settle_all(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
-/* For the journal: what can be carried out without waiting. arg is the store. */
-void disk_settle_durable(void *arg);
+/* Carries out what is durable, without waiting. The first failure; what failed stays pending. */
+enum blob_status disk_settle_durable(struct disk_store *s, struct blob_error *err);
 /* In a stripe that was entered: journals and carries out or queues. The content of `from` must be durable, or be so in
  * the journal. */
 struct disk_entry {

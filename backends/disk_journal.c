@@ -40,6 +40,7 @@
 #define SEAL_ROOM          JOURNAL_ENTRY_BYTES
 #define ZERO_CHUNK         (1u << 20)
 #define PIN_POLL_MS        2
+#define PIN_TRIES          100
 #define RETRY_SECONDS      1
 #define LOW_SEGMENTS(j)    ((j)->opt.max_segments / 2)
 
@@ -77,7 +78,9 @@ struct disk_journal {
     _Atomic uint64_t end, durable;
 
     int64_t changed_us; /* when the first change since the last checkpoint came; 0: none */
-    uint64_t checkpoint_asked, checkpoint_done;
+    uint64_t checkpoint_asked, checkpoint_tried, checkpoint_done;
+    enum blob_status stuck; /* why changes cannot be carried out, so that no segment can be freed; BLOB_OK: they can */
+    struct blob_error stuck_error;
     enum blob_status broken;
     struct blob_error broken_error;
 };
@@ -103,6 +106,23 @@ static enum blob_status journal_broken(const struct disk_journal *j, struct blob
     if (j->broken != BLOB_OK && err)
         *err = j->broken_error;
     return j->broken;
+}
+
+/* The lock is held. */
+static void journal_stuck(struct disk_journal *j, enum blob_status st, const struct blob_error *why)
+{
+    if (j->stuck == BLOB_OK)
+        log_line(j->opt.log, LOG_WARN, NULL, "journal: changes wait to be carried out: %s", why->text);
+    j->stuck = st;
+    j->stuck_error = *why;
+    pthread_cond_broadcast(&j->space);
+}
+
+static enum blob_status stuck_status(const struct disk_journal *j, struct blob_error *err)
+{
+    if (j->stuck != BLOB_OK && err)
+        *err = j->stuck_error;
+    return j->stuck;
 }
 
 /* ---- segments ---- */
@@ -219,6 +239,7 @@ static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *
     j->next_number++;
     j->next = seg;
     pthread_cond_broadcast(&j->space);
+    pthread_cond_signal(&j->due);
     return BLOB_OK;
 }
 
@@ -251,6 +272,8 @@ static enum blob_status switch_segment(struct disk_journal *j, struct blob_error
 {
     struct segment *full = j->active;
     while (!j->next && j->active == full && j->broken == BLOB_OK) {
+        if (j->stuck != BLOB_OK)
+            return stuck_status(j, err);
         pthread_cond_signal(&j->supply);
         pthread_cond_wait(&j->space, &j->lock);
     }
@@ -408,21 +431,30 @@ static bool pinned_below(const struct disk_journal *j, uint64_t number)
     return false;
 }
 
-/* Every entry below segment `number` carried out. The lock is held, and given up meanwhile. */
+/*
+ * Every entry below segment `number` carried out. The lock is held, and given up meanwhile. CONFLICT: some cannot be
+ * (the disk is full), as j->stuck says.
+ */
 static enum blob_status wait_unpinned(struct disk_journal *j, uint64_t number, struct blob_error *err)
 {
-    while (pinned_below(j, number)) {
+    for (unsigned failed = 0; pinned_below(j, number);) {
         uint64_t end = j->end;
+        struct blob_error why = {0};
         pthread_mutex_unlock(&j->lock);
-        enum blob_status st = disk_journal_wait(j, end, err);
+        enum blob_status st = disk_journal_wait(j, end, err), settled = BLOB_OK;
         if (st == BLOB_OK)
-            j->opt.settle(j->opt.arg);
+            settled = j->opt.settle(j->opt.arg, &why);
         const struct timespec pause = {.tv_nsec = PIN_POLL_MS * 1000000L};
         nanosleep(&pause, NULL);
         pthread_mutex_lock(&j->lock);
         if (st != BLOB_OK)
             return st;
+        if (settled != BLOB_OK && ++failed == PIN_TRIES) {
+            journal_stuck(j, settled, &why);
+            return BLOB_E_CONFLICT;
+        }
     }
+    j->stuck = BLOB_OK;
     return BLOB_OK;
 }
 
@@ -447,10 +479,11 @@ static enum blob_status checkpoint_below(struct disk_journal *j, uint64_t number
     return BLOB_OK;
 }
 
-/* all: of the active segment too, by beginning another. The lock is held, and given up meanwhile. */
+/* all: of the active segment too, by beginning another, which is there. The lock is held, and given up meanwhile. */
 static enum blob_status checkpoint(struct disk_journal *j, bool all, struct blob_error *err)
 {
     uint64_t asked = j->checkpoint_asked;
+    int64_t changed_us = j->changed_us;
     enum blob_status st = BLOB_OK;
     if (all) {
         j->changed_us = 0;
@@ -459,8 +492,12 @@ static enum blob_status checkpoint(struct disk_journal *j, bool all, struct blob
     }
     if (st == BLOB_OK)
         st = checkpoint_below(j, j->active->number, err);
-    if (st == BLOB_OK && all) {
+    if (all && st == BLOB_OK)
         j->checkpoint_done = asked;
+    else if (all && j->changed_us == 0)
+        j->changed_us = changed_us;
+    if (all) {
+        j->checkpoint_tried = asked;
         pthread_cond_broadcast(&j->checkpointed);
     }
     return st;
@@ -488,20 +525,28 @@ static void wait_seconds(pthread_cond_t *cond, pthread_mutex_t *lock)
     pthread_cond_timedwait(cond, lock, &until);
 }
 
+/* Never waits for a next segment: it may be this thread that has to free one. */
+static enum blob_status checkpoint_what_is_due(struct disk_journal *j, struct blob_error *err)
+{
+    bool due = checkpoint_due(j), sealed = segment_oldest(j, j->active->number) < j->active->number;
+    if (due && (j->next || j->tail == JOURNAL_BLOCK))
+        return checkpoint(j, true, err);
+    if (sealed && (due || segments_in_use(j) > LOW_SEGMENTS(j)))
+        return checkpoint(j, false, err);
+    wait_seconds(&j->due, &j->lock);
+    return BLOB_OK;
+}
+
 static void *checkpointer_thread(void *arg)
 {
     struct disk_journal *j = arg;
     pthread_mutex_lock(&j->lock);
     while (j->broken == BLOB_OK && !j->stop) {
         struct blob_error why = {0};
-        enum blob_status st = BLOB_OK;
-        if (checkpoint_due(j))
-            st = checkpoint(j, true, &why);
-        else if (segments_in_use(j) > LOW_SEGMENTS(j) && segment_oldest(j, j->active->number) < j->active->number)
-            st = checkpoint(j, false, &why);
-        else
+        enum blob_status st = checkpoint_what_is_due(j, &why);
+        if (st == BLOB_E_CONFLICT && !j->stop)
             wait_seconds(&j->due, &j->lock);
-        if (st != BLOB_OK)
+        else if (st != BLOB_OK && st != BLOB_E_CONFLICT)
             journal_break(j, st, &why);
     }
     pthread_mutex_unlock(&j->lock);
@@ -556,9 +601,11 @@ enum blob_status disk_journal_checkpoint(struct disk_journal *j, struct blob_err
     pthread_mutex_lock(&j->lock);
     uint64_t asked = ++j->checkpoint_asked;
     pthread_cond_signal(&j->due);
-    while (j->checkpoint_done < asked && j->broken == BLOB_OK)
+    while (j->checkpoint_tried < asked && j->broken == BLOB_OK)
         pthread_cond_wait(&j->checkpointed, &j->lock);
-    enum blob_status st = j->checkpoint_done >= asked ? BLOB_OK : journal_broken(j, err);
+    enum blob_status st = journal_broken(j, err);
+    if (st == BLOB_OK && j->checkpoint_done < asked)
+        st = stuck_status(j, err);
     pthread_mutex_unlock(&j->lock);
     return st;
 }

@@ -55,8 +55,8 @@ struct journal_options {
     int64_t checkpoint_ms;  /* after this time with changes they are checkpointed */
     uint64_t first_segment; /* at least 1, greater than any number used before: journal_log's next_segment */
     struct logger *log;     /* may be NULL */
-    /* Carries out what is appended and pending, as far as it can without waiting for a lock. */
-    void (*settle)(void *arg);
+    /* Carries out what is appended and pending, as far as it can without waiting for a lock. The first failure. */
+    enum blob_status (*settle)(void *arg, struct blob_error *err);
     void *arg;
 };
 

@@ -11,7 +11,6 @@
 #include "backends/disk_impl.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
-#include "core/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,16 +164,17 @@ static enum blob_status shard_write(struct disk_memtable *m, struct shard *shard
     return st;
 }
 
-void disk_memtable_settle(struct disk_memtable *m)
+enum blob_status disk_memtable_settle(struct disk_memtable *m, struct blob_error *err)
 {
-    struct blob_error why;
+    enum blob_status first = BLOB_OK;
     for (unsigned i = 0; i < SHARDS; i++) {
         struct shard *shard = &m->shards[i];
         pthread_mutex_lock(&shard->lock);
-        if (shard_write(m, shard, INT64_MAX, UINT32_MAX, &why) != BLOB_OK)
-            log_line(m->store->log, LOG_WARN, NULL, "a record waits in the journal: %s", why.text);
+        enum blob_status st = shard_write(m, shard, INT64_MAX, UINT32_MAX, first == BLOB_OK ? err : NULL);
+        first = first == BLOB_OK ? st : first;
         pthread_mutex_unlock(&shard->lock);
     }
+    return first;
 }
 
 enum blob_status disk_memtable_flush(struct disk_memtable *m, struct blob_error *err)
@@ -220,7 +220,6 @@ static enum blob_status check_absent(struct disk_memtable *m, struct shard *shar
 /* In the place of the key's older entry; and writes some that have lingered long enough. */
 static void take_in(struct disk_memtable *m, struct shard *shard, struct entry *e)
 {
-    struct blob_error why;
     pthread_mutex_lock(&shard->lock);
     struct entry **slot = slot_of(shard, e->hash, e->key);
     if (*slot) {
@@ -228,8 +227,9 @@ static void take_in(struct disk_memtable *m, struct shard *shard, struct entry *
         entry_drop(shard, slot);
     }
     entry_add(shard, e);
-    if (shard_write(m, shard, clock_steady_us() - LINGER_US, WRITES_PER_PUT, &why) != BLOB_OK)
-        log_line(m->store->log, LOG_WARN, NULL, "a record waits in the journal: %s", why.text);
+    /* What cannot be written stays, and the checkpoint says so. */
+    enum blob_status st = shard_write(m, shard, clock_steady_us() - LINGER_US, WRITES_PER_PUT, NULL);
+    (void)st;
     pthread_mutex_unlock(&shard->lock);
 }
 

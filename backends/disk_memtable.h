@@ -34,7 +34,7 @@ enum blob_status disk_memtable_get(struct disk_memtable *m, const char *key, str
                                    struct blob_error *err) BLOB_MUST_CHECK;
 /* Waits until everything is durable and writes all of it: what the directories show is what there is. */
 enum blob_status disk_memtable_flush(struct disk_memtable *m, struct blob_error *err) BLOB_MUST_CHECK;
-/* Writes what is durable, without waiting for anything: for a checkpoint. */
-void disk_memtable_settle(struct disk_memtable *m);
+/* Writes what is durable, without waiting for anything: for a checkpoint. The first failure; what failed stays. */
+enum blob_status disk_memtable_settle(struct disk_memtable *m, struct blob_error *err);
 
 #endif

@@ -79,7 +79,7 @@ static enum blob_status change_late(struct disk_store *s, const char *key, const
     if (st != BLOB_OK || (flags & BLOB_LAZY))
         return st;
     st = disk_journal_wait(s->journal, ticket.lsn, err);
-    disk_settle_durable(s);
+    disk_settle_durable(s, NULL);
     return st;
 }
 

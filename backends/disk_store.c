@@ -210,11 +210,12 @@ static enum blob_status recover(struct disk_store *s, uint64_t *next_segment, st
     return st == BLOB_OK ? remove_leftovers(s, INT64_MAX, false, err) : st;
 }
 
-static void settle_for_checkpoint(void *arg)
+static enum blob_status settle_for_checkpoint(void *arg, struct blob_error *err)
 {
     struct disk_store *s = arg;
-    disk_settle_durable(s);
-    disk_memtable_settle(s->memtable);
+    enum blob_status st = disk_settle_durable(s, err);
+    enum blob_status records = disk_memtable_settle(s->memtable, st == BLOB_OK ? err : NULL);
+    return st == BLOB_OK ? records : st;
 }
 
 static enum blob_status open_journal(struct disk_store *s, const struct disk_options *opt, uint64_t first_segment,

@@ -284,7 +284,7 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
         st = still_ours(s, w, err);
     if (st == BLOB_OK && s->journal && !(flags & BLOB_LAZY)) {
         st = disk_journal_wait(s->journal, disk_journal_end(s->journal), err);
-        disk_settle_durable(s);
+        disk_settle_durable(s, NULL);
     }
     if (st != BLOB_OK)
         return st;

@@ -221,6 +221,29 @@ static bool record_is(struct blob_store *s, const char *key, const char *value)
     return ok;
 }
 
+static void digest_of(const char *text, struct digest *out)
+{
+    struct hash h;
+    hash_init(&h);
+    hash_update(&h, text, strlen(text));
+    hash_peek(&h, out);
+}
+
+static bool blob_is(struct blob_store *s, const char *text)
+{
+    struct digest digest;
+    struct blob_reader *r = NULL;
+    struct blob_info info;
+    char got[64] = "";
+    digest_of(text, &digest);
+    if (blob_open(s, &digest, &r, &info, NULL) != BLOB_OK)
+        return false;
+    bool ok =
+        info.size == strlen(text) && reader_read(r, 0, got, strlen(text), NULL) == BLOB_OK && strcmp(got, text) == 0;
+    reader_close(r);
+    return ok;
+}
+
 static struct blob_writer *begin(struct blob_store *s, struct uuid *id)
 {
     struct blob_writer *w = NULL;
@@ -311,6 +334,49 @@ static void test_full_disk_lazily(void)
     blob_store_close(s);
 }
 
+/* What cannot be carried out does not keep a store from closing, nor the next one from having it. */
+static void test_close_full(void)
+{
+    struct digest digest;
+    struct blob_info info;
+    struct uuid id;
+    reset_root();
+    struct blob_store *s = open_or_fail(open_journal);
+    struct blob_writer *w = begin(s, &id);
+    CU_ASSERT_EQUAL(writer_write(w, "kept", 4, NULL), BLOB_OK);
+    digest_of("kept", &digest);
+    fault_arm("disk.rename", ENOSPC, 0, 0);
+    CU_ASSERT_EQUAL(writer_commit(w, &digest, BLOB_LAZY, NULL), BLOB_OK);
+    fault_arm("disk.mkdir", ENOSPC, 0, 0);
+    CU_ASSERT_EQUAL(record_put(s, "files/a/1", "kept", 4, 0, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_stat(s, &digest, &info, NULL), BLOB_E_NO_SPACE);
+    blob_store_close(s);
+    fault_disarm_all();
+    s = open_or_fail(open_journal);
+    CU_ASSERT_TRUE(blob_is(s, "kept"));
+    CU_ASSERT_TRUE(record_is(s, "files/a/1", "kept"));
+    blob_store_close(s);
+}
+
+/* Enough to fill every segment, with a checkpoint due all the time. */
+static void test_segments_run_out(void)
+{
+    reset_root();
+    struct disk_options opt = options(true, false);
+    opt.journal_segments = 3;
+    opt.checkpoint_ms = 1;
+    struct blob_store *s = NULL;
+    static char value[RECORD_VALUE_MAX];
+    memset(value, 'v', sizeof value);
+    CU_ASSERT_EQUAL_FATAL(disk_store_open(&opt, &s, NULL), BLOB_OK);
+    for (unsigned i = 0; i < 300; i++) {
+        char key[40];
+        snprintf(key, sizeof key, "files/a/%u", i % 10);
+        CU_ASSERT_EQUAL(record_put(s, key, value, sizeof value, BLOB_LAZY, NULL), BLOB_OK);
+    }
+    blob_store_close(s);
+}
+
 /* After a failed sync nobody can know what is on the disk: nothing is acknowledged any more. */
 static void test_failed_sync(void)
 {
@@ -368,14 +434,6 @@ static void in_killed_process(void (*work)(struct blob_store *s))
     CU_ASSERT_TRUE(WIFSIGNALED(status));
 }
 
-static void digest_of(const char *text, struct digest *out)
-{
-    struct hash h;
-    hash_init(&h);
-    hash_update(&h, text, strlen(text));
-    hash_peek(&h, out);
-}
-
 static const char staged_id[] = "5f0e0a36-1111-4000-8000-000000000000";
 
 static void stage(struct blob_store *s, const char *id_text, const char *text, struct blob_writer **w)
@@ -401,21 +459,6 @@ static void leave_journal(struct blob_store *s)
     CHECK(record_delete(s, "files/a/3", 0, NULL) == BLOB_OK);
     CHECK(record_put(s, "files/a/2", "two again", 9, BLOB_LAZY, NULL) == BLOB_OK);
     stage(s, staged_id, "staged", &w);
-}
-
-static bool blob_is(struct blob_store *s, const char *text)
-{
-    struct digest digest;
-    struct blob_reader *r = NULL;
-    struct blob_info info;
-    char got[64] = "";
-    digest_of(text, &digest);
-    if (blob_open(s, &digest, &r, &info, NULL) != BLOB_OK)
-        return false;
-    bool ok =
-        info.size == strlen(text) && reader_read(r, 0, got, strlen(text), NULL) == BLOB_OK && strcmp(got, text) == 0;
-    reader_close(r);
-    return ok;
 }
 
 static void expect_left(struct blob_store *s)
@@ -535,6 +578,8 @@ int main(void)
                              CU_TEST_INFO_NULL};
     CU_TestInfo failing[] = {{"a full disk harms nothing", test_full_disk},
                              {"a queued change waits for room", test_full_disk_lazily},
+                             {"closing with a full disk ends, and loses nothing", test_close_full},
+                             {"a journal that fills up waits for its checkpoint", test_segments_run_out},
                              {"after a failed sync nothing is acknowledged", test_failed_sync},
                              {"the reserve is kept free", test_room},
                              CU_TEST_INFO_NULL};

@@ -51,12 +51,12 @@ static void test_complete_stops_append(void)
     struct client c = client_new(&u);
     struct digest d = text_digest("hello");
     CU_ASSERT_EQUAL(client_append(&c, c.first, "hel"), API_OK);
-    CU_ASSERT_EQUAL_FATAL(client_begin(&c, &(struct ask){.token = c.first, .data = "xxxxxx", .len = 6}, &older),
+    CU_ASSERT_EQUAL_FATAL(client_begin(&c, &(struct ask){.token = c.first, .data = "zzzzzz", .len = 6}, &older),
                           API_OK);
-    CU_ASSERT_EQUAL(write_text(older, "xxx", &c.err), API_OK);
+    CU_ASSERT_EQUAL(write_text(older, "zzz", &c.err), API_OK);
     struct client e = c;
     CU_ASSERT_EQUAL(client_complete(&e, c.first, &d, "lo"), API_OK);
-    CU_ASSERT_EQUAL(write_text(older, "xxx", &c.err), API_UPLOAD_SUPERSEDED);
+    CU_ASSERT_EQUAL(write_text(older, "zzz", &c.err), API_UPLOAD_SUPERSEDED);
     CU_ASSERT_EQUAL(upload_append_end(older, UPLOAD_BODY_WHOLE, &c.result, &c.err), API_UPLOAD_SUPERSEDED);
     CU_ASSERT_TRUE(rig_serves(&u, "hello", 5));
     upload_rig_close(&u);

@@ -59,8 +59,8 @@ struct disk_store {
     struct key_set known_dirs;              /* made, and durable where that matters */
     atomic_uint_fast64_t tmp_serial;
     char tmp_tag[32]; /* differs from that of any other process, on any node */
-    _Atomic int64_t room_asked_us;
-    _Atomic uint64_t room_bytes;
+    _Atomic int64_t free_asked_us;
+    _Atomic uint64_t free_bytes;
 };
 
 struct disk_store *disk_of(struct blob_store *base);
@@ -68,6 +68,12 @@ static inline struct iovec disk_part(const void *data, size_t len)
 {
     return (struct iovec){(void *)(uintptr_t)data, len};
 }
+
+/* ---- disk_store.c ---- */
+
+/* Would bytes more leave reserve_bytes free? As it was within the last second. NO_SPACE. */
+enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserve_bytes,
+                           struct blob_error *err) BLOB_MUST_CHECK;
 
 /* ---- disk_changes.c ---- */
 

@@ -22,9 +22,10 @@
 #define BUCKETS        64u
 #define LINGER_US      250000
 #define WRITES_PER_PUT 2
-#define RESERVED_BYTES 4096 /* what a put must still find free: its file is written later */
+#define FILE_BYTES     (64u << 10) /* must be free, the reserve included, for a file to be written later */
+* /
 
-struct entry {
+    struct entry {
     struct entry *chain;         /* in its bucket */
     struct entry *older, *newer; /* in its shard */
     struct journal_ticket ticket;
@@ -265,7 +266,7 @@ static struct entry *entry_new(const char *key, const void *value, size_t len)
 enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, const void *value, size_t len,
                                    unsigned flags, struct journal_ticket *ticket, struct blob_error *err)
 {
-    enum blob_status st = value ? m->store->base.ops->room(&m->store->base, RESERVED_BYTES, err) : BLOB_OK;
+    enum blob_status st = value ? disk_fits(m->store, FILE_BYTES, 0, err) : BLOB_OK;
     if (st != BLOB_OK)
         return st;
     struct entry *e = entry_new(key, value, len);

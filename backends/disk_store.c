@@ -299,22 +299,27 @@ static enum blob_status disk_check(struct blob_store *base, struct blob_error *e
     return s->journal ? disk_journal_check(s->journal, err) : BLOB_OK;
 }
 
-static enum blob_status disk_room(struct blob_store *base, uint64_t bytes, struct blob_error *err)
+enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserve_bytes, struct blob_error *err)
 {
-    struct disk_store *s = disk_of(base);
-    int64_t now_us = clock_steady_us(), asked_us = atomic_load(&s->room_asked_us);
+    int64_t now_us = clock_steady_us(), asked_us = atomic_load(&s->free_asked_us);
     if (asked_us == 0 || now_us - asked_us >= ROOM_CACHE_US) {
         struct statvfs vfs;
         if (fstatvfs(s->root_fd, &vfs) != 0)
             return fail_errno(err, errno, "look at", "the storage root");
-        uint64_t free_bytes = (uint64_t)vfs.f_bavail * vfs.f_frsize;
-        atomic_store(&s->room_bytes, free_bytes > s->reserve_bytes ? free_bytes - s->reserve_bytes : 0);
-        atomic_store(&s->room_asked_us, now_us);
+        atomic_store(&s->free_bytes, (uint64_t)vfs.f_bavail * vfs.f_frsize);
+        atomic_store(&s->free_asked_us, now_us);
     }
-    uint64_t room = atomic_load(&s->room_bytes);
+    uint64_t free_bytes = atomic_load(&s->free_bytes);
+    uint64_t room = free_bytes > reserve_bytes ? free_bytes - reserve_bytes : 0;
     if (bytes > room || room == 0)
         return blob_fail(err, BLOB_E_NO_SPACE, 0, "%" PRIu64 " bytes do not fit: %" PRIu64 " are free", bytes, room);
     return BLOB_OK;
+}
+
+static enum blob_status disk_room(struct blob_store *base, uint64_t bytes, struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    return disk_fits(s, bytes, s->reserve_bytes, err);
 }
 
 static enum blob_status disk_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)

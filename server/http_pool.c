@@ -6,7 +6,10 @@
  * flow that has waited its turn; its next take uses it. A flow lives until it has ended and no piece or posted task
  * refers to it.
  *
- * The largest pieces are mapped, not allocated: given back beyond what is kept warm, they leave the process at once.
+ * Pieces given back are kept while lent and kept ones stay within the bound: mapping a large one anew for every read
+ * costs more than the read. The largest are mapped, not allocated, so that one that is let go leaves the process at
+ * once. Invariant, under the lock: kept_bytes is the capacity of all kept pieces, and used + kept_bytes is at most
+ * max_bytes.
  */
 #include "server/http_pool.h"
 
@@ -24,9 +27,6 @@ static const size_t rank_bytes[RANK_COUNT] = {
     [RANK_MIDDLE] = 64 * 1024,
     [RANK_LARGE] = 256 * 1024,
 };
-/* Pieces kept for reuse: a megabyte or two in all. */
-static const unsigned rank_kept[RANK_COUNT] = {[RANK_SMALL] = 16, [RANK_MIDDLE] = 8, [RANK_LARGE] = 4};
-
 #define NO_GRANT (-1)
 
 struct pool_piece {
@@ -57,7 +57,7 @@ struct http_pool {
     pthread_mutex_t lock;
     size_t max_bytes, used;
     struct http_piece *kept[RANK_COUNT];
-    unsigned kept_count[RANK_COUNT];
+    size_t kept_bytes;
     struct http_flow *queue, **queue_end;
 };
 
@@ -122,17 +122,21 @@ enum blob_status http_pool_new(size_t max_bytes, struct http_pool **out, struct 
     return BLOB_OK;
 }
 
+static void pieces_free(struct http_piece *pieces)
+{
+    while (pieces) {
+        struct http_piece *next = pieces->next;
+        piece_free((struct pool_piece *)pieces);
+        pieces = next;
+    }
+}
+
 void http_pool_free(struct http_pool *pool)
 {
     if (!pool)
         return;
-    for (int rank = 0; rank < RANK_COUNT; rank++) {
-        while (pool->kept[rank]) {
-            struct http_piece *piece = pool->kept[rank];
-            pool->kept[rank] = piece->next;
-            piece_free((struct pool_piece *)piece);
-        }
-    }
+    for (int rank = 0; rank < RANK_COUNT; rank++)
+        pieces_free(pool->kept[rank]);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -178,6 +182,31 @@ struct http_flow *http_flow_new(struct http_pool *pool, struct http_loop *loop, 
     flow->refs = 1;
     flow->grant = NO_GRANT;
     return flow;
+}
+
+/* Under the lock. */
+static struct http_piece *kept_take(struct http_pool *pool, int rank)
+{
+    struct http_piece *piece = pool->kept[rank];
+    if (piece) {
+        pool->kept[rank] = piece->next;
+        pool->kept_bytes -= rank_bytes[rank];
+    }
+    return piece;
+}
+
+/* Under the lock: takes kept pieces of other sizes out until a new one has its place; to be freed after it. */
+static struct http_piece *kept_shrink(struct http_pool *pool)
+{
+    struct http_piece *surplus = NULL;
+    for (int rank = RANK_COUNT - 1; rank >= 0; rank--) {
+        while (pool->used + pool->kept_bytes > pool->max_bytes && pool->kept[rank]) {
+            struct http_piece *piece = kept_take(pool, rank);
+            piece->next = surplus;
+            surplus = piece;
+        }
+    }
+    return surplus;
 }
 
 /* Under the lock: what is to be posted after it. */
@@ -301,14 +330,14 @@ enum http_take http_flow_take(struct http_flow *flow, size_t wanted, struct http
         return HTTP_TAKE_WAIT;
     }
     int rank = flow->grant;
-    struct pool_piece *piece = (struct pool_piece *)pool->kept[rank];
-    if (piece) {
-        pool->kept[rank] = piece->pub.next;
-        pool->kept_count[rank]--;
-    }
+    struct http_piece *surplus = NULL;
+    struct pool_piece *piece = (struct pool_piece *)kept_take(pool, rank);
+    if (!piece)
+        surplus = kept_shrink(pool);
     flow->grant = NO_GRANT; /* it is this piece's now */
     flow->refs++;
     pthread_mutex_unlock(&pool->lock);
+    pieces_free(surplus);
     if (!piece && !(piece = piece_new(rank))) {
         pthread_mutex_lock(&pool->lock);
         flow->out -= rank_bytes[rank];
@@ -332,10 +361,10 @@ void http_pool_give(struct http_pool *pool, struct http_piece *pub)
     pthread_mutex_lock(&pool->lock);
     flow->out -= rank_bytes[rank];
     pool->used -= rank_bytes[rank];
-    if (pool->kept_count[rank] < rank_kept[rank]) {
+    if (pool->used + pool->kept_bytes + rank_bytes[rank] <= pool->max_bytes) {
         pub->next = pool->kept[rank];
         pool->kept[rank] = pub;
-        pool->kept_count[rank]++;
+        pool->kept_bytes += rank_bytes[rank];
         piece = NULL;
     }
     if (flow->waits_for_own && flow->out <= flow->max_bytes / 2) {

@@ -31,7 +31,7 @@ struct memory_budget memory_budget_split(uint64_t max_memory, uint64_t max_conne
         connections = at_most(connections, max_connections);
     return (struct memory_budget){
         .bodies = (size_t)bodies,
-        .body_window = (size_t)at_least(at_most(bodies / 16, WINDOW_MAX_BYTES), WINDOW_MIN_BYTES),
+        .body_window = (size_t)at_least(at_most(bodies / 8, WINDOW_MAX_BYTES), WINDOW_MIN_BYTES),
         .streams = (size_t)eighth,
         .cache = (size_t)at_most(cache, eighth * 2),
         .max_connections = (unsigned)at_most(connections, 1u << 20),

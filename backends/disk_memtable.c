@@ -23,9 +23,8 @@
 #define LINGER_US      250000
 #define WRITES_PER_PUT 2
 #define FILE_BYTES     (64u << 10) /* must be free, the reserve included, for a file to be written later */
-* /
 
-    struct entry {
+struct entry {
     struct entry *chain;         /* in its bucket */
     struct entry *older, *newer; /* in its shard */
     struct journal_ticket ticket;

@@ -174,6 +174,11 @@ struct disk_names {
 };
 enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
                                  struct disk_names *out, struct blob_error *err) BLOB_MUST_CHECK;
+/* False: no memory. */
+bool disk_names_add(struct disk_names *names, const char *name);
+/* Takes gone out of sorted names and puts added in. False: no memory. */
+bool disk_names_merge(struct disk_names *names, const struct disk_names *gone, const struct disk_names *added,
+                      int (*compare)(const char *, const char *));
 void disk_names_release(struct disk_names *names);
 
 /* ---- disk_replay.c ---- */

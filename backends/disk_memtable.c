@@ -126,13 +126,10 @@ void disk_memtable_free(struct disk_memtable *m)
 static enum blob_status write_in_place(struct disk_store *s, const struct disk_path *path, const struct entry *e,
                                        struct blob_error *err)
 {
-    enum blob_status st = disk_parents(s, path, err);
-    if (st != BLOB_OK)
-        return st;
     int fd = openat(s->root_fd, path->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (fd < 0)
         return blob_fail(err, blob_status_from_errno(errno), errno, "write %s", path->text);
-    st = file_write_at(fd, e->value, e->len, 0, path->text, err);
+    enum blob_status st = file_write_at(fd, e->value, e->len, 0, path->text, err);
     close(fd);
     return st;
 }
@@ -177,23 +174,31 @@ enum blob_status disk_memtable_settle(struct disk_memtable *m, struct blob_error
     return first;
 }
 
-enum blob_status disk_memtable_flush(struct disk_memtable *m, struct blob_error *err)
+static bool note_name(const struct entry *e, const char *class, const char *dir, struct disk_names *added,
+                      struct disk_names *gone)
 {
-    for (unsigned i = 0; i < SHARDS; i++) {
+    struct disk_path path;
+    size_t class_len = strlen(class), dir_len = strlen(dir);
+    if (strncmp(e->key, class, class_len) != 0 || e->key[class_len] != '/')
+        return true;
+    disk_record_path(e->key, &path);
+    if (strncmp(path.text, dir, dir_len) != 0 || path.text[dir_len] != '/')
+        return true;
+    return disk_names_add(e->deleted ? gone : added, path.text + dir_len + 1);
+}
+
+enum blob_status disk_memtable_names(struct disk_memtable *m, const char *class, const char *dir,
+                                     struct disk_names *added, struct disk_names *gone, struct blob_error *err)
+{
+    bool ok = true;
+    for (unsigned i = 0; ok && i < SHARDS; i++) {
         struct shard *shard = &m->shards[i];
         pthread_mutex_lock(&shard->lock);
-        uint64_t lsn = shard->newest ? shard->newest->ticket.lsn : 0;
+        for (const struct entry *e = shard->oldest; ok && e; e = e->newer)
+            ok = note_name(e, class, dir, added, gone);
         pthread_mutex_unlock(&shard->lock);
-        enum blob_status st = lsn ? disk_journal_wait(m->store->journal, lsn, err) : BLOB_OK;
-        if (st != BLOB_OK)
-            return st;
-        pthread_mutex_lock(&shard->lock);
-        st = shard_write(m, shard, INT64_MAX, UINT32_MAX, err);
-        pthread_mutex_unlock(&shard->lock);
-        if (st != BLOB_OK)
-            return st;
     }
-    return BLOB_OK;
+    return ok ? BLOB_OK : blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", dir);
 }
 
 /* ---- changes ---- */
@@ -262,10 +267,19 @@ static struct entry *entry_new(const char *key, const void *value, size_t len)
     return e;
 }
 
+/* A full disk is met here, before anything is promised; and a listing finds every directory. */
+static enum blob_status make_place(struct disk_memtable *m, const char *key, struct blob_error *err)
+{
+    struct disk_path path;
+    disk_record_path(key, &path);
+    enum blob_status st = disk_fits(m->store, FILE_BYTES, 0, err);
+    return st == BLOB_OK ? disk_parents(m->store, &path, err) : st;
+}
+
 enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, const void *value, size_t len,
                                    unsigned flags, struct journal_ticket *ticket, struct blob_error *err)
 {
-    enum blob_status st = value ? disk_fits(m->store, FILE_BYTES, 0, err) : BLOB_OK;
+    enum blob_status st = value ? make_place(m, key, err) : BLOB_OK;
     if (st != BLOB_OK)
         return st;
     struct entry *e = entry_new(key, value, len);

@@ -18,6 +18,7 @@
 #include "core/bytebuf.h"
 
 struct disk_memtable;
+struct disk_names;
 struct disk_store;
 
 /* For a store with a journal; NULL: out of memory. */
@@ -32,8 +33,11 @@ enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, con
 /* From memory or from the file. NOT_FOUND. */
 enum blob_status disk_memtable_get(struct disk_memtable *m, const char *key, struct bytebuf *out,
                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* Waits until everything is durable and writes all of it: what the directories show is what there is. */
-enum blob_status disk_memtable_flush(struct disk_memtable *m, struct blob_error *err) BLOB_MUST_CHECK;
+/* What a listing of a directory of records must add to it and leave out of it, looked at before the directory is read:
+ * names of files in dir, which holds records of class. */
+enum blob_status disk_memtable_names(struct disk_memtable *m, const char *class, const char *dir,
+                                     struct disk_names *added, struct disk_names *gone,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
 /* Writes what is durable, without waiting for anything: for a checkpoint. The first failure; what failed stays. */
 enum blob_status disk_memtable_settle(struct disk_memtable *m, struct blob_error *err);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool names_add(struct disk_names *names, const char *name)
+bool disk_names_add(struct disk_names *names, const char *name)
 {
     if (names->count == names->cap) {
         size_t cap = names->cap ? 2 * names->cap : 64;
@@ -71,7 +71,7 @@ enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(c
     enum blob_status st = BLOB_OK;
     struct dirent *de;
     while (st == BLOB_OK && (errno = 0, de = readdir(dir)) != NULL) {
-        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && !names_add(&names, de->d_name))
+        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && !disk_names_add(&names, de->d_name))
             st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", path);
     }
     if (st == BLOB_OK && errno != 0)
@@ -84,6 +84,33 @@ enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(c
     sort(names.names, names.count, compare);
     *out = names;
     return BLOB_OK;
+}
+
+static bool has(const struct disk_names *names, const char *name)
+{
+    for (size_t i = 0; i < names->count; i++)
+        if (strcmp(names->names[i], name) == 0)
+            return true;
+    return false;
+}
+
+bool disk_names_merge(struct disk_names *names, const struct disk_names *gone, const struct disk_names *added,
+                      int (*compare)(const char *, const char *))
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        if (has(gone, names->names[i]))
+            free(names->names[i]);
+        else
+            names->names[kept++] = names->names[i];
+    }
+    names->count = kept;
+    for (size_t i = 0; i < added->count; i++)
+        if (!has(names, added->names[i]) && !disk_names_add(names, added->names[i]))
+            return false;
+    if (names->count > kept)
+        sort(names->names, names->count, compare);
+    return true;
 }
 
 void disk_names_release(struct disk_names *names)

@@ -183,13 +183,32 @@ static enum blob_status give_record(struct record_walk *walk, const char *name, 
     return BLOB_OK;
 }
 
+/* The names in a directory, and those that the memtable knows better. */
+static enum blob_status shard_names(struct record_walk *walk, const char *dir, struct disk_names *names,
+                                    struct blob_error *err)
+{
+    struct disk_names added = {0}, gone = {0};
+    enum blob_status st = BLOB_OK;
+    if (walk->s->journal)
+        st = disk_memtable_names(walk->s->memtable, walk->class, dir, &added, &gone, err);
+    if (st == BLOB_OK)
+        st = disk_names_read(walk->s->root_fd, dir, disk_record_name_compare, names, err);
+    if (st == BLOB_OK && !disk_names_merge(names, &gone, &added, disk_record_name_compare)) {
+        disk_names_release(names);
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", dir);
+    }
+    disk_names_release(&added);
+    disk_names_release(&gone);
+    return st;
+}
+
 static enum blob_status walk_shard(struct record_walk *walk, const char *shard, struct blob_error *err)
 {
     char dir[DISK_PATH_MAX];
     if (snprintf(dir, sizeof dir, DISK_RECORDS "/%s/%s", walk->class, shard) >= (int)sizeof dir)
         return BLOB_OK;
     struct disk_names names;
-    enum blob_status st = disk_names_read(walk->s->root_fd, dir, disk_record_name_compare, &names, err);
+    enum blob_status st = shard_names(walk, dir, &names, err);
     if (st != BLOB_OK)
         return st;
     for (size_t i = 0; st == BLOB_OK && walk->more && walk->left > 0 && i < names.count; i++) {
@@ -246,9 +265,6 @@ enum blob_status disk_record_list(struct blob_store *base, const char *prefix, c
                                   bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
-    enum blob_status st = s->journal ? disk_memtable_flush(s->memtable, err) : BLOB_OK;
-    if (st != BLOB_OK)
-        return st;
     size_t class_len = strcspn(prefix, "/");
     char class[RECORD_KEY_MAX + 1], rest[RECORD_KEY_MAX + 1], after_rest[RECORD_KEY_MAX + 1] = "";
     memcpy(class, prefix, class_len);
@@ -270,7 +286,7 @@ enum blob_status disk_record_list(struct blob_store *base, const char *prefix, c
                                .fn = fn,
                                .arg = arg};
     bytebuf_init(&walk.value);
-    st = walk_class(&walk, err);
+    enum blob_status st = walk_class(&walk, err);
     bytebuf_release(&walk.value);
     return st;
 }

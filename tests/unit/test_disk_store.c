@@ -310,7 +310,7 @@ static bool count_record(const char *key, const void *value, size_t len, void *a
     (void)key;
     (void)value;
     (void)len;
-    (void)arg;
+    ++*(size_t *)arg;
     return true;
 }
 
@@ -324,7 +324,9 @@ static void test_full_disk_lazily(void)
     CU_ASSERT_EQUAL(record_put(s, "files/a/1", "new", 3, BLOB_LAZY, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(record_put(s, "files/a/1", "newer", 5, 0, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(record_delete(s, "files/a/2", 0, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(record_list(s, "files/a/", NULL, 0, true, count_record, NULL, NULL), BLOB_E_NO_SPACE);
+    size_t listed = 0;
+    CU_ASSERT_EQUAL(record_list(s, "files/a/", NULL, 0, true, count_record, &listed, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(listed, 1);
     CU_ASSERT_TRUE(record_is(s, "files/a/1", "newer"));
     fault_disarm_all();
     CU_ASSERT_TRUE(record_is(s, "files/a/1", "newer"));
@@ -347,7 +349,7 @@ static void test_close_full(void)
     digest_of("kept", &digest);
     fault_arm("disk.rename", ENOSPC, 0, 0);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, BLOB_LAZY, NULL), BLOB_OK);
-    fault_arm("disk.mkdir", ENOSPC, 0, 0);
+    fault_arm("disk.write", ENOSPC, 0, 0);
     CU_ASSERT_EQUAL(record_put(s, "files/a/1", "kept", 4, 0, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_stat(s, &digest, &info, NULL), BLOB_E_NO_SPACE);
     blob_store_close(s);

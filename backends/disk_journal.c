@@ -586,6 +586,8 @@ static void *supplier_thread(void *arg)
             pthread_cond_wait(&j->supply, &j->lock);
         /* No segment to be had: a checkpoint frees some. */
         if (st == BLOB_E_CONFLICT || st == BLOB_E_NO_SPACE) {
+            if (j->stop)
+                break; /* the next start replays what could not be let go */
             pthread_cond_signal(&j->due);
             wait_seconds(&j->supply, &j->lock);
         } else if (st != BLOB_OK) {

@@ -479,6 +479,12 @@ static enum blob_status checkpoint_below(struct disk_journal *j, uint64_t number
     return BLOB_OK;
 }
 
+static void checkpoint_answer(struct disk_journal *j, uint64_t asked)
+{
+    j->checkpoint_tried = asked;
+    pthread_cond_broadcast(&j->checkpointed);
+}
+
 /* all: of the active segment too, by beginning another, which is there. The lock is held, and given up meanwhile. */
 static enum blob_status checkpoint(struct disk_journal *j, bool all, struct blob_error *err)
 {
@@ -496,10 +502,8 @@ static enum blob_status checkpoint(struct disk_journal *j, bool all, struct blob
         j->checkpoint_done = asked;
     else if (all && j->changed_us == 0)
         j->changed_us = changed_us;
-    if (all) {
-        j->checkpoint_tried = asked;
-        pthread_cond_broadcast(&j->checkpointed);
-    }
+    if (all)
+        checkpoint_answer(j, asked);
     return st;
 }
 
@@ -529,12 +533,20 @@ static void wait_seconds(pthread_cond_t *cond, pthread_mutex_t *lock)
 static enum blob_status checkpoint_what_is_due(struct disk_journal *j, struct blob_error *err)
 {
     bool due = checkpoint_due(j), sealed = segment_oldest(j, j->active->number) < j->active->number;
+    enum blob_status st = BLOB_OK;
     if (due && (j->next || j->tail == JOURNAL_BLOCK))
         return checkpoint(j, true, err);
-    if (sealed && (due || segments_in_use(j) > LOW_SEGMENTS(j)))
-        return checkpoint(j, false, err);
-    wait_seconds(&j->due, &j->lock);
-    return BLOB_OK;
+    if (sealed && (due || segments_in_use(j) > LOW_SEGMENTS(j))) {
+        st = checkpoint(j, false, err);
+        if (st == BLOB_OK)
+            return BLOB_OK;
+    }
+    /* A full disk gives no segment to go on in: whoever asked has to hear it. */
+    if (j->stuck != BLOB_OK)
+        checkpoint_answer(j, j->checkpoint_asked);
+    if (st == BLOB_OK)
+        wait_seconds(&j->due, &j->lock);
+    return st;
 }
 
 static void *checkpointer_thread(void *arg)
@@ -575,7 +587,7 @@ static void *supplier_thread(void *arg)
 {
     struct disk_journal *j = arg;
     pthread_mutex_lock(&j->lock);
-    while (j->broken == BLOB_OK && !(j->stop && j->next && !j->stale_next)) {
+    for (bool full = false; j->broken == BLOB_OK && !(j->stop && j->next && !j->stale_next);) {
         struct blob_error why = {0};
         enum blob_status st = BLOB_OK;
         if (!j->next)
@@ -584,6 +596,11 @@ static void *supplier_thread(void *arg)
             st = refresh_next(j, &why);
         else
             pthread_cond_wait(&j->supply, &j->lock);
+        if (st == BLOB_E_NO_SPACE)
+            journal_stuck(j, st, &why);
+        else if (full)
+            j->stuck = BLOB_OK; /* what else keeps changes waiting the next checkpoint finds anew */
+        full = st == BLOB_E_NO_SPACE;
         /* No segment to be had: a checkpoint frees some. */
         if (st == BLOB_E_CONFLICT || st == BLOB_E_NO_SPACE) {
             if (j->stop)

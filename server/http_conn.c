@@ -198,6 +198,9 @@ static void conn_closed(struct evhttp_connection *evcon, void *arg)
     struct http_request *req = conn->req;
     evbuffer_remove_cb_entry(http_conn_input(conn), conn->input_cb);
     evbuffer_remove_cb_entry(http_conn_output(conn), conn->output_cb);
+    /* evhttp closes the descriptor before it takes its events back. With a duplicate lingering, epoll would go on
+     * telling of the old number, which may be another connection's by then. */
+    bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
     conn->req = NULL;
     if (ereq && !(req && http_request_detach(req)))
         ereq->flags &= ~EVHTTP_USER_OWNED;

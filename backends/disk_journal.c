@@ -31,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,6 +40,7 @@
 #define SEGMENT_NAME_CHARS 12
 #define SEAL_ROOM          JOURNAL_ENTRY_BYTES
 #define ZERO_CHUNK         (1u << 20)
+#define GROWTH_ROOM        4 /* segments that must fit on the disk before another is made */
 #define PIN_POLL_MS        2
 #define PIN_TRIES          100
 #define RETRY_SECONDS      1
@@ -67,6 +69,7 @@ struct disk_journal {
     unsigned segment_count;
     struct segment *active, *next; /* next: prepared, or NULL */
     bool stale_next;               /* its header names as needed what was freed since */
+    bool starved;                  /* there is no next, nor room to make one: a checkpoint has to free one */
     uint64_t next_number;
     uint64_t tail; /* where the next entry goes in the active one */
     uint32_t chain;
@@ -210,9 +213,22 @@ static struct segment *segment_free(struct disk_journal *j)
     return NULL;
 }
 
+/* On a disk that is about full what is freed is the clients': the journal does with the segments that it has. */
+static bool room_to_grow(const struct disk_journal *j)
+{
+    struct statvfs fs;
+    return fstatvfs(j->dir_fd, &fs) != 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= GROWTH_ROOM * j->opt.segment_bytes;
+}
+
+/* Segments that a checkpoint can free without beginning another. The lock is held. */
+static bool has_sealed(const struct disk_journal *j)
+{
+    return segment_oldest(j, j->active->number) < j->active->number;
+}
+
 /*
  * Makes j->next. Called by the supplier (and by open) only, with the lock held, which it gives up meanwhile.
- * CONFLICT: all segments are in use.
+ * CONFLICT: all segments are in use. NO_SPACE: the disk has no room for one more.
  */
 static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *err)
 {
@@ -220,6 +236,8 @@ static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *
     enum blob_status st = BLOB_OK;
     if (!seg && j->segment_count == j->opt.max_segments)
         return blob_fail(err, BLOB_E_CONFLICT, 0, "journal: all segments are in use");
+    if (!seg && !room_to_grow(j))
+        return blob_fail(err, BLOB_E_NO_SPACE, 0, "journal: no room for another segment");
     uint64_t number = j->next_number, oldest = segment_oldest(j, number);
     pthread_mutex_unlock(&j->lock);
     if (!seg) {
@@ -532,11 +550,11 @@ static void wait_seconds(pthread_cond_t *cond, pthread_mutex_t *lock)
 /* Never waits for a next segment: it may be this thread that has to free one. */
 static enum blob_status checkpoint_what_is_due(struct disk_journal *j, struct blob_error *err)
 {
-    bool due = checkpoint_due(j), sealed = segment_oldest(j, j->active->number) < j->active->number;
+    bool due = checkpoint_due(j);
     enum blob_status st = BLOB_OK;
     if (due && (j->next || j->tail == JOURNAL_BLOCK))
         return checkpoint(j, true, err);
-    if (sealed && (due || segments_in_use(j) > LOW_SEGMENTS(j))) {
+    if (has_sealed(j) && (due || j->starved || segments_in_use(j) > LOW_SEGMENTS(j))) {
         st = checkpoint(j, false, err);
         if (st == BLOB_OK)
             return BLOB_OK;
@@ -587,7 +605,7 @@ static void *supplier_thread(void *arg)
 {
     struct disk_journal *j = arg;
     pthread_mutex_lock(&j->lock);
-    for (bool full = false; j->broken == BLOB_OK && !(j->stop && j->next && !j->stale_next);) {
+    while (j->broken == BLOB_OK && !(j->stop && j->next && !j->stale_next)) {
         struct blob_error why = {0};
         enum blob_status st = BLOB_OK;
         if (!j->next)
@@ -596,11 +614,11 @@ static void *supplier_thread(void *arg)
             st = refresh_next(j, &why);
         else
             pthread_cond_wait(&j->supply, &j->lock);
-        if (st == BLOB_E_NO_SPACE)
+        if (st == BLOB_E_NO_SPACE && !has_sealed(j))
             journal_stuck(j, st, &why);
-        else if (full)
+        else if (j->starved && st == BLOB_OK)
             j->stuck = BLOB_OK; /* what else keeps changes waiting the next checkpoint finds anew */
-        full = st == BLOB_E_NO_SPACE;
+        j->starved = st == BLOB_E_NO_SPACE;
         /* No segment to be had: a checkpoint frees some. */
         if (st == BLOB_E_CONFLICT || st == BLOB_E_NO_SPACE) {
             if (j->stop)

@@ -2,7 +2,7 @@
 """Runs the integration tests: every function test_* of every test_*.py beside this file.
 
 Each test is a process of its own with its own temporary directory and time limit (the attribute `timeout` of the
-function, 60 seconds by default); two run at a time, and a test with the attribute `alone` runs by itself. Prints a line
+function, 60 seconds by default); three run at a time, and a test with the attribute `alone` runs by itself. Prints a line
 a test, with the last line it printed itself, and the count; the exit status is 0 when none failed.
 
 With --again, up to five tests that failed are run once more at the end, each alone: what fails beside others on a busy
@@ -156,7 +156,7 @@ class Runner:
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("-k", action="append", default=[], metavar="WORD", help="only tests whose name holds WORD; repeatable")
-    p.add_argument("-j", type=int, default=2, choices=(1, 2), help="how many at a time (2)")
+    p.add_argument("-j", type=int, default=3, choices=(1, 2, 3, 4), help="how many at a time (3: they wait more than they work)")
     p.add_argument("--again", action="store_true", help="run what failed once more, alone")
     p.add_argument("--list", action="store_true", help="print the names, run nothing")
     p.add_argument("--child", nargs=2, help=argparse.SUPPRESS)

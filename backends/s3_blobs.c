@@ -177,6 +177,8 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
     if (!p.removing) {
         if (p.touched_ms >= before_ms)
             return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob was touched since");
+        if (s3_blob_is_read(s, digest))
+            return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob is being read");
         struct s3_pointer gone = p;
         gone.removing = true;
         gone.touched_ms = clock_wall_ms();

@@ -3,7 +3,8 @@
  *
  * A reader that is read in order gets its next WINDOW_BYTES fetched while the present ones are being sent, by a thread
  * of the store's pool; two windows at most are in memory. Anything else (a jump, many threads on one reader) is read
- * straight. A data object that is gone, or has another size than its pointer says, is an error, never other bytes.
+ * straight. Open readers are listed, so that a removal on this node lets them end: S3 keeps nothing open for them, as a
+ * disk does. A data object that is gone, or has another size than its pointer says, is an error, never other bytes.
  */
 #include "backends/s3_store_internal.h"
 #include "core/check.h"
@@ -29,6 +30,8 @@ struct s3_reader {
     struct blob_reader base;
     unsigned magic;
     struct s3_store *store;
+    struct s3_reader *prev, *next_open; /* guarded by the store's lock */
+    struct digest digest;
     char data_key[S3_KEY_MAX + 1];
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t fetched;
@@ -148,6 +151,44 @@ enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void 
     return fetch(r, offset + done, (uint8_t *)buf + done, len - done, err);
 }
 
+/* ---- the open readers ---- */
+
+static void enlist(struct s3_reader *r)
+{
+    struct s3_store *s = r->store;
+    pthread_mutex_lock(&s->lock);
+    r->next_open = s->readers;
+    if (s->readers)
+        s->readers->prev = r;
+    s->readers = r;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void delist(struct s3_reader *r)
+{
+    struct s3_store *s = r->store;
+    pthread_mutex_lock(&s->lock);
+    if (r->prev)
+        r->prev->next_open = r->next_open;
+    else
+        s->readers = r->next_open;
+    if (r->next_open)
+        r->next_open->prev = r->prev;
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool s3_blob_is_read(struct s3_store *s, const struct digest *digest)
+{
+    pthread_mutex_lock(&s->lock);
+    const struct s3_reader *r = s->readers;
+    while (r && !digest_equal(&r->digest, digest))
+        r = r->next_open;
+    pthread_mutex_unlock(&s->lock);
+    return r != NULL;
+}
+
+/* ---- open and close ---- */
+
 enum blob_status s3_blob_open(struct blob_store *base, const struct digest *digest, struct blob_reader **out,
                               struct blob_info *info, struct blob_error *err)
 {
@@ -164,9 +205,11 @@ enum blob_status s3_blob_open(struct blob_store *base, const struct digest *dige
     r->base = (struct blob_reader){.store = base, .size = p.size};
     r->magic = READER_MAGIC;
     r->store = s;
+    r->digest = *digest;
     memcpy(r->data_key, p.data_key, sizeof r->data_key);
     CHECK(pthread_mutex_init(&r->lock, NULL) == 0);
     CHECK(pthread_cond_init(&r->fetched, NULL) == 0);
+    enlist(r);
     *info = (struct blob_info){.size = p.size, .touched_ms = p.touched_ms};
     *out = &r->base;
     return BLOB_OK;
@@ -175,6 +218,7 @@ enum blob_status s3_blob_open(struct blob_store *base, const struct digest *dige
 void s3_reader_close(struct blob_reader *base)
 {
     struct s3_reader *r = reader_of(base);
+    delist(r);
     pthread_mutex_lock(&r->lock);
     while (r->windows[0].busy || r->windows[1].busy)
         pthread_cond_wait(&r->fetched, &r->lock);

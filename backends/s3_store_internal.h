@@ -34,6 +34,7 @@ struct s3_store {
     pthread_cond_t room;
     pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
     size_t parts_bytes;        /* guarded by lock: on their way */
+    struct s3_reader *readers; /* guarded by lock: the open ones */
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 
@@ -79,6 +80,8 @@ enum blob_status s3_blob_open(struct blob_store *base, const struct digest *dige
 enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void *buf, size_t len,
                                 struct blob_error *err);
 void s3_reader_close(struct blob_reader *base);
+/* Is a reader of this blob open, here? */
+bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 
 /* ---- uploads (s3_uploads.c, s3_writer.c, s3_commit.c) ---- */
 

@@ -191,8 +191,9 @@ struct blob_store_ops {
     /* Sets touched_ms to now: the sweeper's grace starts again. NOT_FOUND: no such blob. */
     enum blob_status (*blob_touch)(struct blob_store *store, const struct digest *digest, struct blob_error *err);
     /*
-     * Removes a blob last touched before before_ms; CONFLICT, and it stays, when it was touched later. Atomic against
-     * writer_commit on any node: a commit that reported this blob present is not undone. OK when it is not there.
+     * Removes a blob last touched before before_ms; CONFLICT, and it stays, when it was touched later, or when a reader
+     * of it is open in this process and could not be served afterwards: try again later. Atomic against writer_commit
+     * on any node: a commit that reported this blob present is not undone. OK when it is not there.
      */
     enum blob_status (*blob_remove)(struct blob_store *store, const struct digest *digest, int64_t before_ms,
                                     struct blob_error *err);

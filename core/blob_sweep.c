@@ -106,13 +106,13 @@ static enum blob_status sweep_one(struct sweep_walk *w, const struct digest *dig
     enum blob_status st = is_garbage(w, digest, info, &garbage);
     if (st != BLOB_OK || !garbage)
         return st;
+    if (s->cache) /* whose open reader could stand in the way */
+        blob_cache_invalidate(s->cache, digest);
     st = blob_remove(s->store, digest, s->before_ms, &w->err);
     if (st == BLOB_E_CONFLICT)
-        return BLOB_OK; /* touched just now: somebody is about to name it */
+        return BLOB_OK; /* touched just now: somebody is about to name it; or being read: the next sweep's */
     if (st != BLOB_OK)
         return st;
-    if (s->cache)
-        blob_cache_invalidate(s->cache, digest);
     st = unnamed_clear(s->store, digest, &w->err);
     if (st != BLOB_OK)
         return st;

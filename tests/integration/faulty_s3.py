@@ -7,6 +7,7 @@ served as they should be.
 
     with FaultyS3() as s3:
         s3.endpoint, s3.tls_endpoint, s3.ca_file
+        with s3.fault("slowdown", "PUT .*/data/", times=5): …   # the same for what a server asks for
 """
 
 import email.utils
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 import urllib.parse
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -26,6 +28,10 @@ from xml.sax.saxutils import escape
 
 CLOCK_AHEAD = 3600  # of a skewed endpoint's clock, in seconds
 LATE = 3            # a late answer
+
+
+def etag_of(data):
+    return '"' + hashlib.md5(data).hexdigest() + '"'
 
 
 class Gone(Exception):
@@ -54,6 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         return path.lstrip("/").partition("/")[2]
 
     def fault(self):
+        if self.armed:
+            return self.armed
         found = re.match(r"([a-z0-9-]+)\.(\d+|all)/", self.key())
         if not found:
             return None
@@ -69,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status, data=b"", headers=(), names=str, date=None):
         self.body()
+        if date is None and self.fault() == "skewed":
+            date = time.time() + CLOCK_AHEAD
         self.wfile.write(f"HTTP/1.1 {status} X\r\n".encode())
         out = {"Date": email.utils.formatdate(date, usegmt=True), "Server": "faulty"} | dict(headers)
         if status != 204:
@@ -87,9 +97,10 @@ class Handler(BaseHTTPRequestHandler):
     def parse_request(self):
         """Counts the request, before 100 Continue is decided on."""
         self.requestline = str(self.raw_requestline, "iso-8859-1").rstrip("\r\n")
-        self.path = (self.requestline.split() + ["", ""])[1]
+        method, self.path = (self.requestline.split() + ["", ""])[:2]
         with self.server.lock:
             self.server.count[self.key()] = self.server.count.get(self.key(), 0) + 1
+            self.armed = self.server.rule.take(method + " " + self.path) if self.server.rule else None
         return super().parse_request()
 
     def do(self):
@@ -109,7 +120,6 @@ class Handler(BaseHTTPRequestHandler):
     def serve(self, names=str):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query, keep_blank_values=True)
         key, objects = self.key(), self.server.objects
-        etag = lambda data: '"' + hashlib.md5(data).hexdigest() + '"'
         if self.command == "POST" and "uploads" in query:
             upload = hashlib.md5(f"{key}{time.monotonic_ns()}".encode()).hexdigest()
             self.server.uploads[upload] = {}
@@ -120,19 +130,22 @@ class Handler(BaseHTTPRequestHandler):
             if parts is None:
                 return self.error(404, "NoSuchUpload")
             objects[key] = b"".join(parts[n] for n in sorted(parts))
-            xml = f"<CompleteMultipartUploadResult><ETag>{escape(etag(objects[key]))}</ETag></CompleteMultipartUploadResult>"
+            xml = f"<CompleteMultipartUploadResult><ETag>{escape(etag_of(objects[key]))}</ETag></CompleteMultipartUploadResult>"
             return self.send(200, xml.encode(), names=names)
         if self.command == "PUT" and "uploadId" in query:
             parts = self.server.uploads.get(query["uploadId"][0])
             if parts is None:
                 return self.error(404, "NoSuchUpload")
             parts[int(query["partNumber"][0])] = self.body()
-            return self.send(200, headers={"ETag": etag(self.body())}, names=names)
+            return self.send(200, headers={"ETag": etag_of(self.body())}, names=names)
         if self.command == "PUT":
             if self.headers.get("If-None-Match") == "*" and key in objects:
                 return self.error(412, "PreconditionFailed")
             objects[key] = self.body()
-            return self.send(200, headers={"ETag": etag(self.body())}, names=names)
+            return self.send(200, headers={"ETag": etag_of(self.body())}, names=names)
+        if self.command == "DELETE" and "uploadId" in query:
+            self.server.uploads.pop(query["uploadId"][0], None)
+            return self.send(204, names=names)
         if self.command == "DELETE":
             objects.pop(key, None)
             return self.send(204, names=names)
@@ -142,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.list_parts(query["uploadId"][0])
         if key not in objects:
             return self.error(404, "NoSuchKey")
-        self.get(objects[key], etag(objects[key]), names)
+        self.get(objects[key], etag_of(objects[key]), names)
 
     def list(self, query):
         prefix, after = query.get("prefix", [""])[0], query.get("start-after", query.get("marker", [""]))[0]
@@ -157,7 +170,7 @@ class Handler(BaseHTTPRequestHandler):
     def list_parts(self, upload):
         if upload not in self.server.uploads:
             return self.error(404, "NoSuchUpload")
-        xml = "".join(f"<Part><PartNumber>{n}</PartNumber><Size>{len(data)}</Size><ETag>x</ETag></Part>"
+        xml = "".join(f"<Part><PartNumber>{n}</PartNumber><Size>{len(data)}</Size><ETag>{escape(etag_of(data))}</ETag></Part>"
                       for n, data in sorted(self.server.uploads[upload].items()))
         self.send(200, f"<ListPartsResult><IsTruncated>false</IsTruncated>{xml}</ListPartsResult>".encode())
 
@@ -225,8 +238,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "GET" or self.key() not in self.server.objects:
             return False
         data = self.server.objects[self.key()]
-        self.send(206 if self.headers.get("Range") else 200, data[:len(data) // 2],
-                  {"Content-Length": str(len(data)), "Content-Range": f"bytes 0-{len(data) - 1}/{len(data)}"})
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (int(found[1]), min(int(found[2]), len(data) - 1)) if found else (0, len(data) - 1)
+        self.send(206 if found else 200, data[first:(first + last) // 2],
+                  {"Content-Length": str(last + 1 - first), "Content-Range": f"bytes {first}-{last}/{len(data)}"})
         raise Gone
 
     def fault_no_length(self):
@@ -339,13 +354,30 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.server_port = self.server_address[1]
         self.objects, self.uploads, self.count, self.lock = state
+        self.rule = None
 
     def handle_error(self, *args):
         pass
 
 
+class Rule:
+    """Which requests meet a fault: the first `times` whose method and path, query included, the pattern finds."""
+
+    def __init__(self, name, pattern, times):
+        self.name, self.pattern, self.left, self.met = name, re.compile(pattern), times, 0
+
+    def take(self, request):
+        if self.left <= 0 or not self.pattern.search(request):
+            return None
+        self.left -= 1
+        self.met += 1
+        return self.name
+
+
 class FaultyS3:
     """Both listeners serve the same objects."""
+
+    bucket, access, secret, region = "testbucket", "testaccess", "testsecret", "us-east-1"
 
     def __init__(self):
         self.state = ({}, {}, {}, threading.Lock())
@@ -360,6 +392,12 @@ class FaultyS3:
         context.load_cert_chain(self.ca_file, key)
         self.tls.socket = context.wrap_socket(self.tls.socket, server_side=True)
 
+    @contextmanager
+    def fault(self, name, pattern=".", times=1 << 30):
+        rule = self.plain.rule = self.tls.rule = Rule(name, pattern, times)
+        yield rule
+        self.plain.rule = self.tls.rule = None
+
     @property
     def endpoint(self):
         return f"http://127.0.0.1:{self.plain.server_port}"
@@ -370,8 +408,8 @@ class FaultyS3:
 
     def settings(self, driver="sigv4"):
         return {"BLOBD_TEST_S3_ENDPOINT": self.endpoint, "BLOBD_TEST_S3_TLS_ENDPOINT": self.tls_endpoint,
-                "BLOBD_TEST_S3_CA_FILE": str(self.ca_file), "BLOBD_TEST_S3_BUCKET": "testbucket",
-                "BLOBD_TEST_S3_KEY": "testaccess", "BLOBD_TEST_S3_SECRET": "testsecret", "BLOBD_TEST_S3_DRIVER": driver}
+                "BLOBD_TEST_S3_CA_FILE": str(self.ca_file), "BLOBD_TEST_S3_BUCKET": self.bucket,
+                "BLOBD_TEST_S3_KEY": self.access, "BLOBD_TEST_S3_SECRET": self.secret, "BLOBD_TEST_S3_DRIVER": driver}
 
     def __enter__(self):
         for server in (self.plain, self.tls):

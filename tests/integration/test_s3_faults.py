@@ -1,0 +1,227 @@
+"""A server whose S3 fails: never a 201 for a blob that is not intact, never wrong bytes in a clean 200; tried again to
+success where it can be, else 503 with Retry-After, and the upload goes on afterwards."""
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+from api import accepted, created, refused, whole
+from faulty_s3 import FaultyS3
+from harness import Blobd
+from s3_bucket import Bucket, rgw
+from uploader import Closed, Content, Upload, download, sha256, store
+
+MIB = 1 << 20
+PASSING = [("empty-503", "."), ("html-502", "."), ("internal", "."), ("slowdown", "."), ("early-503", "PUT .*/data/"),
+           ("drop", "."), ("drop-after", "."), ("garbage", "."), ("late", "PUT .*/data/"), ("cut-body", "GET .*/data/"),
+           ("error-in-200", "POST"), ("empty-200", "POST"), ("drop-after-post", "POST")]
+
+
+@contextmanager
+def faulty(**more):
+    """A blobd on an endpoint that misbehaves when told."""
+    with FaultyS3() as s3:
+        options = Bucket(s3).options(storage__s3__part_size="5M", downloads__cache="0", **more)
+        with Blobd(options) as srv:
+            yield s3, srv
+
+
+def upload(srv, content):
+    """Two appends, the first of them more than a part, and complete with the rest."""
+    up = Upload(srv)
+    for length in (6 * MIB, 3 * MIB):
+        at = up.offset
+        accepted(up.append(content.read(at, length)), 203, at + length, up)
+    return up, up.complete(content.digest(), content.read(up.offset, content.size))
+
+
+def test_passing_faults_are_ridden_out():
+    with faulty() as (s3, srv):
+        for seed, (name, pattern) in enumerate(PASSING):
+            content = Content(11 * MIB + seed, seed)
+            with s3.fault(name, pattern, times=2) as rule:
+                _, answer = upload(srv, content)
+                created(answer, content.digest(), content.size)
+                whole(download(srv, content.digest()), content.read(0, content.size))
+            assert rule.met == 2, f"{name} met {rule.met} requests"
+            whole(download(srv, content.digest()), content.read(0, content.size))
+
+
+def test_lasting_failure_is_a_503_and_the_upload_goes_on_afterwards():
+    content = Content(14 * MIB, 1)
+    with faulty(storage__s3__retry_timeout="1s") as (s3, srv):
+        for name in ("empty-503", "slowdown", "drop"):
+            up = Upload(srv, mode="offset")
+            accepted(up.append(content.read(0, 7 * MIB)), 203, 7 * MIB, up)
+            with s3.fault(name):
+                answer = up.append(content.read(7 * MIB, 6 * MIB))
+                refused(answer, "UNAVAILABLE")
+                assert int(answer["Retry-After"]) >= 1, answer
+                refused(up.complete(content.digest()), "UNAVAILABLE")
+                assert srv.admin("/readyz").status == 503
+            assert up.status().status == 204
+            assert 7 * MIB <= up.offset <= 13 * MIB, up.offset
+            accepted(up.append(content.read(up.offset, content.size)), 203, content.size, up)
+            created(up.complete(content.digest()), content.digest(), content.size)
+            whole(download(srv, content.digest()), content.read(0, content.size))
+
+
+def test_failed_completion_is_no_201_and_can_be_repeated():
+    with faulty(storage__s3__retry_timeout="1s") as (s3, srv):
+        for seed, name in enumerate(("error-in-200", "empty-503", "wrong-size")):
+            content = Content(13 * MIB + seed, seed)
+            up = Upload(srv)
+            accepted(up.append(content.read(0, content.size)), 203, content.size, up)
+            with s3.fault(name, r"POST .*uploadId=") as rule:
+                assert up.complete(content.digest()).status >= 500
+                assert rule.met
+                refused(download(srv, content.digest()), "BLOB_UNKNOWN")
+            if name == "wrong-size":
+                continue  # its parts are lost: what was stored is not what was sent
+            created(up.complete(content.digest()), content.digest(), content.size)
+            whole(download(srv, content.digest()), content.read(0, content.size))
+
+
+def test_wrong_bytes_never_end_in_a_clean_200():
+    with faulty() as (s3, srv):
+        for size in (1000, 3 * MIB, 12 * MIB):
+            content = Content(size, size)
+            data = content.read(0, size)
+            store(srv, data)
+            with s3.fault("wrong-bytes", "GET .*/data/") as rule:
+                try:
+                    answer = download(srv, content.digest())
+                    assert answer.status >= 500, f"{size} bytes: {answer.status} with wrong bytes"
+                except Closed:
+                    pass
+                assert rule.met
+            whole(download(srv, content.digest()), data)
+
+
+# -- a real endpoint that stalls and dies
+
+
+def download_slowly(srv, digest, size, began):
+    """Takes a megabyte, says so, and takes the rest; returns the bytes."""
+    parts = []
+    with srv.connect(timeout=60) as c:
+        c.send_head("GET", f"/api/blobs/{digest}")
+        head = c.read_head()
+        assert head.status == 200, head
+        c.stream_body(MIB, parts.append)
+        began.set()
+        time.sleep(1)
+        c.stream_body(size - sum(map(len, parts)), parts.append)
+    return b"".join(parts)
+
+
+class Beside(threading.Thread):
+    """Calls a function in a thread; result() waits, and raises what it raised."""
+
+    def __init__(self, function, *args):
+        super().__init__(daemon=True)
+        self.function, self.args, self.value, self.error = function, args, None, None
+        self.start()
+
+    def run(self):
+        try:
+            self.value = self.function(*self.args)
+        except BaseException as e:
+            self.error = e
+
+    def result(self, timeout=60):
+        self.join(timeout)
+        assert not self.is_alive(), "not finished"
+        if self.error:
+            raise self.error
+        return self.value
+
+
+def append_slowly(up, data, began):
+    with up.begin(length=len(data)) as c:
+        c.timeout = 90
+        c.send(data[:len(data) // 2])
+        began.set()
+        time.sleep(1)
+        c.send(data[len(data) // 2:])
+        return up.note(c.read_response())
+
+
+def both_ways(srv, stored, content, interrupt):
+    """An append and a download, and while both are under way: interrupt(). Returns the upload, and both to wait for."""
+    up = Upload(srv, mode="offset")
+    accepted(up.append(content.read(0, 9 * MIB)), 203, 9 * MIB, up)
+    appending, downloading = threading.Event(), threading.Event()
+    a = Beside(append_slowly, up, content.read(9 * MIB, content.size), appending)
+    d = Beside(download_slowly, srv, stored.digest(), stored.size, downloading)
+    assert appending.wait(20) and downloading.wait(20)
+    interrupt()
+    return up, a, d
+
+
+def finish(srv, up, content):
+    """Goes on from where the server says the upload is."""
+    assert up.status().status == 204
+    if up.offset < content.size:
+        accepted(up.append(content.read(up.offset, content.size)), 203, content.size, up)
+    created(up.complete(content.digest()), content.digest(), content.size)
+    whole(download(srv, content.digest()), content.read(0, content.size))
+
+
+def test_rgw_stopped_for_5_s_amid_an_append_and_a_download():
+    stored, content = Content(40 * MIB, 1), Content(41 * MIB, 2)
+    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0")) as srv:
+        store(srv, stored.read(0, stored.size))
+
+        def stop():
+            s3.signal("rgw", signal.SIGSTOP)
+            threading.Timer(5, s3.signal, ("rgw", signal.SIGCONT)).start()
+
+        up, appending, downloading = both_ways(srv, stored, content, stop)
+        accepted(appending.result(), 203, content.size, up)
+        assert downloading.result() == stored.read(0, stored.size)
+        finish(srv, up, content)
+
+
+def test_rgw_killed_amid_an_append_and_a_download_and_restarted():
+    stored, content = Content(40 * MIB, 3), Content(41 * MIB, 4)
+    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0", storage__s3__retry_timeout="20s")) as srv:
+        store(srv, stored.read(0, stored.size))
+        up, appending, downloading = both_ways(srv, stored, content, s3.kill_gateway)
+        time.sleep(2)
+        s3.start_gateway()
+        answer = appending.result()
+        assert answer.status in (203, 503), answer
+        try:
+            assert downloading.result() == stored.read(0, stored.size)
+        except Closed:
+            pass
+        finish(srv, up, content)
+
+
+def test_rgw_that_stays_away_is_a_503_and_all_goes_on_when_it_is_back():
+    stored, content = Content(40 * MIB, 5), Content(41 * MIB, 6)
+    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0", storage__s3__retry_timeout="2s")) as srv:
+        store(srv, stored.read(0, stored.size))
+        up, appending, downloading = both_ways(srv, stored, content, s3.kill_gateway)
+        refused(appending.result(), "UNAVAILABLE")
+        try:
+            got = downloading.result()
+            raise AssertionError(f"a clean end with {len(got)} bytes")
+        except Closed:
+            pass
+        for answer in (download(srv, stored.digest()), up.complete(content.digest()), srv.post("/api/blobs/uploads")):
+            refused(answer, "UNAVAILABLE")
+            assert int(answer["Retry-After"]) >= 1, answer
+        assert srv.admin("/readyz").status == 503
+        assert srv.admin("/healthz").status == 200
+        s3.start_gateway()
+        finish(srv, up, content)
+        whole(download(srv, stored.digest()), stored.read(0, stored.size))
+
+
+test_passing_faults_are_ridden_out.timeout = 180
+test_rgw_stopped_for_5_s_amid_an_append_and_a_download.timeout = 120
+test_rgw_killed_amid_an_append_and_a_download_and_restarted.timeout = 120
+test_rgw_that_stays_away_is_a_503_and_all_goes_on_when_it_is_back.timeout = 120

@@ -1,0 +1,142 @@
+"""What an operator sets: mistakes told at start by the name of the setting, redirects, TLS, the check command."""
+
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+from api import whole
+from faulty_s3 import FaultyS3
+from harness import Blobd, free_port, make_certificate, temp_dir
+from s3_bucket import Bucket, endpoint, rgw
+from uploader import Content, download, sha256, store
+
+MIB = 1 << 20
+
+
+def start_up(options, *args):
+    """Starts blobd, which is to end by itself; (exit status, what it wrote)"""
+    srv = Blobd(options, args=args)
+    began = time.monotonic()
+    srv.spawn()
+    try:
+        status = srv.wait(30)
+    finally:
+        srv.clean_up()
+    assert time.monotonic() - began < 20, "an answer that an operator waits for"
+    return status, srv.log()
+
+
+def refuses(place, *words, **settings):
+    status, log = start_up(place.options(**settings))
+    assert status != 0, f"{settings}: started"
+    for word in words:
+        assert word in log, f"{word} is not in: {log}"
+    assert place.s3.secret not in log, "the secret in the log"
+
+
+def test_mistakes_are_told_at_start_by_the_name_of_the_setting():
+    with endpoint() as s3:
+        place = Bucket(s3)
+        refuses(place, "storage.s3.cred_id", storage__s3__cred_id="nobody")
+        refuses(place, "storage.s3.cred_secret", storage__s3__cred_secret="not-the-secret")
+        refuses(place, "cred_id", storage__s3__cred_id=None)
+        refuses(place, "cred_secret", storage__s3__cred_secret=None)
+        refuses(place, "storage.s3.bucket", "no-such-bucket", storage__s3__bucket="no-such-bucket")
+        refuses(place, "storage.s3.endpoint", storage__s3__endpoint=f"http://127.0.0.1:{free_port()}")
+        refuses(place, "storage.s3.endpoint", storage__s3__endpoint="http://no-such-host.invalid")
+        refuses(place, "no TLS", storage__s3__endpoint=s3.endpoint.replace("http:", "https:"))
+
+
+def test_endpoint_that_is_no_s3_or_has_another_clock_is_told():
+    with FaultyS3() as s3:
+        place = Bucket(s3)
+        with s3.fault("skewed"):
+            refuses(place, "clock", "NTP")
+        with s3.fault("html-404"):
+            refuses(place, "storage.s3.endpoint")
+        with s3.fault("other-region"):
+            refuses(place, "storage.s3.region", "eu-central-1")
+
+
+def test_certificate_that_is_not_trusted_is_told_and_ca_file_cures_it():
+    cert, key = make_certificate(temp_dir())
+    pem = temp_dir() / "rgw.pem"
+    pem.write_text(cert.read_text() + key.read_text())
+    with rgw(tls_pem=pem) as s3:
+        place = Bucket(s3)
+        refuses(place, "storage.s3.ca_file", storage__s3__endpoint=s3.tls_endpoint)
+        data = Content(12 * MIB, 1).read(0, 12 * MIB)
+        with Blobd(place.options(storage__s3__endpoint=s3.tls_endpoint, storage__s3__ca_file=str(cert))) as srv:
+            store(srv, data)
+            whole(download(srv, sha256(data)), data)
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args):
+        return None
+
+
+def test_redirected_downloads_carry_the_name_and_expire():
+    content, name = Content(9 * MIB, 1), 'Überfall "1"; rm.wav'
+    with endpoint() as s3:
+        place = Bucket(s3)
+        settings = place.options(storage__s3__download="redirect", storage__s3__presign_expiry="2s")
+        with Blobd(settings) as srv:
+            digest = store(srv, content.read(0, content.size), name)["digest"]
+            direct = download(srv, digest)
+            assert direct.status == 307, direct
+            assert "no-store" in direct["Cache-Control"], direct
+            url = direct["Location"]
+            assert url.startswith(f"{s3.endpoint}/{s3.bucket}/{place.prefix}/data/"), url
+            assert urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["X-Amz-Expires"] == ["2"], url
+            assert s3.secret not in url
+            with urllib.request.urlopen(url, timeout=10) as r:
+                assert sha256(r.read()) == digest
+                disposition = r.headers["Content-Disposition"]
+                assert r.headers["Content-Type"] == "application/octet-stream"
+            assert disposition.startswith("attachment;") and "filename*=UTF-8''%C3%9Cberfall%20%221%22" in disposition, disposition
+            head = srv.http("HEAD", f"/api/blobs/{digest}")
+            assert head.status == 200 and head["Content-Disposition"] == disposition, (head, disposition)
+            time.sleep(3)
+            try:
+                urllib.request.urlopen(url, timeout=10)
+                raise AssertionError("the URL has not expired")
+            except urllib.error.HTTPError as e:
+                assert e.code == 403, e
+            missing = download(srv, "0" * 64)
+            assert missing.status == 404, missing
+
+
+def test_check_storage_tries_everything_and_leaves_nothing():
+    with endpoint() as s3:
+        place = Bucket(s3)
+        status, said = start_up(place.options(), "--check-storage")
+        assert status == 0, said
+        for word in ("PutObject", "GetObject", "range", "ListBucket", "If-None-Match", "If-Match", "CreateMultipartUpload",
+                     "ListBucketMultipartUploads", "DeleteObject", "clock", "s3:AbortMultipartUpload",
+                     f"arn:aws:s3:::{s3.bucket}/{place.prefix}/*"):
+            assert word in said, f"{word} is not in: {said}"
+        assert "FAIL" not in said, said
+        assert list(place.objects()) == ["store.json"]
+        status, said = start_up(place.options(storage__s3__cred_secret="wrong"), "--check-storage")
+        assert status != 0 and "storage.s3.cred_secret" in said, said
+
+
+def test_secrets_come_from_the_environment_too_and_are_never_shown():
+    with endpoint() as s3:
+        place = Bucket(s3)
+        bare = place.options(storage__s3__cred_id=None, storage__s3__cred_secret=None)
+        keys = {"AWS_ACCESS_KEY_ID": s3.access, "AWS_SECRET_ACCESS_KEY": s3.secret}
+        with Blobd(bare, env=keys) as srv:
+            store(srv, b"by environment")
+            assert s3.secret not in srv.log()
+        file = temp_dir() / "credentials"
+        file.write_text(f"[default]\naws_access_key_id = {s3.access}\naws_secret_access_key = {s3.secret}\n")
+        with Blobd(bare | {"storage.s3.cred_file": str(file)}) as srv:
+            whole(download(srv, sha256(b"by environment")), b"by environment")
+        with Blobd(place.options()) as srv:
+            shown = subprocess.run([srv.binary, "-c", str(srv.config_file), "--print-config"], capture_output=True, text=True)
+            assert shown.returncode == 0 and s3.secret not in shown.stdout and place.prefix in shown.stdout, shown
+            assert s3.secret not in srv.log()

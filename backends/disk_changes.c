@@ -31,6 +31,22 @@ void disk_tmp_path(struct disk_store *s, struct disk_path *out)
     snprintf(out->text, sizeof out->text, DISK_TMP "/%s.%" PRIuFAST64, s->tmp_tag, atomic_fetch_add(&s->tmp_serial, 1));
 }
 
+/* The directory of a class of records, seen for the first time. */
+static void spread_class(struct disk_store *s, const struct disk_path *path)
+{
+    char dir[DISK_PATH_MAX];
+    const char *class_end = strchr(path->text + sizeof DISK_RECORDS, '/');
+    CHECK(class_end);
+    size_t len = (size_t)(class_end - path->text);
+    memcpy(dir, path->text, len);
+    dir[len] = '\0';
+    uint64_t hash = key_hash(dir, len);
+    if (!key_set_has(&s->known_dirs, hash)) {
+        dir_spread(s->root_fd, dir);
+        key_set_add(&s->known_dirs, hash);
+    }
+}
+
 enum blob_status disk_parents(struct disk_store *s, const struct disk_path *path, struct blob_error *err)
 {
     const char *slash = strrchr(path->text, '/');
@@ -39,9 +55,12 @@ enum blob_status disk_parents(struct disk_store *s, const struct disk_path *path
     if (key_set_has(&s->known_dirs, hash))
         return BLOB_OK;
     enum blob_status st = dir_make_parents(s->root_fd, path->text, !s->journal, err);
-    if (st == BLOB_OK)
-        key_set_add(&s->known_dirs, hash);
-    return st;
+    if (st != BLOB_OK)
+        return st;
+    key_set_add(&s->known_dirs, hash);
+    if (strncmp(path->text, DISK_RECORDS "/", sizeof DISK_RECORDS) == 0)
+        spread_class(s, path);
+    return BLOB_OK;
 }
 
 static enum blob_status change_apply(struct disk_store *s, const struct disk_change *c, struct blob_error *err)

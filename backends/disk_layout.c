@@ -8,7 +8,7 @@
 
 void disk_upload_path(const struct uuid *id, struct disk_path *out)
 {
-    snprintf(out->text, sizeof out->text, DISK_UPLOADS "/%s", id->text);
+    snprintf(out->text, sizeof out->text, DISK_UPLOADS "/%.2s/%s", id->text, id->text);
 }
 
 void disk_blob_path(const struct digest *digest, struct disk_path *out)

@@ -3,7 +3,7 @@
  *
  *     store.json                      format and store id
  *     lock                            who uses the store; see disk_store.c
- *     uploads/<id>                    staged bytes, named by the upload's UUID
+ *     uploads/<aa>/<id>               staged bytes, named by the upload's UUID
  *     blobs/<aa>/<bb>/<hex>           finished content, named by its SHA-256; its mtime is when it was last touched
  *     records/<class>/<abc>/<name>    one file a record: key "class/rest", whose '/' in rest become ','
  *     tmp/<tag>.<number>              files on their way to another name
@@ -14,6 +14,9 @@
  * a store of few records does not pay a directory for each, and the listing of "files/<digest>/" still reads one
  * directory only. ',' is no key character, so the mapping can be turned round. All keys in one <abc> share these
  * characters; so ordered by key, the directories do not overlap.
+ *
+ * The directories that others are made in (uploads, blobs, records/<class>) ask the file system to spread these: see
+ * dir_spread().
  *
  * Threads: any. Ownership: results go to the caller's buffers.
  */

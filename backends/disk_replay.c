@@ -272,11 +272,14 @@ static enum blob_status write_data(const struct replay *r, const struct upload_f
 static enum blob_status restore_file(const struct replay *r, const struct upload_fate *fate, const char *path,
                                      bool create, uint64_t *size, struct blob_error *err)
 {
+    enum blob_status st = create ? dir_make_parents(r->root_fd, path, false, err) : BLOB_OK;
+    if (st != BLOB_OK)
+        return st;
     int fd = openat(r->root_fd, path, O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0640);
     if (fd < 0)
         return fail_errno(err, errno, "open", path);
     uint64_t want = fate->commit ? get_le64(fate->commit->body + UUID_CHARS + DIGEST_BYTES) : fate->size;
-    enum blob_status st = write_data(r, fate, fd, path, size, err);
+    st = write_data(r, fate, fd, path, size, err);
     if (st == BLOB_OK && *size > want) {
         if (ftruncate(fd, (off_t)want) != 0)
             st = fail_errno(err, errno, "truncate", path);

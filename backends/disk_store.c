@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FORMAT_VERSION   1
+#define FORMAT_VERSION   2
 #define ROOM_CACHE_US    1000000
 #define LOCK_TRIES       100
 #define LOCK_PAUSE_MS    50
@@ -251,6 +251,8 @@ static enum blob_status open_locked(struct disk_store *s, const struct disk_opti
         st = dir_make_parents(s->root_fd, DISK_TMP "/", false, err);
     if (st == BLOB_OK)
         st = dir_sync(s->root_fd, ".", err);
+    dir_spread(s->root_fd, DISK_UPLOADS);
+    dir_spread(s->root_fd, DISK_BLOBS);
     uint64_t next_segment = 1;
     if (st == BLOB_OK && first)
         st = recover(s, &next_segment, err);

@@ -117,7 +117,7 @@ static enum blob_status take_over(struct disk_store *s, const struct disk_path *
     if (st == BLOB_OK)
         st = file_rename(s->root_fd, tmp.text, path->text, err);
     if (st == BLOB_OK)
-        st = dir_sync(s->root_fd, DISK_UPLOADS, err);
+        st = dir_sync_parent(s->root_fd, path->text, err);
     if (st != BLOB_OK) {
         unlinkat(s->root_fd, tmp.text, 0);
         close(fd);
@@ -141,10 +141,12 @@ static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, c
                                   const struct upload_mark *from, uint64_t epoch, int *out, struct stat *sb,
                                   struct blob_error *err)
 {
+    enum blob_status st = from->offset == 0 ? disk_parents(s, path, err) : BLOB_OK;
+    if (st != BLOB_OK)
+        return st;
     int fd = openat(s->root_fd, path->text, O_RDWR | O_CLOEXEC | (from->offset == 0 ? O_CREAT : 0), 0640);
     if (fd < 0)
         return fail_errno(err, errno, "open", path->text);
-    enum blob_status st = BLOB_OK;
     if (fstat(fd, sb) != 0)
         st = fail_errno(err, errno, "stat", path->text);
     else if ((uint64_t)sb->st_size < from->offset)
@@ -217,12 +219,19 @@ enum blob_status disk_write(struct blob_writer *base, const void *data, size_t l
     return BLOB_OK;
 }
 
+/* With the journal the directory may be new, and its own name not durable. */
+static enum blob_status sync_upload_name(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
+{
+    enum blob_status st = dir_sync_parent(s->root_fd, w->path.text, err);
+    return st == BLOB_OK && s->journal ? dir_sync(s->root_fd, DISK_UPLOADS, err) : st;
+}
+
 static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w, uint64_t offset,
                                     struct blob_error *err)
 {
     enum blob_status st = file_sync(w->fd, w->path.text, err);
     if (st == BLOB_OK && !w->name_synced)
-        st = dir_sync(s->root_fd, DISK_UPLOADS, err);
+        st = sync_upload_name(s, w, err);
     if (st != BLOB_OK)
         return st;
     w->name_synced = true;
@@ -433,28 +442,44 @@ enum blob_status disk_upload_discard(struct blob_store *base, const struct uuid 
     return st;
 }
 
+static enum blob_status list_uploads_in(struct disk_store *s, const char *dir, upload_list_fn *fn, void *arg,
+                                        bool *more, struct blob_error *err)
+{
+    char path[DISK_PATH_MAX];
+    snprintf(path, sizeof path, DISK_UPLOADS "/%s", dir);
+    struct disk_names names;
+    enum blob_status st = disk_names_read(s->root_fd, path, strcmp, &names, err);
+    if (st != BLOB_OK)
+        return st;
+    for (size_t i = 0; st == BLOB_OK && *more && i < names.count; i++) {
+        struct uuid id;
+        struct disk_path upload;
+        struct stat sb;
+        if (uuid_parse(names.names[i], &id) != BLOB_OK)
+            continue;
+        disk_upload_path(&id, &upload);
+        if (fstatat(s->root_fd, upload.text, &sb, 0) == 0)
+            *more = fn(&id, (uint64_t)sb.st_size, disk_mtime_ms(&sb), arg);
+        else if (errno != ENOENT)
+            st = fail_errno(err, errno, "stat", upload.text);
+    }
+    disk_names_release(&names);
+    return st;
+}
+
 enum blob_status disk_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
     enum blob_status st = disk_settle_all(s, err);
-    struct disk_names names;
+    struct disk_names dirs;
     if (st == BLOB_OK)
-        st = disk_names_read(s->root_fd, DISK_UPLOADS, strcmp, &names, err);
+        st = disk_names_read(s->root_fd, DISK_UPLOADS, strcmp, &dirs, err);
     if (st != BLOB_OK)
         return st;
     bool more = true;
-    for (size_t i = 0; st == BLOB_OK && more && i < names.count; i++) {
-        struct uuid id;
-        struct disk_path path;
-        struct stat sb;
-        if (uuid_parse(names.names[i], &id) != BLOB_OK)
-            continue;
-        disk_upload_path(&id, &path);
-        if (fstatat(s->root_fd, path.text, &sb, 0) == 0)
-            more = fn(&id, (uint64_t)sb.st_size, disk_mtime_ms(&sb), arg);
-        else if (errno != ENOENT)
-            st = fail_errno(err, errno, "stat", path.text);
-    }
-    disk_names_release(&names);
+    for (size_t i = 0; st == BLOB_OK && more && i < dirs.count; i++)
+        if (strlen(dirs.names[i]) == 2)
+            st = list_uploads_in(s, dirs.names[i], fn, arg, &more, err);
+    disk_names_release(&dirs);
     return st;
 }

@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,6 +129,20 @@ enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct
             return st;
     }
     return BLOB_OK;
+}
+
+void dir_spread(int dirfd, const char *path)
+{
+    int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    int flags = 0;
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && !(flags & FS_TOPDIR_FL)) {
+        flags |= FS_TOPDIR_FL;
+        int refused = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+        (void)refused;
+    }
+    close(fd);
 }
 
 enum blob_status file_create(int dirfd, const char *path, const void *data, size_t len, bool sync,

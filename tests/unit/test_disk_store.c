@@ -160,9 +160,9 @@ static void test_bad_store_file(void)
         {"", BLOB_E_CORRUPT},
         {"{", BLOB_E_CORRUPT},
         {"[]", BLOB_E_CORRUPT},
-        {"{\"format\": 1}", BLOB_E_CORRUPT},
-        {"{\"format\": 1, \"store_id\": \"x\"}", BLOB_E_CORRUPT},
-        {"{\"format\": 2, \"store_id\": \"5f0e0a36-0000-4000-8000-000000000000\"}", BLOB_E_UNSUPPORTED},
+        {"{\"format\": 2}", BLOB_E_CORRUPT},
+        {"{\"format\": 2, \"store_id\": \"x\"}", BLOB_E_CORRUPT},
+        {"{\"format\": 1, \"store_id\": \"5f0e0a36-0000-4000-8000-000000000000\"}", BLOB_E_UNSUPPORTED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct blob_store *s = NULL;
@@ -535,7 +535,7 @@ static void test_content_lost(void)
     disk_blob_path(&digest, &path);
     path_of(path.text, whole);
     CU_ASSERT_EQUAL(truncate(whole, 0), 0);
-    path_of("uploads/5f0e0a36-1111-4000-8000-000000000000", whole);
+    path_of("uploads/5f/5f0e0a36-1111-4000-8000-000000000000", whole);
     CU_ASSERT_EQUAL(truncate(whole, 2), 0);
     disk_record_path("files/a/1", &path);
     path_of(path.text, whole);

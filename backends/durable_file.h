@@ -34,10 +34,10 @@ enum blob_status tree_sync(int fd, const char *what, struct blob_error *err) BLO
  */
 enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct blob_error *err) BLOB_MUST_CHECK;
 /*
- * Asks the file system to place the directories that will be made in this one far from each other (chattr +T: the top of
- * a hierarchy, to ext2's and ext4's Orlov allocator). The inodes of files follow their directory; of the places near each
- * other only one would be filled at a time, and ext4 searches it, for each new inode, past all that were deleted in the
- * last minutes. A hint: what does not know it ignores it.
+ * Asks the file system to place the directories that will be made in this one far from each other (chattr +T: the top
+ * of a hierarchy, to ext2's and ext4's Orlov allocator). The inodes of files follow their directory; of the places near
+ * each other only one would be filled at a time, and ext4 searches it, for each new inode, past all that were deleted
+ * in the last minutes. A hint: what does not know it ignores it.
  */
 void dir_spread(int dirfd, const char *path);
 /* A new file with this content, its content synced if sync is set. On failure there is none. EXISTS. */

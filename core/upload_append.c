@@ -204,14 +204,33 @@ static uint64_t next_writer_epoch(const struct session *s)
     return now_us > s->writer_epoch ? now_us : s->writer_epoch + 1;
 }
 
-/* On shared sessions a writer says so before it writes: that fences its predecessor, wherever it is. */
-static enum api_code claim(struct upload_append *a, struct session *s, struct api_error *err)
+/* A complete that brings no bytes, and whose digest is that of what is there. */
+static bool completes_as_it_is(const struct upload_request *req, const struct session *s)
+{
+    struct digest digest;
+    if (!req->completes || !req->body_known || req->body_length > 0)
+        return false;
+    hash_peek(&s->hash, &digest);
+    return digest_equal(&digest, &req->digest);
+}
+
+/*
+ * On shared sessions a writer says so before it writes: that fences its predecessor, wherever it is. Others are told
+ * only where there may be one: the session showed an append in flight, or was lost and shows nothing. A complete
+ * without bytes announces itself in the same change.
+ */
+static enum api_code claim(struct upload_append *a, const struct upload_request *req, struct session *s, bool contended,
+                           struct api_error *err)
 {
     struct upload_service *svc = a->svc;
     struct blob_error detail;
     if (!(svc->sessions->caps & SESSIONS_SHARED) || a->mode == APPEND_REPEAT)
         return API_OK;
+    bool tell = contended || s->epoch == 0;
     s->append_from = s->mark.offset;
+    s->state = completes_as_it_is(req, s) ? SESSION_COMPLETING : SESSION_OPEN;
+    if (s->state == SESSION_COMPLETING)
+        s->digest = req->digest;
     enum blob_status st = recover_persist(svc, s, &detail);
     if (st == BLOB_E_CONFLICT) {
         api_fail(err, API_UPLOAD_BUSY, "another request for this upload came at the same moment; try again");
@@ -220,7 +239,8 @@ static enum api_code claim(struct upload_append *a, struct session *s, struct ap
     }
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "claiming it", st, &detail, err);
-    session_announce(svc->sessions, &s->id, s->epoch);
+    if (tell)
+        session_announce(svc->sessions, &s->id, s->epoch);
     return API_OK;
 }
 
@@ -246,7 +266,7 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     if (!a)
         return api_fail_status(err, BLOB_E_NO_MEMORY);
     s->writer_epoch = next_writer_epoch(s);
-    code = claim(a, s, err);
+    code = claim(a, req, s, contended, err);
     if (code == API_OK && mode == APPEND_WRITE && needs_writer(req))
         code = open_writer(a, req, s, contended, again, err);
     if (code != API_OK || *again) {

@@ -75,11 +75,12 @@ static enum api_code verify_staged(struct upload_append *a, struct api_error *er
     return api_fail(err, API_UPLOAD_OFFSET_MISMATCH, "the stored bytes were damaged; the upload starts again at 0");
 }
 
-/* On shared sessions: nobody else may take the upload for open while its bytes become a blob. */
+/* On shared sessions: nobody else may take the upload for open while its bytes become a blob. Where no bytes came, the
+ * claim has said so. */
 static enum api_code announce_completing(struct upload_append *a, struct session *next, struct api_error *err)
 {
     struct blob_error detail;
-    if (!(a->svc->sessions->caps & SESSIONS_SHARED))
+    if (!(a->svc->sessions->caps & SESSIONS_SHARED) || a->s.state == SESSION_COMPLETING)
         return API_OK;
     struct session completing = a->s;
     completing.state = SESSION_COMPLETING;

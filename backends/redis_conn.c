@@ -123,13 +123,11 @@ static enum blob_status settle(struct redis_conn *conn, redisReply **reply, stru
 static enum blob_status run_script(struct redis_conn *conn, const struct redis_call *call, redisReply **reply,
                                    struct blob_error *err)
 {
-    char sha[REDIS_SHA_CHARS + 1];
     const char *argv[REDIS_ARGS_MAX];
     size_t lens[REDIS_ARGS_MAX];
-    redis_script_sha(call->script, sha);
     memcpy(argv, call->argv, (size_t)call->argc * sizeof *argv);
     memcpy(lens, call->lens, (size_t)call->argc * sizeof *lens);
-    argv[1] = sha;
+    argv[1] = conn->shas[call->script];
     lens[1] = REDIS_SHA_CHARS;
     enum blob_status st = exchange(conn, call->argc, argv, lens, reply, "script", err);
     if (st != BLOB_OK || (*reply)->type != REDIS_REPLY_ERROR || !begins((*reply)->str, "NOSCRIPT"))
@@ -254,6 +252,8 @@ enum blob_status redis_conn_open(const struct redis_config *config, const struct
     struct redis_conn *conn = calloc(1, sizeof *conn);
     if (!conn)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a connection to redis");
+    for (int script = 0; script < REDIS_SCRIPT_COUNT; script++)
+        redis_script_sha((enum redis_script)script, conn->shas[script]);
     enum blob_status st = BLOB_OK;
     conn->context = connect_to(at, config->connect_timeout_ms);
     if (!conn->context)

@@ -24,8 +24,9 @@
 
 struct redis_conn {
     redisContext *context;
-    bool broken;              /* never to be used again */
-    bool demoted;             /* it answered as a replica does: the master is elsewhere */
+    bool broken;  /* never to be used again */
+    bool demoted; /* it answered as a replica does: the master is elsewhere */
+    char shas[REDIS_SCRIPT_COUNT][REDIS_SHA_CHARS + 1];
     unsigned long generation; /* the pool's */
     struct redis_conn *next;  /* the pool's */
 };

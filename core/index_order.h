@@ -20,8 +20,8 @@ struct index_sort_row {
 int index_order_compare(const struct index_sort_row *a, const struct index_sort_row *b, const struct index_query *q);
 
 /*
- * The page of a query out of rows that come in any order. Keeps copies of at most twice as many rows as the page and
- * what lies before it, each with its value.
+ * The page of a query out of rows that come in any order. Keeps at most twice as many rows as the page and what lies
+ * before it: copies, each with its value, or rows that stay where they are.
  *
  *     index_page_init(&page, query);
  *     for each row: index_page_offer(&page, &row, value, len);
@@ -31,21 +31,23 @@ int index_order_compare(const struct index_sort_row *a, const struct index_sort_
 struct index_page {
     const struct index_query *q; /* borrowed */
     struct bytebuf needle;
-    struct index_page_entry **entries;
+    struct index_page_slot *slots;
     size_t count, wanted;
     uint64_t matches; /* rows that match, whatever skip and top */
-    bool bounded;     /* entries[wanted - 1] is the worst that can be in the page */
+    bool bounded;     /* slots[wanted - 1] is the worst that can be in the page */
     bool failed;      /* no memory */
 };
 
 void index_page_init(struct index_page *page, const struct index_query *q);
 void index_page_release(struct index_page *page);
-/* value may be NULL. */
+/* Copies row and value. */
 void index_page_offer(struct index_page *page, const struct index_sort_row *row, const void *value, size_t len);
+/* Borrows row and its texts until release. */
+void index_page_offer_lasting(struct index_page *page, const struct index_sort_row *row);
 /* After the last offer. */
 void index_page_sort(struct index_page *page);
 size_t index_page_rows(const struct index_page *page);
-/* The i-th row of the page; borrowed from it. */
+/* The i-th row of the page; borrowed from it. A row without a value: NULL and 0. */
 const struct index_sort_row *index_page_row(const struct index_page *page, size_t i, const void **value, size_t *len);
 
 #endif

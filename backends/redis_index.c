@@ -2,9 +2,9 @@
  * redis_index - changes are scripts, one for each file; listings are redis_listing's and one HMGET for the rows.
  *
  * Keys, all in one hash slot (base is <prefix>index:{files}:): rows; all:created, all:size, all:name;
- * owner:<owner>:… the same; expiry; text:<n>, the segments of the search text, text:last, and text:dead, the dead bytes
- * of each; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows, so after one
- * the index is not whole); rebuild (its random name) and fresh (ids put while it runs).
+ * owner:<owner>:… the same; expiry; text:<n>, the segments of the search text, text:born, text:last, and text:dead, the
+ * dead bytes of each; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows,
+ * so after one the index is not whole); rebuild (its random name) and fresh (ids put while it runs).
  */
 #include "backends/redis_index.h"
 
@@ -20,9 +20,11 @@
 
 #define REBUILD_TTL_MS    3600000
 #define EXPIRED_AT_A_TIME INDEX_TOP_MAX
+#define TEXT_KEPT_BYTES   (64 << 20) /* of some 450,000 files */
 
 struct redis_index {
     struct redis_pool *pool;
+    struct redis_text *text;
     char base[96];
     pthread_mutex_t lock;
     bool missed;         /* a change may not have reached Redis */
@@ -37,6 +39,11 @@ enum blob_status redis_index_new(const struct redis_config *config, struct redis
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for the file index");
     x->pool = pool;
     snprintf(x->base, sizeof x->base, "%sindex:{files}:", config->prefix);
+    enum blob_status st = redis_text_new(x->base, TEXT_KEPT_BYTES, &x->text, err);
+    if (st != BLOB_OK) {
+        free(x);
+        return st;
+    }
     pthread_mutex_init(&x->lock, NULL);
     *out = x;
     return BLOB_OK;
@@ -44,6 +51,7 @@ enum blob_status redis_index_new(const struct redis_config *config, struct redis
 
 void redis_index_free(struct redis_index *x)
 {
+    redis_text_free(x->text);
     pthread_mutex_destroy(&x->lock);
     free(x);
 }
@@ -181,7 +189,7 @@ enum blob_status redis_index_list(struct redis_index *x, const struct index_quer
         return st;
     row_page_init(&page);
     bytebuf_init(&ids);
-    st = redis_listing_find(conn, x->base, q, &ids, &found, &matches, err);
+    st = redis_listing_find(x->text, conn, x->base, q, &ids, &found, &matches, err);
     if (st == BLOB_OK)
         st = fetch_rows(x, conn, &ids, found, &page, err);
     redis_pool_give(x->pool, conn);
@@ -276,7 +284,7 @@ static enum blob_status clear_whole(struct redis_index *x, struct blob_error *er
     return run_ignored(x, &call, err);
 }
 
-void redis_index_confess(struct redis_index *x)
+static void confess(struct redis_index *x)
 {
     pthread_mutex_lock(&x->lock);
     bool missed = x->missed;
@@ -284,6 +292,17 @@ void redis_index_confess(struct redis_index *x)
     pthread_mutex_unlock(&x->lock);
     if (missed && clear_whole(x, NULL) != BLOB_OK)
         redis_index_miss(x);
+}
+
+void redis_index_tick(struct redis_index *x)
+{
+    struct redis_conn *conn = NULL;
+    struct blob_error err;
+    confess(x);
+    if (redis_pool_take(x->pool, &conn, &err) != BLOB_OK)
+        return;
+    (void)!redis_text_refresh(x->text, conn, &err); /* else a listing fetches it */
+    redis_pool_give(x->pool, conn);
 }
 
 enum blob_status redis_index_rebuild_begin(struct redis_index *x, struct blob_error *err)

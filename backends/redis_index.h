@@ -33,7 +33,8 @@ enum blob_status redis_index_rebuild_end(struct redis_index *x, struct blob_erro
 
 /* A change did not reach Redis: the index is not whole until it is rebuilt. */
 void redis_index_miss(struct redis_index *x);
-/* After a miss: lets all nodes know that the index is not whole. Called now and then. */
-void redis_index_confess(struct redis_index *x);
+/* Called now and then. After a miss it lets all nodes know that the index is not whole; and it keeps this node's copy
+ * of the search text current, so that no listing has to fetch all of it. */
+void redis_index_tick(struct redis_index *x);
 
 #endif

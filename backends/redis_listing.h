@@ -8,10 +8,11 @@
 #define BLOBD_BACKENDS_REDIS_LISTING_H
 
 #include "backends/redis_conn.h"
+#include "backends/redis_text.h"
 
 /* base: what the index' keys begin with. */
-enum blob_status redis_listing_find(struct redis_conn *conn, const char *base, const struct index_query *q,
-                                    struct bytebuf *ids, unsigned *found, uint64_t *count,
+enum blob_status redis_listing_find(struct redis_text *text, struct redis_conn *conn, const char *base,
+                                    const struct index_query *q, struct bytebuf *ids, unsigned *found, uint64_t *count,
                                     struct blob_error *err) BLOB_MUST_CHECK;
 
 #endif

@@ -14,15 +14,22 @@
  * KEYS[1] is the index' prefix: every key made from it is in its hash slot.
  *
  * A row in the hash is: <segment> SP <offset> NUL, where its record in the search text is; folded NUL owner NUL created
- * NUL size NUL, from which its places are made; and the bytes of index_row_encode(). redis_listing.c describes the
- * text's records. A removed one is marked dead; when half of a segment is, what lives moves to the last one.
+ * NUL size NUL, from which its places are made; and the bytes of index_row_encode(). redis_text.c describes the text's
+ * records. A removed one is marked dead; when half of a segment is, what lives moves to the last one.
  * %Z is "not NUL" in Lua 5.1.
  */
 #define SEGMENT_BYTES "262144"
 
 #define INDEX_PLACES                                                                                                   \
     "local base = KEYS[1]\n"                                                                                           \
-    "local function last() return redis.call('GET', base .. 'text:last') or '0' end\n"                                 \
+    "local function last()\n"                                                                                          \
+    "  local segment = redis.call('GET', base .. 'text:last')\n"                                                       \
+    "  if segment then return segment end\n"                                                                           \
+    "  local t = redis.call('TIME')\n"                                                                                 \
+    "  redis.call('SET', base .. 'text:born', t[1] .. '.' .. t[2])\n"                                                  \
+    "  redis.call('SET', base .. 'text:last', '0')\n"                                                                  \
+    "  return '0'\n"                                                                                                   \
+    "end\n"                                                                                                            \
     "local function write_text(id, folded, owner, created, size)\n"                                                    \
     "  local body = owner .. '\\0' .. folded .. '\\0' .. id .. '\\0' .. created .. '\\0' .. size .. '\\0'\n"           \
     "  local record, segment = struct.pack('<HB', #body, 1) .. body, last()\n"                                         \
@@ -132,6 +139,14 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
     [REDIS_SCRIPT_INDEX_REMOVE] = INDEX_PLACES "drop(ARGV[1])\n"
                                                "redis.call('SREM', base .. 'fresh', ARGV[1])\n"
                                                "return 1\n",
+
+    /* KEYS: base. Gives the edition of the text: the server's run and when the text was begun; its last segment; and of
+       each segment number and dead bytes. */
+    [REDIS_SCRIPT_INDEX_TEXT] = "local base = KEYS[1]\n"
+                                "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')\n"
+                                "return {run .. ' ' .. (redis.call('GET', base .. 'text:born') or ''),\n"
+                                "  redis.call('GET', base .. 'text:last') or '0',\n"
+                                "  redis.call('HGETALL', base .. 'text:dead')}\n",
 
     /* KEYS: base. The index is whole for the run of the server that it was ended on: a later run may have lost writes.
      */

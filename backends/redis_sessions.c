@@ -314,7 +314,7 @@ static void redis_close(struct session_store *s)
 
 static void tick(void *arg)
 {
-    redis_index_confess(arg);
+    redis_index_tick(arg);
 }
 
 static const struct session_store_ops redis_ops = {

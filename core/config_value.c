@@ -20,7 +20,8 @@ struct unit {
 static const char *const form_names[] = {[CONFIG_ANY] = "text",
                                          [CONFIG_ADDRESS] = "host:port or [IPv6 address]:port",
                                          [CONFIG_HTTP_URL] = "https://... or http://...",
-                                         [CONFIG_REDIS_URL] = "redis://[[user]:password@]host[:port][/db]"};
+                                         [CONFIG_REDIS_URL] =
+                                             "redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]"};
 
 static const struct unit size_units[] = {
     {"T", UINT64_C(1) << 40}, {"G", UINT64_C(1) << 30}, {"M", UINT64_C(1) << 20}, {"K", UINT64_C(1) << 10}, {"", 1}};
@@ -213,7 +214,7 @@ static bool text_has_form(const char *text, enum config_form form)
     case CONFIG_HTTP_URL:
         return has_scheme(text, "https://") || has_scheme(text, "http://");
     case CONFIG_REDIS_URL:
-        return has_scheme(text, "redis://");
+        return has_scheme(text, "redis://") || has_scheme(text, "unix://");
     case CONFIG_ANY:
         break;
     }

@@ -73,11 +73,12 @@ class Redis:
     def __init__(self, directory):
         self.dir, self.port = Path(directory), free_port()
         self.dir.mkdir(exist_ok=True)
+        self.socket = str(self.dir / "socket")
         self.start()
 
     def start(self):
         self.proc = subprocess.Popen(["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir",
-                                      str(self.dir), "--save", "", "--appendonly", "no"],
+                                      str(self.dir), "--save", "", "--appendonly", "no", "--unixsocket", self.socket],
                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         wire.wait_for(self.answers, what="redis-server to answer")
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import subprocess
 import threading
 import time
@@ -145,6 +146,46 @@ def test_uploads_go_through_nginx_as_shipped():
         c.nodes[0].kill()
         for _ in range(10):
             assert download(c.api, sha256(data)).status == 200
+
+
+def test_open_upload_takes_less_than_a_kibibyte_of_redis():
+    """Besides what the storage keeps in its session: on a disk nothing, on S3 the parts' numbers."""
+    harness.on_disk()
+    uploads = 500
+    with Cluster(nodes=1, balancer=None) as c:
+        data = Content(5000, 9).read(0, 5000)
+
+        def used():
+            return int(re.search(r"used_memory:(\d+)", c.redis.command("INFO", "memory"))[1])
+
+        def begin(count):
+            for i in range(count):
+                up = Upload(c.nodes[0], mode="rotating", filename=f"Recording of call number {i}.wav")
+                assert up.append(data).status == 203
+
+        begin(50)  # what connections and scripts take
+        before = used()
+        begin(uploads)
+        each = (used() - before) / uploads
+        assert int(c.redis.command("DBSIZE")) >= uploads
+        assert 0 < each <= 1024, f"{each:.0f} bytes"
+        print(f"{each:.0f} bytes of Redis an open upload")
+
+
+test_open_upload_takes_less_than_a_kibibyte_of_redis.timeout = 90
+
+
+def test_nodes_share_a_redis_behind_a_unix_socket():
+    redis = Redis(temp_dir())
+    try:
+        with Cluster({"sessions.redis.url": f"unix://{redis.socket}?db=3"}, redis=redis, balancer=None) as c:
+            stored = many_at_once(c.nodes, 48)
+            assert len(stored) == 48 and list_all(c.nodes[0], "alice")[1] == 48
+            assert "db3:" in redis.command("INFO", "keyspace") and "db0:" not in redis.command("INFO", "keyspace")
+    finally:
+        redis.stop()
+    help_text = subprocess.run([harness.BINARY, "--help"], capture_output=True, text=True, timeout=20).stdout
+    assert "unix:///path" in help_text, "the help does not name the form"
 
 
 # ---- what is refused ----------------------------------------------------------------------------------------------

@@ -266,7 +266,11 @@ static void test_needs(void)
 
 static void test_forms(void)
 {
-    check_set_refused("sessions.redis.url=localhost", "expected redis://[[user]:password@]host[:port][/db]\n");
+    check_set_refused("sessions.redis.url=localhost",
+                      "expected redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]\n");
+    struct load socket = load_set("sessions.redis.url=unix:///run/redis/redis.sock?db=1");
+    CU_ASSERT_EQUAL(socket.st, BLOB_OK);
+    load_release(&socket);
     check_set_refused("storage.s3.endpoint=minio:9000", "expected https://... or http://...\n");
     check_set_refused("storage.s3.endpoint=https://", "expected https://... or http://...\n");
     check_set_refused("auth.verify_url=ftp://pbx", "expected https://... or http://...\n");

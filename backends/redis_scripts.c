@@ -123,7 +123,7 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
                      "end\n"
                      "local old = redis.call('HGET', base .. 'rows', id)\n"
                      "if old and string.sub(old, string.find(old, '\\0', 1, true) + 1) == row then return 0 end\n"
-                     "drop(id)\n"
+                     "if old then drop(id) end\n"
                      "local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"
                      "local place = write_text(id, folded, owner, created, size)\n"
                      "redis.call('HSET', base .. 'rows', id, place .. '\\0' .. row)\n"

@@ -162,7 +162,8 @@ test_rolling_restart_under_load_loses_no_request.timeout = 120
 
 
 def redis_disturbed(disturb, times=3, pause=2.0):
-    with Cluster(SWEEP, balancer=None) as c:
+    need("haproxy")
+    with Cluster(SWEEP) as c:
         def every(load):
             for _ in range(times):
                 time.sleep(pause)
@@ -269,11 +270,12 @@ class Sentinels:
 
 def test_sentinel_failover_under_load():
     need("redis-sentinel")
+    need("haproxy")
     s = Sentinels()
     try:
         options = {**SWEEP, "sessions.redis.url": None, "sessions.redis.sentinels": f"127.0.0.1:{s.port}",
                    "sessions.redis.master_name": "blobd"}
-        with Cluster(options, balancer=None, redis=s.master) as c:
+        with Cluster(options, redis=s.master) as c:
             def disturb(load):
                 time.sleep(2)
                 s.master.proc.kill()

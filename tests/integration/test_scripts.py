@@ -82,6 +82,39 @@ def test_bench_gives_a_figure_for_small_uploads():
     assert p.returncode == 0 and "| blobd" in p.stdout and "ERROR" not in p.stdout, p.stdout + p.stderr
 
 
+def cluster_tour(*arguments):
+    """scripts/cluster with these arguments; its tour pasted into a shell; and its end."""
+    env = {**os.environ, "BLOBD_BIN": harness.BINARY}
+    command = [str(REPO / "scripts" / "cluster"), "--port", str(free_port()), "--dir", str(temp_dir()), *arguments]
+    proc = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+    printed = []
+    for line in proc.stdout:
+        printed.append(line)
+        if line.startswith("# ---- end of the tour"):
+            break
+    tour = "".join(printed).partition("# ---- tour")[2]
+    assert tour, "scripts/cluster ended early:\n" + "".join(printed)
+    p = subprocess.run(["bash"], input="#" + tour, capture_output=True, text=True, timeout=60, cwd=temp_dir())
+    for words in ("node 1: 1000000 bytes", "node 2: 4000000 bytes", '"id"', "the download equals the recording"):
+        assert words in p.stdout, p.stdout + p.stderr
+    stop(proc)
+
+
+def test_the_tour_of_a_cluster_on_one_directory_works_when_pasted():
+    harness.on_disk()
+    harness.need("haproxy")
+    cluster_tour()
+
+
+def test_the_tour_of_a_cluster_on_s3_behind_nginx_works_when_pasted():
+    harness.on_disk()  # it starts a radosgw of its own
+    for program in ("radosgw", "ceph-osd", "nginx"):
+        harness.need(program)
+    cluster_tour("--storage", "s3", "--proxy", "nginx")
+
+
+test_the_tour_of_a_cluster_on_s3_behind_nginx_works_when_pasted.timeout = 150
 test_the_tour_that_run_prints_works_when_pasted_twice.timeout = 120
 test_demo_verifies_every_prompt.timeout = 240
 test_bench_gives_a_figure_for_small_uploads.timeout = 120

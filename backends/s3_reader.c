@@ -1,10 +1,12 @@
 /*
  * s3_reader - downloads by ranged reads, with read-ahead.
  *
- * A reader that is read in order gets its next WINDOW_BYTES fetched while the present ones are being sent, by a thread
- * of the store's pool; two windows at most are in memory. Anything else (a jump, many threads on one reader) is read
- * straight. Open readers are listed, so that a removal on this node lets them end: S3 keeps nothing open for them, as a
- * disk does. A data object that is gone, or has another size than its pointer says, is an error, never other bytes.
+ * A reader that is read in order gets its next window fetched while the present one is being sent, by a thread of the
+ * store's pool; two windows at most are in memory. Large windows save requests, which is what an S3 server's time goes
+ * into; the more readers there are, the smaller their windows, so that all together stay within a share of memory.
+ * Anything else (a jump, many threads on one reader) is read straight. Open readers are listed, so that a removal on
+ * this node lets them end: S3 keeps nothing open for them, as a disk does. A data object that is gone, or has another
+ * size than its pointer says, is an error, never other bytes.
  */
 #include "backends/s3_store_internal.h"
 #include "core/check.h"
@@ -13,8 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READER_MAGIC 0x53337264u
-#define WINDOW_BYTES (1u << 20)
+#define READER_MAGIC     0x53337264u
+#define WINDOW_MIN_BYTES (256u << 10)
+#define WINDOW_MAX_BYTES (4u << 20)
 
 struct window {
     struct worker_job job;
@@ -37,6 +40,7 @@ struct s3_reader {
     pthread_cond_t fetched;
     uint64_t next; /* where a read in order would begin */
     unsigned in_order;
+    size_t window_bytes; /* 0 before the first */
     struct window windows[2];
 };
 
@@ -84,25 +88,36 @@ static struct window *window_with(struct s3_reader *r, uint64_t offset)
     return NULL;
 }
 
+/* Half an even share of a quarter of the memory: readers that came earlier keep their larger windows. */
+static size_t window_share(struct s3_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t share = s->memory_bytes / 4 / (s->reader_count > 0 ? s->reader_count : 1) / 4;
+    pthread_mutex_unlock(&s->lock);
+    return share < WINDOW_MIN_BYTES ? WINDOW_MIN_BYTES : share > WINDOW_MAX_BYTES ? WINDOW_MAX_BYTES : share;
+}
+
 /* With the lock held: begins to fetch what follows `offset`, when a window is free for it. */
 static void read_ahead(struct s3_reader *r, uint64_t offset)
 {
     if (offset >= r->base.size || window_with(r, offset))
         return;
     struct window *win = NULL;
+    if (r->window_bytes == 0)
+        r->window_bytes = window_share(r->store);
     for (int i = 0; i < 2; i++) {
         struct window *w = &r->windows[i];
         if (!w->busy && (!w->good || w->offset + w->len <= r->next))
             win = w;
     }
     if (win && !win->buf)
-        win->buf = malloc(WINDOW_BYTES);
+        win->buf = malloc(r->window_bytes);
     if (!win || !win->buf)
         return;
     uint64_t left = r->base.size - offset;
     win->reader = r;
     win->offset = offset;
-    win->len = left < WINDOW_BYTES ? (size_t)left : WINDOW_BYTES;
+    win->len = left < r->window_bytes ? (size_t)left : r->window_bytes;
     win->busy = true;
     win->good = false;
     win->job.run = fetch_window;
@@ -140,7 +155,7 @@ enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void 
     r->next = offset + len;
     size_t done = from_windows(r, offset, buf, len);
     /* The second read in order tells that more will follow. */
-    if (r->in_order >= 2 && r->base.size > WINDOW_BYTES) {
+    if (r->in_order >= 2 && r->base.size > WINDOW_MIN_BYTES) {
         uint64_t ahead = offset + len;
         const struct window *win = window_with(r, ahead);
         read_ahead(r, win ? win->offset + win->len : ahead);
@@ -161,6 +176,7 @@ static void enlist(struct s3_reader *r)
     if (s->readers)
         s->readers->prev = r;
     s->readers = r;
+    s->reader_count++;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -174,6 +190,7 @@ static void delist(struct s3_reader *r)
         s->readers = r->next_open;
     if (r->next_open)
         r->next_open->prev = r->prev;
+    s->reader_count--;
     pthread_mutex_unlock(&s->lock);
 }
 

@@ -254,6 +254,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     s->multipart = caps & S3_CAP_MULTIPART;
     s->conditional = caps & S3_CAP_CONDITIONAL_PUT;
     s->base.ops = &s3_ops;
+    s->base.part_bytes = s->part_size;
     s->base.caps = STORE_KEEPS_STATE | STORE_REMOTE;
     if (s->conditional)
         s->base.caps |= STORE_SHARED;

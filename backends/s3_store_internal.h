@@ -1,7 +1,7 @@
 /*
  * s3_store_internal - what the files of the S3 store share. Not for anyone else.
  *
- * Lock order: a writer's order, then its lock, then the store's. No request is made with the last two held.
+ * Lock order: a writer's order, then its lock, or a reader's, then the store's. No request is made with these two held.
  */
 #ifndef BLOBD_BACKENDS_S3_STORE_INTERNAL_H
 #define BLOBD_BACKENDS_S3_STORE_INTERNAL_H
@@ -35,6 +35,7 @@ struct s3_store {
     pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
     size_t parts_bytes;        /* guarded by lock: on their way */
     struct s3_reader *readers; /* guarded by lock: the open ones */
+    unsigned reader_count;     /* guarded by lock */
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 

@@ -229,6 +229,7 @@ struct blob_store_ops {
 struct blob_store {
     const struct blob_store_ops *ops;
     unsigned caps;
+    size_t part_bytes; /* flushes at multiples of it cost least, others write bytes twice; 0: all cost the same */
     char store_id[STORE_ID_CHARS + 1]; /* from store.json, made with the store: the same on every node that sees it */
     struct store_metrics *metrics;     /* blob_store.c's; NULL until blob_store_attach_metrics() */
 };

@@ -379,9 +379,8 @@ static enum api_code take(struct upload_append *a, const void *data, size_t len)
     return code;
 }
 
-enum api_code upload_append_write(struct upload_append *a, const void *data, size_t len, struct api_error *err)
+static void write_piece(struct upload_append *a, const void *data, size_t len)
 {
-    MAGIC_OK(a, APPEND_MAGIC);
     if (a->failed == API_OK)
         a->failed = take(a, data, len);
     if (a->failed == API_OK) {
@@ -393,6 +392,19 @@ enum api_code upload_append_write(struct upload_append *a, const void *data, siz
             a->failed = check_flush(a);
         }
     }
+}
+
+enum api_code upload_append_write(struct upload_append *a, const void *data, size_t len, struct api_error *err)
+{
+    MAGIC_OK(a, APPEND_MAGIC);
+    size_t part = a->svc->store->part_bytes;
+    uint64_t left = part ? part - (a->start + a->received) % part : len;
+    if (left < len) { /* so that there is a hash to make a checkpoint with at the part's end */
+        write_piece(a, data, (size_t)left);
+        data = (const uint8_t *)data + left;
+        len -= (size_t)left;
+    }
+    write_piece(a, data, len);
     if (a->failed != API_OK)
         *err = a->error;
     return a->failed;

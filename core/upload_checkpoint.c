@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+#define PART_INTERVALS 4
+
 static unsigned flush_flags(const struct upload_append *a)
 {
     return a->svc->opt.sync == UPLOAD_SYNC_APPEND ? 0 : BLOB_LAZY;
@@ -86,18 +88,37 @@ static void wait_idle(struct upload_append *a)
         pthread_cond_wait(&a->flushed, &a->lock);
 }
 
-void checkpoint_maybe(struct upload_append *a)
+/*
+ * A store of parts is flushed at their ends, where that costs next to nothing; by time only what comes so slowly that
+ * its part would not be full for a while.
+ */
+bool checkpoint_is_due(const struct upload_append *a, uint64_t written, int64_t now_us)
 {
     const struct upload_options *opt = &a->svc->opt;
+    size_t part = a->svc->store->part_bytes;
+    uint64_t dirty = written - a->flush_offset;
+    int64_t interval_us = opt->checkpoint_interval_ms * 1000, waited_us = now_us - a->flush_us;
+    if (dirty == 0)
+        return false;
+    if (part == 0)
+        return dirty >= opt->checkpoint_bytes || waited_us >= interval_us;
+    if (opt->checkpoint_bytes < part && dirty >= opt->checkpoint_bytes)
+        return true; /* the operator wants them closer than parts are */
+    return written % part == 0 || waited_us >= (dirty >= part / 4 ? PART_INTERVALS : 1) * interval_us;
+}
+
+void checkpoint_maybe(struct upload_append *a)
+{
     uint64_t written = a->start + a->received;
     int64_t now_us = clock_steady_us();
+    uint64_t most = a->svc->opt.checkpoint_bytes;
     bool submit = false;
 
+    if (most < a->svc->store->part_bytes)
+        most = a->svc->store->part_bytes;
     pthread_mutex_lock(&a->lock);
-    uint64_t dirty = written - a->flush_offset;
-    bool due =
-        dirty >= opt->checkpoint_bytes || (dirty > 0 && now_us - a->flush_us >= opt->checkpoint_interval_ms * 1000);
-    if (due && dirty >= 2 * opt->checkpoint_bytes)
+    bool due = checkpoint_is_due(a, written, now_us);
+    if (due && written - a->flush_offset >= 2 * most)
         wait_idle(a);
     if (due && !a->flushing && !a->flush_queued && a->flush_status == BLOB_OK && !a->fenced) {
         a->flush_queued = true;

@@ -163,6 +163,8 @@ enum api_code decide_token(const struct upload_request *req, const struct sessio
 
 /* ---- upload_checkpoint.c ---- */
 
+/* With a->lock held: should what lies behind flush_offset be flushed now? */
+bool checkpoint_is_due(const struct upload_append *a, uint64_t written, int64_t now_us);
 /* Starts a flush beside the writing where one is due; waits when two would be. Failures show in a->flush_status. */
 void checkpoint_maybe(struct upload_append *a);
 /* Waits for the flush under way. */

@@ -145,8 +145,7 @@ void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
 static bool checkpoint_due(struct upload_append *a, int64_t now_us)
 {
     pthread_mutex_lock(&a->lock);
-    bool due = !a->flushing && !a->flush_queued && atomic_load(&a->written) > a->flush_offset &&
-               now_us - a->flush_us >= a->svc->opt.checkpoint_interval_ms * 1000;
+    bool due = !a->flushing && !a->flush_queued && checkpoint_is_due(a, atomic_load(&a->written), now_us);
     pthread_mutex_unlock(&a->lock);
     return due;
 }

@@ -468,6 +468,7 @@ def repeats_equal(srv, up, data, first_id):
     assert created(up.complete(sha256(data), data[50000:]), sha256(data), len(data))["id"] == first_id
     assert up.status()["Upload-Complete"] == "?1"
     refused(up.complete(sha256(b"other")), "DIGEST_INVALID")
+    wait_for(lambda: srv.get("/api/files").json()["count"], what="the listing, which a kill -9 has made anew from records")
     assert srv.get("/api/files").json()["count"] == 1
     whole(download(srv, sha256(data)), data)
 

@@ -11,7 +11,7 @@
 
 struct row {
     struct index_sort_row sort;
-    char id[16], name[24];
+    char id[32], name[32];
 };
 
 static uint32_t next_random(uint32_t *seed)

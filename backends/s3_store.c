@@ -124,6 +124,7 @@ static void s3_store_close(struct blob_store *base)
     worker_pool_free(s->pool);
     s3_client_close(s->client);
     s3_client_close(s->probe);
+    s3_part_buffers_trim(s);
     pthread_cond_destroy(&s->room);
     pthread_mutex_destroy(&s->swaps);
     pthread_mutex_destroy(&s->lock);

@@ -32,8 +32,10 @@ struct s3_store {
     char *policy;            /* the least one, for the self-check */
     pthread_mutex_t lock;
     pthread_cond_t room;
-    pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
-    size_t parts_bytes;        /* guarded by lock: on their way */
+    pthread_mutex_t swaps; /* held around look-then-write where the driver has no conditional writes */
+    size_t parts_bytes;    /* guarded by lock: on their way */
+    struct spare *spares;  /* guarded by lock: buffers of part_size, kept since fresh pages cost more than copying */
+    size_t spare_bytes;    /* guarded by lock */
     struct s3_reader *readers; /* guarded by lock: the open ones */
     unsigned reader_count;     /* guarded by lock */
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
@@ -85,6 +87,12 @@ void s3_reader_close(struct blob_reader *base);
 bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 
 /* ---- uploads (s3_uploads.c, s3_writer.c, s3_commit.c) ---- */
+
+/* A buffer of part_size, used before where there is one; NULL without memory. Goes back with s3_part_buffer_free(). */
+uint8_t *s3_part_buffer(struct s3_store *s);
+void s3_part_buffer_free(struct s3_store *s, uint8_t *buf);
+/* Frees those that nobody uses. */
+void s3_part_buffers_trim(struct s3_store *s);
 
 /* The newest state object of an upload. keep may be NULL. */
 enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,

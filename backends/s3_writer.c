@@ -22,6 +22,8 @@
 
 #define TAKEOVER_GAP 32 /* more parts than a fenced writer can have on their way */
 #define FIRST_CAP    (64u * 1024)
+#define GROWN_CAP    (1024u * 1024) /* larger slots take a buffer for a whole part */
+#define SPARE_SHARE  4
 
 static struct s3_writer *writer_of(struct blob_writer *base)
 {
@@ -50,11 +52,64 @@ static void give_room(struct s3_store *s, size_t bytes)
     pthread_mutex_unlock(&s->lock);
 }
 
+struct spare {
+    struct spare *next;
+};
+
+uint8_t *s3_part_buffer(struct s3_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct spare *spare = s->spares;
+    if (spare) {
+        s->spares = spare->next;
+        s->spare_bytes -= s->part_size;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return spare ? (uint8_t *)spare : malloc(s->part_size);
+}
+
+void s3_part_buffer_free(struct s3_store *s, uint8_t *buf)
+{
+    struct spare *spare = (struct spare *)(void *)buf;
+    pthread_mutex_lock(&s->lock);
+    bool keep = s->spare_bytes + s->part_size <= s->memory_bytes / SPARE_SHARE;
+    if (keep) {
+        spare->next = s->spares;
+        s->spares = spare;
+        s->spare_bytes += s->part_size;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!keep)
+        free(buf);
+}
+
+void s3_part_buffers_trim(struct s3_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct spare *spare = s->spares;
+    s->spares = NULL;
+    s->spare_bytes = 0;
+    pthread_mutex_unlock(&s->lock);
+    while (spare) {
+        struct spare *next = spare->next;
+        free(spare);
+        spare = next;
+    }
+}
+
 /* ---- slots ---- */
+
+static void buffer_free(struct part_slot *slot)
+{
+    if (slot->pooled)
+        s3_part_buffer_free(slot->writer->store, slot->buf);
+    else
+        free(slot->buf);
+}
 
 static void slot_free(struct part_slot *slot)
 {
-    free(slot->buf);
+    buffer_free(slot);
     free(slot);
 }
 
@@ -89,9 +144,17 @@ static bool slot_reserve(const struct s3_writer *w, struct part_slot *slot, size
         cap *= 2;
     if (cap > most)
         cap = most;
-    uint8_t *buf = realloc(slot->buf, cap);
+    bool pooled = cap > GROWN_CAP && most <= w->store->part_size;
+    uint8_t *buf = pooled ? s3_part_buffer(w->store) : realloc(slot->buf, cap);
     if (!buf)
         return false;
+    if (pooled) {
+        if (slot->len > 0)
+            memcpy(buf, slot->buf, slot->len);
+        free(slot->buf);
+        slot->pooled = true;
+        cap = most;
+    }
     slot->buf = buf;
     slot->cap = cap;
     return true;
@@ -139,7 +202,8 @@ static enum blob_status slot_load_head(struct s3_writer *w, struct part_slot *sl
     }
     memcpy(buf + head, slot->buf, slot->len);
     pthread_mutex_lock(&w->lock); /* a flush may be reading it */
-    free(slot->buf);
+    buffer_free(slot);
+    slot->pooled = false;
     slot->buf = buf;
     slot->cap = w->from.part_size;
     slot->len += head;

@@ -24,6 +24,7 @@ struct part_slot {
     uint64_t start, have;
     uint8_t *buf;
     size_t len, cap;
+    bool pooled; /* buf is one of the store's part buffers */
     char etag[S3_ETAG_MAX];
     enum blob_status status; /* of a failed one */
     struct blob_error err;

@@ -254,11 +254,12 @@ def test_unknown_store_format_is_refused():
         srv.stop()
         marker = srv.root / "store.json"
         body = json.loads(marker.read_text())
+        known = body["format"]
         body["format"] = 9999
         marker.write_text(json.dumps(body))
         srv.spawn()
         assert srv.wait(20) != 0 and "store.json" in srv.log(), srv.log()
-        body["format"] = 1
+        body["format"] = known
         marker.write_text(json.dumps(body))
         srv.start()
 

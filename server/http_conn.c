@@ -83,16 +83,21 @@ static void conn_input_moved(struct evbuffer *input, const struct evbuffer_cb_in
         conn_scan(conn, input, info->n_added);
 }
 
+void http_conn_progress(struct http_conn *conn, size_t bytes)
+{
+    if (bytes > 0)
+        conn->since_ms = http_now_ms();
+    if (conn->req)
+        conn->req->drained += bytes;
+}
+
 static void conn_output_moved(struct evbuffer *output, const struct evbuffer_cb_info *info, void *arg)
 {
     struct http_conn *conn = arg;
     (void)output;
     MAGIC_OK(conn, HTTP_CONN_MAGIC);
-    if (info->n_deleted == 0)
-        return;
-    conn->since_ms = http_now_ms();
-    if (conn->req)
-        conn->req->drained += info->n_deleted;
+    if (info->n_deleted > 0)
+        http_conn_progress(conn, info->n_deleted);
 }
 
 /* ---- the parsed head ------------------------------------------------------------------------------------------- */

@@ -40,6 +40,8 @@ struct evhttp_request;
 #define HTTP_REQUEST_MAGIC 0x68726571u
 #define HTTP_LOOP_MAGIC    0x686c6f70u
 
+#define HTTP_SEND_BYTES ((size_t)1 << 20)
+
 /* ---- the server and its loops ---------------------------------------------------------------------------------- */
 
 struct http_linger;
@@ -61,6 +63,7 @@ struct http_loop {
     int64_t date_at; /* the second that date was made for */
     char date[48];   /* "Date: …\r\n" */
     size_t date_len;
+    uint8_t *send_buffer; /* HTTP_SEND_BYTES for a file's next bytes, within one call; NULL before the first */
 };
 
 struct http_server {
@@ -131,6 +134,8 @@ void http_conn_seize(struct http_conn *conn);
 /* Writes what it can at once; the rest follows when the socket takes it. False when the connection broke: conn is gone.
  */
 bool http_conn_flush(struct http_conn *conn);
+/* So many bytes of the answer went out. */
+void http_conn_progress(struct http_conn *conn, size_t bytes);
 /* Lets the loop write what is in the output. */
 void http_conn_arm(struct http_conn *conn);
 struct evbuffer *http_conn_output(const struct http_conn *conn);
@@ -185,8 +190,9 @@ struct http_reply {
     bool wanted;          /* STREAM: a want is outstanding */
     struct http_source source;
     struct evbuffer_file_segment *segment; /* FILE, plain */
-    int fd;                                /* FILE, TLS */
-    uint64_t offset;                       /* FILE: of the next byte; plain: within the segment */
+    int fd;                                /* FILE */
+    uint64_t offset;                       /* FILE: of the next byte */
+    size_t burst;                          /* FILE, plain: how much to read and send next */
     void (*release)(void *arg);
     void *release_arg;
 };

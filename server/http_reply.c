@@ -4,9 +4,11 @@
  * out.
  *
  * One pump serves all kinds: put into the output what is left, as far as a bound; write at once what the socket takes
- * (that spares small answers a round through epoll); go on when it takes more. Memory is referred to, files are sent
- * with sendfile in bounded segments, so that one fast reader cannot hold the loop; under TLS they are read in bounded
- * pieces.
+ * (that spares small answers a round through epoll); go on when it takes more. Memory is referred to. A file goes
+ * through a buffer of the loop's, read and sent at once: pages by sendfile cost the kernel more, on both sides, than a
+ * copy into buffers of its own. What the socket does not take is not kept, but sent with sendfile when it takes more;
+ * so a slow reader costs no memory, and the next read asks for no more than went out. Under TLS files are read in
+ * bounded pieces.
  *
  * The pump may run again further up the stack, from a source that pushes inside its want(): filling guards it.
  */
@@ -21,12 +23,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define SMALL_FILE      (32u * 1024)       /* copied, to leave with the head in one write */
-#define SEGMENT_BYTES   (1024u * 1024)     /* one sendfile */
-#define FILE_OUTPUT     (2u * 1024 * 1024) /* segments cost nothing until they are sent */
+#define SMALL_FILE      (32u * 1024) /* copied, to leave with the head in one write */
+#define SEND_MIN_BYTES  (64u * 1024) /* of a file, read and sent at once; also what sendfile begins a wake with */
 #define TLS_FILE_BYTES  (64u * 1024)
 #define TLS_OUTPUT      (256u * 1024)
 #define STREAM_OUTPUT   (256u * 1024)
@@ -209,20 +211,60 @@ static bool reply_is_whole(const struct http_reply *reply)
     return reply->left == 0 && !reply->wanted;
 }
 
-static void fill_file(struct http_request *req)
+/* Puts a little of the file into the output: bufferevent calls back when the socket has taken it. */
+static void queue_file(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
+    uint64_t n = reply->left < SEND_MIN_BYTES ? reply->left : SEND_MIN_BYTES;
     struct evbuffer *output = http_conn_output(req->conn);
-    while (reply->left > 0 && evbuffer_get_length(output) < FILE_OUTPUT) {
-        uint64_t n = reply->left < SEGMENT_BYTES ? reply->left : SEGMENT_BYTES;
-        if (evbuffer_add_file_segment(output, reply->segment, (ev_off_t)reply->offset, (ev_off_t)n) != 0) {
-            reply->segment = NULL; /* it was released on failure */
-            http_conn_reset(req->conn);
-            return;
-        }
-        reply->offset += n;
-        reply->left -= n;
+    if (evbuffer_add_file_segment(output, reply->segment, (ev_off_t)reply->offset, (ev_off_t)n) != 0) {
+        reply->segment = NULL; /* it was released on failure */
+        http_conn_reset(req->conn);
+        return;
     }
+    reply->offset += n;
+    reply->left -= n;
+}
+
+/* One read and one send. What was taken in full doubles the next, what was not is the measure of it. */
+static void send_file(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    size_t max = reply->left < reply->burst ? (size_t)reply->left : reply->burst;
+    ssize_t n = pread(reply->fd, req->loop->send_buffer, max, (off_t)reply->offset);
+    if (n < 0 && errno == EINTR)
+        return; /* the next round's */
+    if (n <= 0) {
+        http_conn_reset(req->conn);
+        return;
+    }
+    ssize_t sent = send(http_conn_fd(req->conn), req->loop->send_buffer, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+        http_conn_break(req->conn);
+        return;
+    }
+    size_t taken = sent > 0 ? (size_t)sent : 0;
+    http_conn_progress(req->conn, taken);
+    reply->offset += taken;
+    reply->left -= taken;
+    if (taken < (size_t)n) {
+        reply->burst = taken > SEND_MIN_BYTES ? taken : SEND_MIN_BYTES;
+        queue_file(req);
+    } else if (reply->burst < HTTP_SEND_BYTES) {
+        reply->burst = 2 * reply->burst < HTTP_SEND_BYTES ? 2 * reply->burst : HTTP_SEND_BYTES;
+    }
+}
+
+static void fill_file(struct http_request *req)
+{
+    if (evbuffer_get_length(http_conn_output(req->conn)) > 0)
+        return; /* the head, or what the socket did not take: first */
+    if (!req->loop->send_buffer)
+        req->loop->send_buffer = malloc(HTTP_SEND_BYTES);
+    if (req->loop->send_buffer)
+        send_file(req);
+    else
+        queue_file(req);
 }
 
 /* Reads len bytes of the file into the output; false when it ended before, or on an error. */
@@ -298,6 +340,17 @@ static bool reply_round(struct http_request *req)
     return false;
 }
 
+/* The other connections' turn; the loop comes back to what is in the output. */
+static void reply_pause(struct http_request *req)
+{
+    if (req->reply.segment)
+        queue_file(req);
+    else
+        reply_fill(req);
+    if (req->conn)
+        http_conn_arm(req->conn);
+}
+
 void http_reply_pump(struct http_request *req)
 {
     if (req->reply.filling)
@@ -308,9 +361,7 @@ void http_reply_pump(struct http_request *req)
     while (reply_round(req)) {
         if (++rounds < ROUNDS_PER_WAKE)
             continue;
-        reply_fill(req);
-        if (req->conn)
-            http_conn_arm(req->conn);
+        reply_pause(req);
         break;
     }
     req->reply.filling = false;
@@ -441,15 +492,16 @@ static bool reply_put_file(struct http_request *req, int fd, uint64_t offset, ui
         reply_set_refill(req, TLS_OUTPUT / 2);
         return true;
     }
-    reply->segment = evbuffer_file_segment_new(fd, (ev_off_t)offset, (ev_off_t)length,
-                                               EVBUF_FS_DISABLE_MMAP | EVBUF_FS_DISABLE_LOCKING);
+    /* From the file's beginning, so that offsets in it are the file's. */
+    reply->segment =
+        evbuffer_file_segment_new(fd, 0, (ev_off_t)(offset + length), EVBUF_FS_DISABLE_MMAP | EVBUF_FS_DISABLE_LOCKING);
     if (!reply->segment)
         return false;
     evbuffer_file_segment_add_cleanup_cb(reply->segment, released_segment,
                                          release_new(reply->release, reply->release_arg));
     reply->release = NULL;
-    reply->offset = 0;
-    reply_set_refill(req, FILE_OUTPUT / 2);
+    reply->burst = 4 * SEND_MIN_BYTES;
+    reply_set_refill(req, 0);
     return true;
 }
 

@@ -159,6 +159,7 @@ static void loop_release(struct http_loop *loop)
         event_free(loop->sweep);
     if (loop->base)
         event_base_free(loop->base);
+    free(loop->send_buffer);
 }
 
 /* ---- the server ------------------------------------------------------------------------------------------------ */

@@ -1,8 +1,8 @@
 /*
  * memory_budget - more body memory than the disk and the hash need to keep busy buys nothing but resident pages, so
- * bodies get three parts of 128 (12 MiB of the default: with 8, thirty-two uploads at once waited for each other's
- * pieces; with 16, a thousand take more memory and no less time); the rest goes by eighths: 1 for remote downloads, 2
- * for the cache, 2 for connections. What remains is there anyhow (code, stacks, the session store, part buffers of a
+ * bodies get five parts of 256 (10 MiB of the default: with 8, thirty-two uploads at once waited for each other's
+ * pieces; with 12, a thousand take 40 MiB, and are no faster for it); the rest goes by eighths: 1 for remote downloads,
+ * 2 for the cache, 2 for connections. What remains is there anyhow (code, stacks, the session store, part buffers of a
  * remote store, the allocator's own). Nothing is reserved: a share bounds, it does not allocate.
  */
 #include "server/memory_budget.h"
@@ -25,7 +25,7 @@ static uint64_t at_least(uint64_t value, uint64_t bound)
 struct memory_budget memory_budget_split(uint64_t max_memory, uint64_t max_connections, uint64_t cache, bool tls)
 {
     uint64_t eighth = max_memory / 8;
-    uint64_t bodies = at_least(max_memory / 128 * 3, 2 * WINDOW_MIN_BYTES);
+    uint64_t bodies = at_least(max_memory / 256 * 5, 2 * WINDOW_MIN_BYTES);
     uint64_t connections = eighth * 2 / (tls ? TLS_CONNECTION_BYTES : PLAIN_CONNECTION_BYTES);
     connections = at_least(connections, 16);
     if (max_connections > 0)

@@ -229,7 +229,7 @@ static void test_stalled_reader(void)
         client_send(fd, GET("/file"));
     sleep_ms(100);
     WAIT_UNTIL(http_server_connections(fx.srv) == 0);
-    CU_ASSERT_EQUAL(atomic_load(&fx.released), atomic_load(&fx.done));
+    WAIT_UNTIL(atomic_load(&fx.released) == atomic_load(&fx.done)); /* bufferevent lets the output go a turn later */
     close(fd);
     fixture_end(&fx);
 }

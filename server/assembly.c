@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define CACHED_CONTENT_MAX (32u << 10) /* above, sendfile is the better way */
+#define CACHED_CONTENT_MAX (32u << 10) /* above, blobs are sent from their open file */
 #define CACHED_ENTRY_BYTES 2048        /* an entry without content, for its share of the cache */
 #define CACHED_READERS_MAX 1024
 #define CLUSTER_MAX_AGE_MS 1000

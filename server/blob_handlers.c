@@ -1,6 +1,6 @@
 /*
- * blob_handlers - a blob that is in the cache is answered right here on the loop: its bytes from memory, or its file by
- * sendfile. Only a blob that is not there costs a hop to a worker, and only a remote one is read by workers.
+ * blob_handlers - a blob that is in the cache is answered right here on the loop: its bytes from memory, or its open
+ * file. Only a blob that is not there costs a hop to a worker, and only a remote one is read by workers.
  */
 #include "server/blob_handlers.h"
 

@@ -186,9 +186,9 @@ void http_reply(struct http_request *req, int status, const void *data, size_t l
 /* The same without a copy: release(arg) when the last byte is out or dropped; called on the loop's thread. */
 void http_reply_shared(struct http_request *req, int status, const void *data, size_t len, void (*release)(void *arg),
                        void *arg);
-/* length bytes of an open file from offset: sendfile on plain sockets, bounded pieces under TLS. Borrows fd until
- * release(arg) (any number of answers may share one fd at the same time). A file that turns out too short breaks
- * the connection. */
+/* length bytes of an open file from offset, as the socket takes them; nothing is kept for a slow reader but, under
+ * TLS, a bounded piece. Borrows fd until release(arg) (any number of answers may share one fd at the same time). A file
+ * that turns out too short breaks the connection. */
 void http_reply_file(struct http_request *req, int status, int fd, uint64_t offset, uint64_t length,
                      void (*release)(void *arg), void *arg);
 

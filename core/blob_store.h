@@ -39,6 +39,7 @@
 #include "core/status.h"
 #include "core/uuid.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -230,6 +231,8 @@ struct blob_store {
     const struct blob_store_ops *ops;
     unsigned caps;
     size_t part_bytes; /* flushes at multiples of it cost least, others write bytes twice; 0: all cost the same */
+    atomic_size_t dirty_bytes; /* memory is short: what a writer should hold unflushed, at most; 0: it is not. Changes
+                                  at any time */
     char store_id[STORE_ID_CHARS + 1]; /* from store.json, made with the store: the same on every node that sees it */
     struct store_metrics *metrics;     /* blob_store.c's; NULL until blob_store_attach_metrics() */
 };

@@ -4,12 +4,17 @@
  * A checkpoint takes the offset and the hash of the moment, has the store make the bytes below durable, and then
  * moves the session there: what a status tells is always durable. At most one runs at a time; when the next would be
  * due twice over, the lane waits for it, which pushes back on the client.
+ *
+ * Checkpoints in the middle of bodies may take half of the workers' time. Where making them takes longer, they come
+ * less often: nothing in them was acknowledged, and the bytes that follow must not wait for them.
  */
 #include "core/upload_internal.h"
 
 #include <string.h>
 
 #define PART_INTERVALS 4
+#define STRETCH_MOST   30 /* intervals: what a link's end may cost has a bound, however slow the store */
+#define COST_WEIGHT    8  /* the last so many checkpoints tell what one takes */
 
 static unsigned flush_flags(const struct upload_append *a)
 {
@@ -39,6 +44,29 @@ enum blob_status checkpoint_flush(struct upload_append *a, struct session *next,
     return st;
 }
 
+/* Others may do so at the same time; a measurement lost is no loss. */
+static void learn_cost(struct upload_service *svc, int64_t took_us)
+{
+    int64_t cost_us = atomic_load(&svc->checkpoint_us);
+    atomic_store(&svc->checkpoint_us, cost_us ? cost_us + (took_us - cost_us) / COST_WEIGHT : took_us);
+}
+
+/* The time between an append's checkpoints. */
+static int64_t interval_us(struct upload_service *svc)
+{
+    int64_t asked_us = svc->opt.checkpoint_interval_ms * 1000;
+    int64_t all_us = atomic_load(&svc->checkpoint_us) * (int64_t)atomic_load(&svc->in_flight);
+    int64_t fair_us = all_us * 2 / (int64_t)worker_pool_threads(svc->pool);
+    int64_t most_us = asked_us * STRETCH_MOST;
+    return fair_us < asked_us ? asked_us : fair_us < most_us ? fair_us : most_us;
+}
+
+/* What an append may have unflushed while the store's memory is short; 0: it is not. */
+static size_t short_bytes(const struct upload_append *a)
+{
+    return atomic_load(&a->svc->store->dirty_bytes);
+}
+
 /* Does the queued flush; called and returns with a->lock held. */
 static void run_queued(struct upload_append *a)
 {
@@ -51,7 +79,9 @@ static void run_queued(struct upload_append *a)
     a->flushing = true;
     pthread_mutex_unlock(&a->lock);
 
+    int64_t began_us = clock_steady_us();
     enum blob_status st = checkpoint_flush(a, &next, offset, &err);
+    learn_cost(a->svc, clock_steady_us() - began_us);
 
     pthread_mutex_lock(&a->lock);
     if (st == BLOB_OK)
@@ -90,32 +120,37 @@ static void wait_idle(struct upload_append *a)
 
 /*
  * A store of parts is flushed at their ends, where that costs next to nothing; by time only what comes so slowly that
- * its part would not be full for a while.
+ * its part would not be full for a while; by bytes where the operator wants them closer than parts are, or memory is
+ * short.
  */
 bool checkpoint_is_due(const struct upload_append *a, uint64_t written, int64_t now_us)
 {
     const struct upload_options *opt = &a->svc->opt;
     size_t part = a->svc->store->part_bytes;
+    size_t most = short_bytes(a);
     uint64_t dirty = written - a->flush_offset;
-    int64_t interval_us = opt->checkpoint_interval_ms * 1000, waited_us = now_us - a->flush_us;
+    int64_t waited_us = now_us - a->flush_us;
     if (dirty == 0)
         return false;
+    if (most > 0 && dirty >= most)
+        return true;
     if (part == 0)
-        return dirty >= opt->checkpoint_bytes || waited_us >= interval_us;
+        return dirty >= opt->checkpoint_bytes || waited_us >= interval_us(a->svc);
     if (opt->checkpoint_bytes < part && dirty >= opt->checkpoint_bytes)
-        return true; /* the operator wants them closer than parts are */
-    return written % part == 0 || waited_us >= (dirty >= part / 4 ? PART_INTERVALS : 1) * interval_us;
+        return true;
+    return written % part == 0 || waited_us >= (dirty >= part / 4 ? PART_INTERVALS : 1) * interval_us(a->svc);
 }
 
 void checkpoint_maybe(struct upload_append *a)
 {
     uint64_t written = a->start + a->received;
     int64_t now_us = clock_steady_us();
-    uint64_t most = a->svc->opt.checkpoint_bytes;
+    uint64_t most = short_bytes(a);
     bool submit = false;
 
-    if (most < a->svc->store->part_bytes)
-        most = a->svc->store->part_bytes;
+    if (most == 0)
+        most = a->svc->opt.checkpoint_bytes > a->svc->store->part_bytes ? a->svc->opt.checkpoint_bytes
+                                                                        : a->svc->store->part_bytes;
     pthread_mutex_lock(&a->lock);
     bool due = checkpoint_is_due(a, written, now_us);
     if (due && written - a->flush_offset >= 2 * most)

@@ -47,6 +47,8 @@ struct upload_service {
     struct upload_metrics metrics;
     char node[NODE_ID_CHARS + 1];
     struct worker_lane lanes[UPLOAD_LANES];
+    atomic_uint in_flight;         /* appends in the table below */
+    _Atomic int64_t checkpoint_us; /* what a checkpoint takes, of late */
 
     pthread_mutex_t live; /* guards the table, and refs, notifying, tick_queued of what is in it */
     pthread_cond_t notified;

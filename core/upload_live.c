@@ -52,6 +52,7 @@ void live_add(struct upload_append *a)
     struct upload_append **slot = find_slot(svc, &a->id);
     CHECK(*slot == NULL);
     *slot = a;
+    atomic_fetch_add(&svc->in_flight, 1);
     pthread_mutex_unlock(&svc->live);
 }
 
@@ -63,6 +64,7 @@ void live_remove(struct upload_append *a)
     if (*slot == a) {
         *slot = a->next;
         a->next = NULL;
+        atomic_fetch_sub(&svc->in_flight, 1);
     }
     a->ended = true;
     while (a->notifying)

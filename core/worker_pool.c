@@ -125,6 +125,11 @@ size_t worker_pool_queued(const struct worker_pool *pool)
     return atomic_load_explicit(&pool->queued, memory_order_relaxed);
 }
 
+unsigned worker_pool_threads(const struct worker_pool *pool)
+{
+    return pool->thread_count;
+}
+
 /* After a job of lane has run. */
 static void lane_advance(struct worker_pool *pool, struct worker_lane *lane)
 {

@@ -45,6 +45,7 @@ enum blob_status worker_pool_try_submit(struct worker_pool *pool, struct worker_
 /* Refuses new try_submits; returns when nothing is queued or running, or after timeout_ms (then false). */
 bool worker_pool_drain(struct worker_pool *pool, int64_t timeout_ms);
 size_t worker_pool_queued(const struct worker_pool *pool);
+unsigned worker_pool_threads(const struct worker_pool *pool);
 /* Runs what is queued, joins the threads, frees. Nobody else may submit any more but the jobs themselves. */
 void worker_pool_free(struct worker_pool *pool);
 

@@ -143,6 +143,33 @@ static void test_by_time(void)
     upload_rig_close(&u);
 }
 
+/* A store that is short of memory says how much may be unflushed. */
+static void test_by_word_of_the_store(void)
+{
+    struct upload_rig u;
+    struct upload_append *a;
+    struct upload_options opt = rig_upload_options;
+    opt.checkpoint_interval_ms = 3600000;
+    upload_rig_open(&u, &opt, 1);
+    watch(&u);
+    seen.flush_delay_us = 2000;
+    struct client c = client_new(&u);
+    CU_ASSERT_EQUAL_FATAL(client_begin(&c, &(struct ask){.data = body, .len = sizeof body}, &a), API_OK);
+    for (size_t at = 0; at < sizeof body; at += 8192) {
+        bool is_short = at >= sizeof body / 2;
+        CU_ASSERT_TRUE(is_short || seen.flushes == 0);
+        atomic_store(&u.base.store->dirty_bytes, is_short ? 32768 : 0);
+        if (at == sizeof body / 2 + 131072) /* it has caught up */
+            atomic_store(&seen.most_dirty, 0);
+        CU_ASSERT_EQUAL(upload_append_write(a, body + at, 8192, &c.err), API_OK);
+    }
+    CU_ASSERT_TRUE(seen.flushes >= sizeof body / 2 / (3 * 32768));
+    CU_ASSERT_TRUE(seen.most_dirty <= 4 * 32768 + 8192);
+    CU_ASSERT_EQUAL(upload_append_end(a, UPLOAD_BODY_WHOLE, &c.result, &c.err), API_OK);
+    atomic_store(&u.base.store->dirty_bytes, 0);
+    upload_rig_close(&u);
+}
+
 struct expected {
     enum upload_sync sync;
     bool lazy_flush;
@@ -214,10 +241,42 @@ static void test_crowd(void)
     upload_rig_close(&u);
 }
 
+/* Checkpoints that take 20 ms each, due every 10 ms for each of twelve appends, leave half of the workers' time. */
+static void test_slow_checkpoints_come_less_often(void)
+{
+    struct upload_rig u;
+    struct client clients[CROWD];
+    struct upload_append *a[CROWD];
+    struct upload_options opt = rig_upload_options;
+    opt.checkpoint_interval_ms = 10;
+    upload_rig_open(&u, &opt, 1);
+    watch(&u);
+    seen.flush_delay_us = 20000;
+    for (int i = 0; i < CROWD; i++) {
+        clients[i] = client_new(&u);
+        CU_ASSERT_EQUAL_FATAL(client_begin(&clients[i], &(struct ask){.data = body, .len = 4096}, &a[i]), API_OK);
+    }
+    int64_t began_us = clock_steady_us(), took_us = 0;
+    while (took_us < 1500000) {
+        for (int i = 0; i < CROWD; i++)
+            CU_ASSERT_EQUAL(upload_append_write(a[i], "x", 1, &clients[i].err), API_OK);
+        usleep(10000);
+        took_us = clock_steady_us() - began_us;
+    }
+    int64_t room = 2 * took_us / seen.flush_delay_us; /* of two workers */
+    CU_ASSERT_TRUE(seen.flushes >= CROWD);
+    CU_ASSERT_TRUE(seen.flushes <= room * 3 / 4);
+    for (int i = 0; i < CROWD; i++)
+        CU_ASSERT_NOT_EQUAL(upload_append_end(a[i], UPLOAD_BODY_CUT, &clients[i].result, &clients[i].err), API_OK);
+    upload_rig_close(&u);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"checkpoints come by bytes, and what is not durable is bounded", test_by_bytes},
                            {"the bytes of a trickling body are checkpointed by time", test_by_time},
+                           {"a store that is short of memory sets the distance", test_by_word_of_the_store},
+                           {"slow checkpoints come less often", test_slow_checkpoints_come_less_often},
                            {"each sync mode asks for what it promises, and waits once", test_sync_modes},
                            {"many appends with slow flushes all come through", test_crowd},
                            CU_TEST_INFO_NULL};

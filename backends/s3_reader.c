@@ -15,9 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READER_MAGIC     0x53337264u
-#define WINDOW_MIN_BYTES (256u << 10)
-#define WINDOW_MAX_BYTES (4u << 20)
+#define READER_MAGIC 0x53337264u
+#define SMALL_BYTES  (256u << 10)
 
 struct window {
     struct worker_job job;
@@ -88,13 +87,13 @@ static struct window *window_with(struct s3_reader *r, uint64_t offset)
     return NULL;
 }
 
-/* Half an even share of a quarter of the memory: readers that came earlier keep their larger windows. */
+/* Readers that came earlier keep their larger windows. */
 static size_t window_share(struct s3_store *s)
 {
     pthread_mutex_lock(&s->lock);
-    size_t share = s->memory_bytes / 4 / (s->reader_count > 0 ? s->reader_count : 1) / 4;
+    unsigned readers = s->reader_count;
     pthread_mutex_unlock(&s->lock);
-    return share < WINDOW_MIN_BYTES ? WINDOW_MIN_BYTES : share > WINDOW_MAX_BYTES ? WINDOW_MAX_BYTES : share;
+    return s3_memory_window(&s->memory, readers);
 }
 
 /* With the lock held: begins to fetch what follows `offset`, when a window is free for it. */
@@ -155,7 +154,7 @@ enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void 
     r->next = offset + len;
     size_t done = from_windows(r, offset, buf, len);
     /* The second read in order tells that more will follow. */
-    if (r->in_order >= 2 && r->base.size > WINDOW_MIN_BYTES) {
+    if (r->in_order >= 2 && r->base.size > SMALL_BYTES) {
         uint64_t ahead = offset + len;
         const struct window *win = window_with(r, ahead);
         read_ahead(r, win ? win->offset + win->len : ahead);

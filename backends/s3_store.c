@@ -124,8 +124,7 @@ static void s3_store_close(struct blob_store *base)
     worker_pool_free(s->pool);
     s3_client_close(s->client);
     s3_client_close(s->probe);
-    s3_part_buffers_trim(s);
-    pthread_cond_destroy(&s->room);
+    s3_memory_release(&s->memory);
     pthread_mutex_destroy(&s->swaps);
     pthread_mutex_destroy(&s->lock);
     free(s->policy);
@@ -231,7 +230,6 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     s->log = log;
     s->part_size = (uint32_t)(opts->part_size_bytes > UINT32_MAX ? UINT32_MAX : opts->part_size_bytes);
     s->parallel_parts = opts->parallel_parts ? opts->parallel_parts : 1;
-    s->memory_bytes = opts->memory_bytes;
     unsigned threads = opts->max_connections < POOL_THREADS_MAX ? opts->max_connections : POOL_THREADS_MAX;
 
     enum blob_status st = first_contact(opts, s->base.store_id, err);
@@ -263,7 +261,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
         s->base.caps |= STORE_REDIRECT;
     CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
     CHECK(pthread_mutex_init(&s->swaps, NULL) == 0);
-    CHECK(pthread_cond_init(&s->room, NULL) == 0);
+    s3_memory_init(&s->memory, opts->memory_bytes, s->part_size, &s->base.dirty_bytes);
     warn_of_driver(s);
     *out = &s->base;
     return BLOB_OK;

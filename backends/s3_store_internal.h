@@ -1,12 +1,14 @@
 /*
  * s3_store_internal - what the files of the S3 store share. Not for anyone else.
  *
- * Lock order: a writer's order, then its lock, or a reader's, then the store's. No request is made with these two held.
+ * Lock order: a writer's order, then its lock, or a reader's, then the store's or its memory's. No request is made with
+ * any of them held but the first.
  */
 #ifndef BLOBD_BACKENDS_S3_STORE_INTERNAL_H
 #define BLOBD_BACKENDS_S3_STORE_INTERNAL_H
 
 #include "backends/s3_client.h"
+#include "backends/s3_memory.h"
 #include "backends/s3_staged.h"
 #include "core/blob_store.h"
 #include "core/worker_pool.h"
@@ -28,14 +30,10 @@ struct s3_store {
     bool conditional;
     uint32_t part_size;
     unsigned parallel_parts; /* of one writer */
-    size_t memory_bytes;     /* of parts on their way, all writers together */
-    char *policy;            /* the least one, for the self-check */
+    struct s3_memory memory;
+    char *policy; /* the least one, for the self-check */
     pthread_mutex_t lock;
-    pthread_cond_t room;
-    pthread_mutex_t swaps; /* held around look-then-write where the driver has no conditional writes */
-    size_t parts_bytes;    /* guarded by lock: on their way */
-    struct spare *spares;  /* guarded by lock: buffers of part_size, kept since fresh pages cost more than copying */
-    size_t spare_bytes;    /* guarded by lock */
+    pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
     struct s3_reader *readers; /* guarded by lock: the open ones */
     unsigned reader_count;     /* guarded by lock */
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
@@ -86,13 +84,7 @@ void s3_reader_close(struct blob_reader *base);
 /* Is a reader of this blob open, here? */
 bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 
-/* ---- uploads (s3_uploads.c, s3_writer.c, s3_commit.c) ---- */
-
-/* A buffer of part_size, used before where there is one; NULL without memory. Goes back with s3_part_buffer_free(). */
-uint8_t *s3_part_buffer(struct s3_store *s);
-void s3_part_buffer_free(struct s3_store *s, uint8_t *buf);
-/* Frees those that nobody uses. */
-void s3_part_buffers_trim(struct s3_store *s);
+/* ---- uploads (s3_uploads.c, s3_parts.c, s3_writer.c, s3_commit.c) ---- */
 
 /* The newest state object of an upload. keep may be NULL. */
 enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,

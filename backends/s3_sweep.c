@@ -102,7 +102,7 @@ static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t
 enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
-    s3_part_buffers_trim(s);
+    s3_memory_trim(&s->memory);
     before_ms += s3_client_clock_offset_ms(s->client); /* S3's times are by its own clock */
     pthread_mutex_lock(&s->lock);
     int64_t since_ms = s->orphans_looked_ms ? s->orphans_looked_ms : before_ms - LOOK_BACK_MS;

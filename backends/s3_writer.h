@@ -1,5 +1,6 @@
 /*
- * s3_writer - the writer of the S3 store, as s3_writer.c (bytes in) and s3_commit.c (the end) share it.
+ * s3_writer - the writer of the S3 store, as its three files share it: s3_parts.c (bytes in, parts out), s3_writer.c
+ * (flushes, opening), s3_commit.c (the end).
  */
 #ifndef BLOBD_BACKENDS_S3_WRITER_H
 #define BLOBD_BACKENDS_S3_WRITER_H
@@ -12,7 +13,7 @@ enum slot_state { SLOT_FILLING, SLOT_FULL, SLOT_SENDING, SLOT_SENT, SLOT_FAILED 
 
 /*
  * One part: filling, then on its way, then kept until a flush has passed its end, since a flush inside it needs its
- * first bytes once more. buf holds [have, have + len); [start, have) lies in the segments of `from`.
+ * first bytes once more. buf holds [have, have + len); [start, have) lies in the segments of `state`.
  */
 struct part_slot {
     struct worker_job job;
@@ -24,7 +25,8 @@ struct part_slot {
     uint64_t start, have;
     uint8_t *buf;
     size_t len, cap;
-    bool pooled; /* buf is one of the store's part buffers */
+    bool whole;  /* buf is one of s3_memory's, of a whole part */
+    size_t held; /* what s3_memory counts of it */
     char etag[S3_ETAG_MAX];
     enum blob_status status; /* of a failed one */
     struct blob_error err;
@@ -55,11 +57,24 @@ struct s3_writer {
     uint8_t keep[UPLOAD_KEEP_MAX];
 };
 
+struct s3_writer *s3_writer_of(struct blob_writer *base);
+
+/* ---- s3_parts.c ---- */
+
 /* Waits until every full part is sent, sending failed ones again first. */
 enum blob_status s3_writer_settle(struct s3_writer *w, uint64_t end, struct blob_error *err) BLOB_MUST_CHECK;
 /* Copies [offset, offset + len), all of which lies in slots or in segments of the state. */
 enum blob_status s3_writer_copy(struct s3_writer *w, uint64_t offset, uint8_t *out, size_t len,
                                 struct blob_error *err) BLOB_MUST_CHECK;
+/* With the lock held: frees the parts that end at or below `end`. */
+void s3_writer_forget_parts(struct s3_writer *w, uint64_t end);
+/* With the lock held, where memory is short: frees what is below `end` of the part being filled; the state has it. */
+void s3_writer_forget_staged(struct s3_writer *w, uint64_t end);
+/* Is a part on its way that takes bytes from segments? They must not be deleted then. */
+bool s3_writer_sends_staged(struct s3_writer *w);
+
+/* ---- s3_writer.c ---- */
+
 /* The state as it is with all sent parts whose end is at most `end`, and no segments behind them. */
 void s3_writer_advance(struct s3_writer *w, uint64_t end, struct staged *out);
 /* Writes a state object: its header, and [from, from + len) behind it. next->sequence and offset are set. */

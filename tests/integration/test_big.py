@@ -6,12 +6,13 @@ import shutil
 import time
 
 from api import accepted, created
-from harness import Blobd, Skip, temp_dir
+from harness import STORAGE, Blobd, Skip, temp_dir
 from uploader import Content, Upload
 
 MIB = 1 << 20
 SIZE = int(os.environ.get("BLOBD_TEST_BIG_MIB", 3072)) * MIB
-LIMIT = 40 * MIB
+PART, PARTS = 8 * MIB, 5  # of S3: four on their way, one being filled
+LIMIT = 40 * MIB + (0 if STORAGE == "disk" else PARTS * PART)
 
 
 def room_for(size):
@@ -52,11 +53,11 @@ def through_and_back(tls):
         assert peak < LIMIT, f"peak RSS {peak / MIB:.1f} MiB"
 
 
-def test_3_gib_through_and_back_plain_in_under_40_mib():
+def test_3_gib_through_and_back_plain_in_little_memory():
     through_and_back(tls=False)
 
 
-def test_3_gib_through_and_back_over_tls_in_under_40_mib():
+def test_3_gib_through_and_back_over_tls_in_little_memory():
     through_and_back(tls=True)
 
 
@@ -94,6 +95,6 @@ def test_completing_costs_the_same_for_small_and_large():
         assert took[1] < took[0] + 0.5, took
 
 
-for test in (test_3_gib_through_and_back_plain_in_under_40_mib, test_3_gib_through_and_back_over_tls_in_under_40_mib):
+for test in (test_3_gib_through_and_back_plain_in_little_memory, test_3_gib_through_and_back_over_tls_in_little_memory):
     test.timeout, test.alone = 300, True
 del test

@@ -39,19 +39,26 @@ struct rig {
     struct s3_client *s3;
 };
 
-static struct rig rig_open(void)
+static struct rig rig_open_with(size_t memory_bytes)
 {
     static int serial;
     struct rig r;
     struct blob_error err;
     snprintf(prefix, sizeof prefix, "store-%d-%lld-%d", (int)getpid(), (long long)clock_wall_ms(), serial++);
     struct s3_options o = options();
+    if (memory_bytes > 0)
+        o.memory_bytes = memory_bytes;
     enum blob_status st = s3_store_open(&o, NULL, &r.store, &err);
     if (st != BLOB_OK)
         fprintf(stderr, "%s\n", err.text);
     CU_ASSERT_EQUAL_FATAL(st, BLOB_OK);
     CU_ASSERT_EQUAL_FATAL(s3_client_open(&o, &r.s3, &err), BLOB_OK);
     return r;
+}
+
+static struct rig rig_open(void)
+{
+    return rig_open_with(0);
 }
 
 static void rig_close(struct rig *r)
@@ -259,6 +266,52 @@ static void test_checkpoints(void)
     check_blob(&r, data, total, &digest);
     check_only_blob(&r, total);
     free(data);
+    rig_close(&r);
+}
+
+/* Writers that are flushed when the store says that memory is short, as core does, hold no more than it says; what they
+ * dropped comes back when their parts are sent. */
+#define SLOW 3
+
+static void test_short_memory(void)
+{
+    struct rig r = rig_open_with(MIB);
+    struct s3_memory *m = &s3_store_of(r.store)->memory;
+    struct blob_writer *w[SLOW] = {NULL};
+    struct upload_mark mark[SLOW] = {{0}};
+    struct uuid id[SLOW];
+    size_t total = PART + 400000, piece = 40000;
+    uint8_t *data[SLOW];
+    bool was_short = false;
+    for (int i = 0; i < SLOW; i++) {
+        data[i] = content(total, 70 + (unsigned)i);
+        uuid_new(&id[i]);
+        OK(upload_open(r.store, &id[i], &mark[i], 1, &w[i], err));
+    }
+    for (size_t at = 0; at < total; at += piece) {
+        size_t n = total - at < piece ? total - at : piece;
+        for (int i = 0; i < SLOW; i++) {
+            OK(writer_write(w[i], data[i] + at, n, err));
+            size_t most = r.store->dirty_bytes;
+            was_short |= most > 0;
+            if (most > 0 && at + n - mark[i].offset >= most)
+                OK(writer_flush(w[i], at + n, "k", 1, 0, &mark[i], err));
+        }
+        if (at + n < PART)
+            CU_ASSERT_TRUE(m->held <= MIB);
+    }
+    CU_ASSERT_TRUE(was_short);
+    for (int i = 0; i < SLOW; i++) {
+        struct digest digest = digest_of(data[i], total);
+        OK(writer_flush(w[i], total, "k", 1, 0, &mark[i], err));
+        writer_close(w[i]);
+        commit(&r, &id[i], &mark[i], 2, &digest);
+        check_blob(&r, data[i], total, &digest);
+        free(data[i]);
+    }
+    CU_ASSERT_EQUAL(m->held, 0);
+    CU_ASSERT_EQUAL(r.store->dirty_bytes, 0);
+    CU_ASSERT_EQUAL(count_below(&r, "staging/"), 0);
     rig_close(&r);
 }
 
@@ -531,19 +584,21 @@ static void test_wrong_settings(void)
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
-    CU_TestInfo tests[] = {{"one native object a blob, and nothing after its removal", test_sizes},
-                           {"appends of any size end in the same object", test_chunks},
-                           {"checkpoints within parts can be gone on from", test_checkpoints},
-                           {"parts of a body that is rolled back are not in the blob", test_roll_back},
-                           {"a fenced writer cannot change the blob", test_fenced_writer},
-                           {"equal content is stored once", test_stored_once},
-                           {"a damaged blob is healed by uploading it again", test_healing},
-                           {"a discarded upload leaves nothing, parts included", test_discard},
-                           {"a commit that was cut can be repeated, and never loses the blob", test_cut_commit},
-                           {"the sweeper takes orphans only", test_sweep},
-                           {"every node reads the same store id", test_one_store_id},
-                           {"the self-check passes and clears up", test_self_check},
-                           {"a wrong setting is told at open", test_wrong_settings},
-                           CU_TEST_INFO_NULL};
+    CU_TestInfo tests[] = {
+        {"one native object a blob, and nothing after its removal", test_sizes},
+        {"appends of any size end in the same object", test_chunks},
+        {"checkpoints within parts can be gone on from", test_checkpoints},
+        {"where memory is short, writers that are flushed hold no more than they may", test_short_memory},
+        {"parts of a body that is rolled back are not in the blob", test_roll_back},
+        {"a fenced writer cannot change the blob", test_fenced_writer},
+        {"equal content is stored once", test_stored_once},
+        {"a damaged blob is healed by uploading it again", test_healing},
+        {"a discarded upload leaves nothing, parts included", test_discard},
+        {"a commit that was cut can be repeated, and never loses the blob", test_cut_commit},
+        {"the sweeper takes orphans only", test_sweep},
+        {"every node reads the same store id", test_one_store_id},
+        {"the self-check passes and clears up", test_self_check},
+        {"a wrong setting is told at open", test_wrong_settings},
+        CU_TEST_INFO_NULL};
     return unit_main("s3_store", tests);
 }

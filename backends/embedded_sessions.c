@@ -53,7 +53,7 @@ static const char *const stmt_sql[STMT_COUNT] = {
         "INSERT INTO sessions(id, epoch, expires, value) VALUES(?1, ?2, ?3, ?4) ON CONFLICT(id) DO UPDATE SET"
         " epoch = ?2, expires = ?3, value = ?4 WHERE sessions.expires <= ?5",
     [STMT_LOAD] = "SELECT epoch, value FROM sessions WHERE id = ?1 AND expires > ?2",
-    [STMT_REPLACE] = "UPDATE sessions SET epoch = epoch + 1, expires = ?3, value = ?4"
+    [STMT_REPLACE] = "UPDATE sessions SET epoch = ?6, expires = ?3, value = ?4"
                      " WHERE id = ?1 AND epoch = ?2 AND expires > ?5",
     [STMT_LIVE] = "SELECT 1 FROM sessions WHERE id = ?1 AND expires > ?2",
     [STMT_REMOVE] = "DELETE FROM sessions WHERE id = ?1",
@@ -221,7 +221,8 @@ static enum blob_status explain_replace(struct embedded_store *e, const struct u
 }
 
 static enum blob_status embedded_replace(struct session_store *s, const struct uuid *id, uint64_t expected,
-                                         const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
+                                         uint64_t next, const void *value, size_t len, int64_t expires_ms,
+                                         struct blob_error *err)
 {
     struct embedded_store *e = store_of(s);
     enum blob_status st = enter(e, err);
@@ -236,6 +237,7 @@ static enum blob_status embedded_replace(struct session_store *s, const struct u
     sqlite3_bind_int64(stmt, 3, expires_ms);
     sqlite_bind_bytes(stmt, 4, value, len);
     sqlite3_bind_int64(stmt, 5, now_ms);
+    sqlite3_bind_int64(stmt, 6, (sqlite3_int64)next);
     st = sqlite_db_run(e->db, stmt, &changed, err);
     if (st == BLOB_OK && changed == 0)
         st = explain_replace(e, id, now_ms, err);

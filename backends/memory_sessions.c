@@ -168,7 +168,7 @@ static enum blob_status memory_load(struct session_store *s, const struct uuid *
     return hub_leave(hub, BLOB_OK);
 }
 
-static enum blob_status memory_replace(struct session_store *s, const struct uuid *id, uint64_t expected,
+static enum blob_status memory_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
                                        const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
 {
     struct memory_hub *hub = store_of(s)->hub;
@@ -182,7 +182,7 @@ static enum blob_status memory_replace(struct session_store *s, const struct uui
         return hub_leave(hub, blob_fail(err, BLOB_E_CONFLICT, 0, "session %s has changed", id->text));
     free(e->before.bytes);
     e->before = e->now;
-    e->now = value_new(expected + 1, expires_ms, value, len);
+    e->now = value_new(next, expires_ms, value, len);
     return hub_leave(hub, BLOB_OK);
 }
 

@@ -135,7 +135,7 @@ static enum blob_status redis_load(struct session_store *s, const struct uuid *i
     return st;
 }
 
-static enum blob_status redis_replace(struct session_store *s, const struct uuid *id, uint64_t expected,
+static enum blob_status redis_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
                                       const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
 {
     struct redis_store *r = store_of(s);
@@ -148,7 +148,7 @@ static enum blob_status redis_replace(struct session_store *s, const struct uuid
     redis_call_begin_script(&call, REDIS_SCRIPT_REPLACE, 1);
     redis_call_text(&call, key);
     redis_call_bytes(&call, before, sizeof before);
-    redis_call_bytes(&call, bytes, encode_session(expected + 1, value, len, bytes));
+    redis_call_bytes(&call, bytes, encode_session(next, value, len, bytes));
     add_expiry(&call, expires_ms);
     enum blob_status st = run(r, &call, &reply, err);
     if (st != BLOB_OK)

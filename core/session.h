@@ -60,8 +60,8 @@ struct session {
     int64_t completed_ms;
 
     int64_t expires_ms;
-    uint64_t epoch; /* as in the store; 0: not there yet */
-    bool uncertain; /* the last change may have been made or not; not encoded */
+    uint64_t epoch;       /* as in the store; 0: not there yet */
+    uint64_t tried_epoch; /* of a change that may have been made or not, else 0; not encoded */
 };
 
 /* A new session for a new upload: key and id made, everything else zero. */

@@ -179,14 +179,15 @@ enum blob_status session_load(struct session_store *s, const struct uuid *id, st
     return op_end(&t, st);
 }
 
-enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value,
-                                 size_t len, int64_t expires_ms, struct blob_error *err)
+enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
+                                 const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
 {
-    CHECK(uuid_whole(id) && expected >= 1 && (value || !len) && len <= SESSION_VALUE_MAX && expires_ms > 0);
+    CHECK(uuid_whole(id) && expected >= 1 && next > expected && (value || !len) && len <= SESSION_VALUE_MAX &&
+          expires_ms > 0);
     struct timed_op t;
     enum blob_status st = op_begin(&t, s, OP_REPLACE, err);
     if (st == BLOB_OK)
-        st = s->ops->replace(s, id, expected, value, len, expires_ms, err);
+        st = s->ops->replace(s, id, expected, next, value, len, expires_ms, err);
     return op_end(&t, st);
 }
 

@@ -7,7 +7,8 @@
  * that was written whole, a compare-and-swap that answered OK was the only one on that epoch.
  *
  * Sessions are opaque bytes of core's, under a UUID, with an epoch and an expiry. Every change is a compare-and-swap on
- * the epoch, which an insert sets and each replace raises by exactly one.
+ * the epoch. Epochs only grow while the store forgets nothing; callers choose them so that no two changes share one
+ * even where it did (a clock's microseconds), or a writer from before could pass for one from after.
  *
  * Threads: every operation from any thread. Ownership: arguments are borrowed until return. Units: milliseconds since
  * the epoch (UTC). Durability: survives kill -9 of blobd where the implementation can (embedded: yes; Redis: as it
@@ -102,9 +103,9 @@ struct session_store_ops {
     /* Appends the value to out. NOT_FOUND: not there, or expired. */
     enum blob_status (*load)(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
                              struct blob_error *err);
-    /* Only while its epoch is expected; it becomes expected + 1. CONFLICT: another epoch; NOT_FOUND. */
-    enum blob_status (*replace)(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value,
-                                size_t len, int64_t expires_ms, struct blob_error *err);
+    /* Only while its epoch is expected; it becomes next, which is greater. CONFLICT: another epoch; NOT_FOUND. */
+    enum blob_status (*replace)(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
+                                const void *value, size_t len, int64_t expires_ms, struct blob_error *err);
     /* Whatever its epoch. OK also when it is not there. */
     enum blob_status (*remove)(struct session_store *s, const struct uuid *id, struct blob_error *err);
     /* Drops what expired before now_ms (a store with TTLs of its own does nothing). */
@@ -161,8 +162,9 @@ enum blob_status session_insert(struct session_store *s, const struct uuid *id, 
                                 size_t len, int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_load(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
                               struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value,
-                                 size_t len, int64_t expires_ms, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
+                                 const void *value, size_t len, int64_t expires_ms,
+                                 struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_remove(struct session_store *s, const struct uuid *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
 void session_announce(struct session_store *s, const struct uuid *id,

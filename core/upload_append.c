@@ -468,7 +468,7 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
     struct session next = *a->before;
     next.epoch = a->s.epoch;
     next.writer_epoch = a->s.writer_epoch;
-    next.uncertain = a->s.uncertain;
+    next.tried_epoch = a->s.tried_epoch;
     next.append_from = NO_APPEND;
     enum blob_status st = BLOB_OK;
     if (a->mode == APPEND_WRITE && a->received > 0) {

@@ -89,7 +89,7 @@ static void run_queued(struct upload_append *a)
     else if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
         a->fenced = true;
     else
-        a->s.uncertain = next.uncertain;
+        a->s.tried_epoch = next.tried_epoch;
     a->flush_status = st;
     a->flush_error = err;
     a->flushing = false;

@@ -325,8 +325,25 @@ enum blob_status recover_put_record(struct upload_service *svc, const struct ses
     return st;
 }
 
+/* By the clock, so that no two changes have the same, also where the store forgot the later ones. */
+static uint64_t next_epoch(const struct session *s)
+{
+    uint64_t now_us = (uint64_t)clock_wall_us();
+    return now_us > s->epoch ? now_us : s->epoch + 1;
+}
+
+static enum blob_status insert(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
+                               struct blob_error *err)
+{
+    enum blob_status st =
+        session_insert(svc->sessions, &s->id, s->tried_epoch, value->data, value->len, s->expires_ms, err);
+    if (st == BLOB_E_EXISTS)
+        st = blob_fail(err, BLOB_E_CONFLICT, 0, "another writer made this session first");
+    return st;
+}
+
 /* The session is gone from its store: destroyed with its upload, or lost? The record decides. */
-static enum blob_status insert_again(struct upload_service *svc, struct session *s, const struct bytebuf *value,
+static enum blob_status insert_again(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
                                      struct blob_error *err)
 {
     char key[RECORD_KEY_MAX];
@@ -335,24 +352,15 @@ static enum blob_status insert_again(struct upload_service *svc, struct session 
     bytebuf_init(&record);
     enum blob_status st = record_get(svc->store, key, &record, err);
     bytebuf_release(&record);
-    if (st != BLOB_OK)
-        return st;
-    st = session_insert(svc->sessions, &s->id, s->epoch + 1, value->data, value->len, s->expires_ms, err);
-    return st == BLOB_E_EXISTS ? BLOB_E_CONFLICT : st;
+    return st == BLOB_OK ? insert(svc, s, value, err) : st;
 }
 
-/* After a change of unknown outcome the next one finds either epoch: ours, if the session names this append. */
-static bool change_was_made(struct upload_service *svc, const struct session *s)
+static enum blob_status replace(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
+                                struct blob_error *err)
 {
-    struct bytebuf value;
-    struct session found;
-    uint64_t epoch = 0;
-    bytebuf_init(&value);
-    bool made = session_load(svc->sessions, &s->id, &value, &epoch, NULL) == BLOB_OK &&
-                session_decode(value.data, value.len, epoch, &found) == BLOB_OK && epoch == s->epoch + 1 &&
-                strcmp(found.node, svc->node) == 0;
-    bytebuf_release(&value);
-    return made;
+    enum blob_status st =
+        session_replace(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data, value->len, s->expires_ms, err);
+    return st == BLOB_E_NOT_FOUND ? insert_again(svc, s, value, err) : st;
 }
 
 enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
@@ -366,28 +374,23 @@ enum blob_status recover_persist(struct upload_service *svc, struct session *s, 
     }
     bytebuf_init(&value);
     session_encode(s, &value);
-    enum blob_status st;
-    if (value.failed) {
-        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a session");
-    } else if (s->epoch == 0) {
-        uint64_t first = (uint64_t)now * 1000;
-        st = session_insert(svc->sessions, &s->id, first, value.data, value.len, s->expires_ms, err);
-        if (st == BLOB_OK)
-            s->epoch = first;
-        else if (st == BLOB_E_EXISTS)
-            st = blob_fail(err, BLOB_E_CONFLICT, 0, "another writer made this session first");
-    } else {
-        st = session_replace(svc->sessions, &s->id, s->epoch, value.data, value.len, s->expires_ms, err);
-        if (st == BLOB_E_CONFLICT && s->uncertain && change_was_made(svc, s)) {
-            s->epoch++;
-            st = session_replace(svc->sessions, &s->id, s->epoch, value.data, value.len, s->expires_ms, err);
-        } else if (st == BLOB_E_NOT_FOUND) {
-            st = insert_again(svc, s, &value, err);
+    enum blob_status st = value.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a session") : BLOB_OK;
+    if (st == BLOB_OK) {
+        /* Tried under the same epoch until its outcome is known: then there are only two that may be found. */
+        bool uncertain = s->tried_epoch != 0;
+        if (!uncertain)
+            s->tried_epoch = next_epoch(s);
+        st = s->epoch == 0 ? insert(svc, s, &value, err) : replace(svc, s, &value, err);
+        if (st == BLOB_E_CONFLICT && uncertain && s->epoch != 0) {
+            s->epoch = s->tried_epoch;
+            s->tried_epoch = next_epoch(s);
+            st = replace(svc, s, &value, err);
         }
         if (st == BLOB_OK)
-            s->epoch++;
+            s->epoch = s->tried_epoch;
+        if (st != BLOB_E_UNAVAILABLE)
+            s->tried_epoch = 0;
     }
-    s->uncertain = st == BLOB_E_UNAVAILABLE;
     bytebuf_release(&value);
     return st;
 }

@@ -47,7 +47,7 @@ static void bench_sessions(struct session_store *s, int count)
         for (uint64_t e = 1; e <= 2; e++) {
             bytebuf_clear(&b);
             must(session_load(s, &id, &b, &epoch, &err), &err);
-            must(session_replace(s, &id, e, value, sizeof value, later, &err), &err);
+            must(session_replace(s, &id, e, e + 1, value, sizeof value, later, &err), &err);
         }
         if (i % 2)
             must(session_remove(s, &id, &err), &err);

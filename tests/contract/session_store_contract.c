@@ -117,9 +117,9 @@ static void test_largest_value(void)
     for (size_t i = 0; i < sizeof big; i++)
         big[i] = (char)(i * 7);
     CU_ASSERT_EQUAL(session_insert(s, &id, 1, "small", 5, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace(s, &id, 1, big, sizeof big, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 1, 2, big, sizeof big, later(), NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(s, &id, big, sizeof big, 2));
-    CU_ASSERT_EQUAL(session_replace(s, &id, 2, "small", 5, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 2, 3, "small", 5, later(), NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(s, &id, "small", 5, 3));
     session_store_close(s);
 }
@@ -129,14 +129,14 @@ static void test_replace(void)
     struct session_store *s = contract_start();
     struct uuid id;
     uuid_new(&id);
-    CU_ASSERT_EQUAL(session_replace(s, &id, 1, "a", 1, later(), NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 1, 2, "a", 1, later(), NULL), BLOB_E_NOT_FOUND);
     CU_ASSERT_EQUAL(session_insert(s, &id, 5, "a", 1, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace(s, &id, 4, "b", 1, later(), NULL), BLOB_E_CONFLICT);
-    CU_ASSERT_EQUAL(session_replace(s, &id, 6, "b", 1, later(), NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 4, 5, "b", 1, later(), NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 6, 7, "b", 1, later(), NULL), BLOB_E_CONFLICT);
     CU_ASSERT_TRUE(holds(s, &id, "a", 1, 5));
-    CU_ASSERT_EQUAL(session_replace(s, &id, 5, "b", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 5, 6, "b", 1, later(), NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(s, &id, "b", 1, 6));
-    CU_ASSERT_EQUAL(session_replace(s, &id, 5, "c", 1, later(), NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 5, 6, "c", 1, later(), NULL), BLOB_E_CONFLICT);
     session_store_close(s);
 }
 
@@ -164,12 +164,12 @@ static void test_expiry(void)
     int64_t now = clock_wall_ms();
     CU_ASSERT_EQUAL(session_insert(s, &gone, 1, "a", 1, now + 150, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(session_insert(s, &kept, 1, "b", 1, now + 150, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace(s, &kept, 1, "b", 1, now + 60000, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &kept, 1, 2, "b", 1, now + 60000, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(session_insert(s, &past, 1, "c", 1, now - 1000, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(load_status(s, &past), BLOB_E_NOT_FOUND);
     contract_sleep_ms(250);
     CU_ASSERT_EQUAL(load_status(s, &gone), BLOB_E_NOT_FOUND);
-    CU_ASSERT_EQUAL(session_replace(s, &gone, 1, "z", 1, now + 60000, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(session_replace(s, &gone, 1, 2, "z", 1, now + 60000, NULL), BLOB_E_NOT_FOUND);
     CU_ASSERT_TRUE(holds(s, &kept, "b", 1, 2));
     CU_ASSERT_EQUAL(session_sweep(s, clock_wall_ms(), NULL), BLOB_OK);
     CU_ASSERT_EQUAL(load_status(s, &gone), BLOB_E_NOT_FOUND);
@@ -209,7 +209,7 @@ static void test_reopen(void)
     struct uuid id;
     uuid_new(&id);
     CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace(s, &id, 1, "bb", 2, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 1, 2, "bb", 2, later(), NULL), BLOB_OK);
     session_store_close(s);
     s = contract_open("node-a");
     CU_ASSERT_TRUE(holds(s, &id, "bb", 2, 2));
@@ -235,7 +235,7 @@ static void *race_main(void *arg)
     uint64_t epoch = 1;
     while (epoch <= ROUNDS) {
         uint64_t value = epoch;
-        enum blob_status st = session_replace(r->s, &r->id, epoch, &value, sizeof value, later(), NULL);
+        enum blob_status st = session_replace(r->s, &r->id, epoch, epoch + 1, &value, sizeof value, later(), NULL);
         if (st == BLOB_OK)
             r->wins[epoch]++;
         else if (st != BLOB_E_CONFLICT)
@@ -351,8 +351,8 @@ static void test_nodes_share(void)
     uuid_new(&id);
     CU_ASSERT_EQUAL(session_insert(a, &id, 1, "a", 1, later(), NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(b, &id, "a", 1, 1));
-    CU_ASSERT_EQUAL(session_replace(b, &id, 1, "b", 1, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace(a, &id, 1, "c", 1, later(), NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(session_replace(b, &id, 1, 2, "b", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(a, &id, 1, 2, "c", 1, later(), NULL), BLOB_E_CONFLICT);
     CU_ASSERT_TRUE(holds(a, &id, "b", 1, 2));
     session_store_close(a);
     session_store_close(b);

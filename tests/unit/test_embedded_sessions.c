@@ -154,7 +154,7 @@ static void insert_and_replace(struct session_store *s, const struct uuid *id)
     if (session_insert(s, id, 1, "a", 1, later, NULL) != BLOB_OK)
         _exit(1);
     for (uint64_t epoch = 1; epoch < 2000; epoch++)
-        if (session_replace(s, id, epoch, &epoch, sizeof epoch, later, NULL) != BLOB_OK)
+        if (session_replace(s, id, epoch, epoch + 1, &epoch, sizeof epoch, later, NULL) != BLOB_OK)
             _exit(1);
     if (index_rebuild_begin(s, NULL) != BLOB_OK || index_rebuild_end(s, NULL) != BLOB_OK)
         _exit(1);

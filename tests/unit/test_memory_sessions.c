@@ -71,7 +71,7 @@ static void test_hub_failures(void)
     CU_ASSERT_FALSE(memory_hub_roll_back(hub, &id));
     CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later, NULL), BLOB_OK);
     CU_ASSERT_FALSE(memory_hub_roll_back(hub, &id));
-    CU_ASSERT_EQUAL(session_replace(s, &id, 1, "b", 1, later, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 1, 2, "b", 1, later, NULL), BLOB_OK);
     memory_hub_set_down(hub, true);
     CU_ASSERT_EQUAL(session_load(s, &id, &b, &epoch, NULL), BLOB_E_UNAVAILABLE);
     CU_ASSERT_EQUAL(session_store_check(s, NULL), BLOB_E_UNAVAILABLE);

@@ -166,7 +166,7 @@ static void *load_main(void *arg)
             st = session_insert(l->s, &id, 1, "v", 1, later(), NULL);
             epoch = st == BLOB_OK;
         } else {
-            st = session_replace(l->s, &id, epoch, "v", 1, later(), NULL);
+            st = session_replace(l->s, &id, epoch, epoch + 1, "v", 1, later(), NULL);
             if (st == BLOB_OK)
                 epoch++;
             else if (st == BLOB_E_UNAVAILABLE || st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND) {
@@ -411,7 +411,7 @@ static void test_login(void)
     struct uuid id;
     uuid_new(&id);
     CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace(s, &id, 1, "b", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace(s, &id, 1, 2, "b", 1, later(), NULL), BLOB_OK);
     CU_ASSERT_EQUAL(session_lease(s, "janitor", 1000, NULL), BLOB_OK);
     put_row(s, "a", BLOB_OK);
     CU_ASSERT_EQUAL(index_rebuild_begin(s, NULL), BLOB_OK);

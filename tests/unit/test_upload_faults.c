@@ -155,10 +155,10 @@ static enum blob_status h_load(struct session_store *s, const struct uuid *id, s
     HOOK_BEFORE("session_load", t.real_sessions->load(s, id, out, epoch, err));
 }
 
-static enum blob_status h_replace(struct session_store *s, const struct uuid *id, uint64_t expected, const void *value,
-                                  size_t len, int64_t expires_ms, struct blob_error *err)
+static enum blob_status h_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
+                                  const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
 {
-    HOOK("session_replace", t.real_sessions->replace(s, id, expected, value, len, expires_ms, err));
+    HOOK("session_replace", t.real_sessions->replace(s, id, expected, next, value, len, expires_ms, err));
 }
 
 static enum blob_status h_index_put(struct session_store *s, const struct index_row *row, struct blob_error *err)

@@ -157,6 +157,26 @@ static void test_late_writer_cannot_commit(void)
     upload_rig_close(&u);
 }
 
+/* A failover forgets the first claim; the second must not look like it. */
+static void test_late_writer_after_a_failover(void)
+{
+    struct upload_rig u;
+    struct upload_append *older, *newer;
+    upload_rig_open(&u, NULL, 2);
+    struct client a = client_new(&u), b = a;
+    b.node = 1;
+    CU_ASSERT_EQUAL_FATAL(client_begin(&a, &(struct ask){.token = a.first, .data = "older", .len = 5}, &older), API_OK);
+    CU_ASSERT_EQUAL(write_text(older, "older", &a.err), API_OK);
+    CU_ASSERT_TRUE(memory_hub_roll_back(u.hub, &a.id));
+    CU_ASSERT_EQUAL_FATAL(client_begin(&b, &(struct ask){.token = b.first, .data = "newer", .len = 5}, &newer), API_OK);
+    CU_ASSERT_EQUAL(upload_append_end(older, UPLOAD_BODY_WHOLE, &a.result, &a.err), API_UPLOAD_SUPERSEDED);
+    CU_ASSERT_EQUAL(write_text(newer, "newer", &b.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_end(newer, UPLOAD_BODY_WHOLE, &b.result, &b.err), API_OK);
+    struct digest d = text_digest("newer");
+    CU_ASSERT_EQUAL(client_complete(&a, b.first, &d, NULL), API_OK);
+    upload_rig_close(&u);
+}
+
 static void test_dead_node(void)
 {
     struct upload_rig u;
@@ -401,6 +421,7 @@ int main(void)
         {"a chunk sent again stops its original", test_repeat_stops_its_original},
         {"an append on another node takes over, and tells", test_other_node_takes_over},
         {"a late writer cannot complete what it lost", test_late_writer_cannot_commit},
+        {"nor what it lost while the sessions went back in time", test_late_writer_after_a_failover},
         {"an upload goes on elsewhere when its node died", test_dead_node},
         {"a destroy on another node ends an append", test_destroyed_on_the_other_node},
         {"many connections fight over one upload", test_fight_on_one_node},

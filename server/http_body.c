@@ -159,10 +159,13 @@ static ssize_t conn_recv(struct http_conn *conn, uint8_t *to, size_t max)
     return got > 0 ? (ssize_t)got : n; /* what was wrong will be so again */
 }
 
-/* The next piece is as large as reads are: full ones grow it, nearly empty ones shrink it. */
-static void conn_learn(struct http_conn *conn, const struct http_piece *piece, size_t got)
+/* The next piece is as large as reads are: full ones grow it, nearly empty ones shrink it. The end of a body says
+ * nothing of the next one. */
+static void conn_learn(struct http_conn *conn, const struct http_piece *piece, size_t got, bool ends)
 {
     size_t capacity = http_piece_capacity(piece);
+    if (ends && got < capacity)
+        return;
     if (got == capacity && capacity < PIECE_MAX)
         conn->piece_bytes = capacity * 4;
     else if (got < capacity / 4)
@@ -231,13 +234,8 @@ static enum body_step body_step(struct http_request *req)
         body_end(req, complete ? HTTP_BODY_COMPLETE : HTTP_BODY_CUT);
         return STEP_OVER;
     }
-    enum http_take take = http_flow_take(body->flow, body_wanted(req), &piece);
-    if (take == HTTP_TAKE_WAIT)
+    if (!http_flow_take(body->flow, body_wanted(req), &piece))
         return STEP_MEMORY;
-    if (take == HTTP_TAKE_NO_MEMORY) {
-        body_end(req, HTTP_BODY_CUT);
-        return STEP_OVER;
-    }
     size_t max = http_piece_capacity(piece);
     if (body->kind == HTTP_BODY_LENGTH && max > body->left)
         max = (size_t)body->left;
@@ -249,7 +247,7 @@ static enum body_step body_step(struct http_request *req)
         body_end(req, HTTP_BODY_CUT);
         return STEP_OVER;
     }
-    conn_learn(req->conn, piece, (size_t)got);
+    conn_learn(req->conn, piece, (size_t)got, body->kind == HTTP_BODY_LENGTH && body->left == (uint64_t)got);
     body->last_ms = http_now_ms();
     if (body->kind == HTTP_BODY_LENGTH)
         body_take_length(req, piece, (size_t)got);

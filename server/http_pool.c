@@ -1,39 +1,30 @@
 /*
- * http_pool - pieces in three sizes, reused hottest first, so that few pages stay warm however many requests read.
+ * http_pool - who gets which piece of the slab, and when.
  *
- * Invariants, under the lock: used is the capacity of all pieces lent plus all grants; flow->out the same for one flow;
- * a flow is in the queue at most once, and while any waits, nobody takes past it. A grant is memory set aside for a
- * flow that has waited its turn; its next take uses it. A flow lives until it has ended and no piece or posted task
- * refers to it.
+ * Invariants, under the lock: flow->out is the capacity of all pieces lent to a flow or granted to it; a flow is in the
+ * queue at most once, and while any waits, nobody takes past it. A grant is a piece set aside for a flow that has
+ * waited its turn; its next take gets it. A flow lives until it has ended and no piece or posted task refers to it.
  *
- * Pieces given back are kept while lent and kept ones stay within the bound: mapping a large one anew for every read
- * costs more than the read. The largest are mapped, not allocated, so that one that is let go leaves the process at
- * once. Invariant, under the lock: kept_bytes is the capacity of all kept pieces, and used + kept_bytes is at most
- * max_bytes.
+ * Open flows lower the slab's limit, by what each costs beside its pieces: it is under few fast requests, not under a
+ * thousand slow ones, that more pieces make anything faster. Half of the slab remains, so that those that wait get on.
  */
 #include "server/http_pool.h"
 
 #include "core/check.h"
+#include "server/piece_slab.h"
 
 #include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
-enum { RANK_SMALL, RANK_MIDDLE, RANK_LARGE, RANK_COUNT };
-
-static const size_t rank_bytes[RANK_COUNT] = {
-    [RANK_SMALL] = 16 * 1024,
-    [RANK_MIDDLE] = 64 * 1024,
-    [RANK_LARGE] = 256 * 1024,
-};
-#define NO_GRANT (-1)
+/* A waiting upload's connection, request and job come to some 28 KiB, of which this much is counted here. */
+#define FLOW_UNITS      1
+#define FLOWS_IN_A_SLOT (PIECE_SLOT_UNITS / FLOW_UNITS)
 
 struct pool_piece {
     struct http_piece pub; /* first: a piece's address is its pool_piece's */
     struct http_flow *flow;
-    int rank;
-    uint8_t *memory; /* pub.data may point into it, past its beginning */
+    enum piece_rank rank;
 };
 
 struct http_flow {
@@ -48,97 +39,81 @@ struct http_flow {
     size_t out;
     unsigned refs; /* the owner's, one a piece, one while the task is posted */
     bool posted, waits_for_own, queued;
-    int wanted, grant;
+    enum piece_rank wanted;
+    struct pool_piece *grant;
     struct http_flow *queue_next;
     struct http_flow *wake_next;
 };
 
 struct http_pool {
     pthread_mutex_t lock;
-    size_t max_bytes, used;
-    struct http_piece *kept[RANK_COUNT];
-    size_t kept_bytes;
+    struct piece_slab *slab;
+    size_t flows;
     struct http_flow *queue, **queue_end;
+    struct pool_piece pieces[]; /* a unit of the slab each; in use where a piece begins */
 };
-
-/* ---- pieces ---------------------------------------------------------------------------------------------------- */
-
-static uint8_t *memory_new(int rank)
-{
-    if (rank != RANK_LARGE)
-        return malloc(rank_bytes[rank]);
-    void *memory = mmap(NULL, rank_bytes[rank], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
-static void memory_free(int rank, uint8_t *memory)
-{
-    if (rank != RANK_LARGE)
-        free(memory);
-    else if (memory)
-        munmap(memory, rank_bytes[rank]);
-}
-
-static void piece_free(struct pool_piece *piece)
-{
-    if (!piece)
-        return;
-    memory_free(piece->rank, piece->memory);
-    free(piece);
-}
-
-static struct pool_piece *piece_new(int rank)
-{
-    struct pool_piece *piece = malloc(sizeof *piece);
-    uint8_t *memory = memory_new(rank);
-    if (!piece || !memory) {
-        free(piece);
-        memory_free(rank, memory);
-        return NULL;
-    }
-    piece->rank = rank;
-    piece->memory = memory;
-    return piece;
-}
-
-size_t http_piece_capacity(const struct http_piece *piece)
-{
-    return rank_bytes[((const struct pool_piece *)piece)->rank];
-}
 
 /* ---- the pool -------------------------------------------------------------------------------------------------- */
 
 enum blob_status http_pool_new(size_t max_bytes, struct http_pool **out, struct blob_error *err)
 {
-    if (max_bytes < rank_bytes[RANK_SMALL])
-        return blob_fail(err, BLOB_E_INVALID, 0, "body memory must be at least %zu bytes", rank_bytes[RANK_SMALL]);
-    struct http_pool *pool = calloc(1, sizeof *pool);
-    if (!pool)
+    struct piece_slab *slab;
+    enum blob_status st = piece_slab_new(max_bytes, &slab, err);
+    if (st != BLOB_OK)
+        return st;
+    size_t units = piece_slab_slots(slab) * PIECE_SLOT_UNITS;
+    struct http_pool *pool = calloc(1, sizeof *pool + units * sizeof pool->pieces[0]);
+    if (!pool) {
+        piece_slab_free(slab);
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for the body pool");
+    }
     pthread_mutex_init(&pool->lock, NULL);
-    pool->max_bytes = max_bytes;
+    pool->slab = slab;
     pool->queue_end = &pool->queue;
     *out = pool;
     return BLOB_OK;
-}
-
-static void pieces_free(struct http_piece *pieces)
-{
-    while (pieces) {
-        struct http_piece *next = pieces->next;
-        piece_free((struct pool_piece *)pieces);
-        pieces = next;
-    }
 }
 
 void http_pool_free(struct http_pool *pool)
 {
     if (!pool)
         return;
-    for (int rank = 0; rank < RANK_COUNT; rank++)
-        pieces_free(pool->kept[rank]);
+    piece_slab_free(pool->slab);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
+}
+
+size_t http_piece_capacity(const struct http_piece *piece)
+{
+    return piece_rank_bytes(((const struct pool_piece *)piece)->rank);
+}
+
+/* Under the lock: the bound follows the number of flows. */
+static void pool_count_flow(struct http_pool *pool, int change)
+{
+    size_t slots = piece_slab_slots(pool->slab), most = slots / 2;
+    pool->flows += (size_t)change;
+    size_t theirs = pool->flows / FLOWS_IN_A_SLOT;
+    piece_slab_limit(pool->slab, slots - (theirs < most ? theirs : most));
+}
+
+/* Under the lock: a piece of this rank or, as the slab decides, a smaller one. */
+static struct pool_piece *pool_cut(struct http_pool *pool, struct http_flow *flow, enum piece_rank rank)
+{
+    size_t unit = piece_slab_take(pool->slab, &rank);
+    if (unit == PIECE_NONE)
+        return NULL;
+    struct pool_piece *piece = &pool->pieces[unit];
+    *piece = (struct pool_piece){.pub.data = piece_slab_memory(pool->slab, unit), .flow = flow, .rank = rank};
+    flow->out += piece_rank_bytes(rank);
+    return piece;
+}
+
+/* Under the lock. */
+static void pool_put(struct http_pool *pool, struct pool_piece *piece)
+{
+    piece->flow->out -= piece_rank_bytes(piece->rank);
+    piece_slab_give(pool->slab, (size_t)(piece - pool->pieces), piece->rank);
 }
 
 /* ---- flows ----------------------------------------------------------------------------------------------------- */
@@ -180,33 +155,10 @@ struct http_flow *http_flow_new(struct http_pool *pool, struct http_loop *loop, 
     flow->resume = resume;
     flow->arg = arg;
     flow->refs = 1;
-    flow->grant = NO_GRANT;
+    pthread_mutex_lock(&pool->lock);
+    pool_count_flow(pool, 1);
+    pthread_mutex_unlock(&pool->lock);
     return flow;
-}
-
-/* Under the lock. */
-static struct http_piece *kept_take(struct http_pool *pool, int rank)
-{
-    struct http_piece *piece = pool->kept[rank];
-    if (piece) {
-        pool->kept[rank] = piece->next;
-        pool->kept_bytes -= rank_bytes[rank];
-    }
-    return piece;
-}
-
-/* Under the lock: takes kept pieces of other sizes out until a new one has its place; to be freed after it. */
-static struct http_piece *kept_shrink(struct http_pool *pool)
-{
-    struct http_piece *surplus = NULL;
-    for (int rank = RANK_COUNT - 1; rank >= 0; rank--) {
-        while (pool->used + pool->kept_bytes > pool->max_bytes && pool->kept[rank]) {
-            struct http_piece *piece = kept_take(pool, rank);
-            piece->next = surplus;
-            surplus = piece;
-        }
-    }
-    return surplus;
 }
 
 /* Under the lock: what is to be posted after it. */
@@ -223,15 +175,14 @@ static void flow_wake(struct http_flow *flow, struct http_flow **wakes)
 /* Under the lock: hands free memory to those who wait, first come first. */
 static void queue_serve(struct http_pool *pool, struct http_flow **wakes)
 {
-    while (pool->queue && pool->used + rank_bytes[pool->queue->wanted] <= pool->max_bytes) {
+    struct pool_piece *piece;
+    while (pool->queue && (piece = pool_cut(pool, pool->queue, pool->queue->wanted)) != NULL) {
         struct http_flow *flow = pool->queue;
         pool->queue = flow->queue_next;
         if (!pool->queue)
             pool->queue_end = &pool->queue;
         flow->queued = false;
-        flow->grant = flow->wanted;
-        flow->out += rank_bytes[flow->grant];
-        pool->used += rank_bytes[flow->grant];
+        flow->grant = piece;
         flow_wake(flow, wakes);
     }
 }
@@ -257,14 +208,6 @@ static void queue_leave(struct http_pool *pool, struct http_flow *flow)
     flow->queued = false;
 }
 
-/* Under the lock. */
-static void grant_return(struct http_flow *flow)
-{
-    flow->out -= rank_bytes[flow->grant];
-    flow->pool->used -= rank_bytes[flow->grant];
-    flow->grant = NO_GRANT;
-}
-
 void http_flow_end(struct http_flow *flow)
 {
     struct http_pool *pool = flow->pool;
@@ -273,8 +216,9 @@ void http_flow_end(struct http_flow *flow)
     pthread_mutex_lock(&pool->lock);
     if (flow->queued)
         queue_leave(pool, flow);
-    if (flow->grant != NO_GRANT)
-        grant_return(flow);
+    if (flow->grant)
+        pool_put(pool, flow->grant);
+    pool_count_flow(pool, -1);
     queue_serve(pool, &wakes);
     bool last = flow_unref(flow);
     pthread_mutex_unlock(&pool->lock);
@@ -283,73 +227,60 @@ void http_flow_end(struct http_flow *flow)
         free(flow);
 }
 
-static int rank_for(size_t wanted)
+static enum piece_rank rank_for(size_t wanted)
 {
-    int rank = RANK_SMALL;
-    while (rank < RANK_LARGE && rank_bytes[rank] < wanted)
+    enum piece_rank rank = PIECE_SMALL;
+    while (rank < PIECE_LARGE && piece_rank_bytes(rank) < wanted)
         rank++;
     return rank;
 }
 
-/* Under the lock: sets memory aside, or says what to wait for. */
-static bool flow_admit(struct http_flow *flow, int rank)
+/* Under the lock. */
+static void queue_join(struct http_pool *pool, struct http_flow *flow, enum piece_rank wanted)
 {
-    struct http_pool *pool = flow->pool;
-    if (flow->grant != NO_GRANT)
-        return true;
-    /* One small piece is always allowed, or a tiny bound would stop the request for good. */
-    while (rank > RANK_SMALL && flow->out + rank_bytes[rank] > flow->max_bytes)
-        rank--;
-    if (flow->out > 0 && flow->out + rank_bytes[rank] > flow->max_bytes) {
-        flow->waits_for_own = true;
-        return false;
-    }
-    while (rank > RANK_SMALL && pool->used + rank_bytes[rank] > pool->max_bytes)
-        rank--;
-    if (pool->queue || pool->used + rank_bytes[rank] > pool->max_bytes) {
-        CHECK(!flow->queued);
-        flow->wanted = rank;
-        flow->queued = true;
-        flow->queue_next = NULL;
-        *pool->queue_end = flow;
-        pool->queue_end = &flow->queue_next;
-        return false;
-    }
-    flow->grant = rank;
-    flow->out += rank_bytes[rank];
-    pool->used += rank_bytes[rank];
-    return true;
+    CHECK(!flow->queued);
+    flow->wanted = wanted;
+    flow->queued = true;
+    flow->queue_next = NULL;
+    *pool->queue_end = flow;
+    pool->queue_end = &flow->queue_next;
 }
 
-enum http_take http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out)
+/* Under the lock. NULL: the flow waits, for its own pieces or in the queue. */
+static struct pool_piece *flow_admit(struct http_flow *flow, enum piece_rank rank)
+{
+    struct http_pool *pool = flow->pool;
+    struct pool_piece *piece = flow->grant;
+    if (piece) {
+        flow->grant = NULL;
+        return piece;
+    }
+    /* One small piece is always allowed, or a tiny bound would stop the request for good. */
+    while (rank > PIECE_SMALL && flow->out + piece_rank_bytes(rank) > flow->max_bytes)
+        rank--;
+    if (flow->out > 0 && flow->out + piece_rank_bytes(rank) > flow->max_bytes) {
+        flow->waits_for_own = true;
+        return NULL;
+    }
+    if (!pool->queue)
+        piece = pool_cut(pool, flow, rank);
+    if (!piece)
+        queue_join(pool, flow, rank);
+    return piece;
+}
+
+bool http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out)
 {
     struct http_pool *pool = flow->pool;
     pthread_mutex_lock(&pool->lock);
-    if (!flow_admit(flow, rank_for(wanted))) {
-        pthread_mutex_unlock(&pool->lock);
-        return HTTP_TAKE_WAIT;
-    }
-    int rank = flow->grant;
-    struct http_piece *surplus = NULL;
-    struct pool_piece *piece = (struct pool_piece *)kept_take(pool, rank);
-    if (!piece)
-        surplus = kept_shrink(pool);
-    flow->grant = NO_GRANT; /* it is this piece's now */
-    flow->refs++;
+    struct pool_piece *piece = flow_admit(flow, rank_for(wanted));
+    if (piece)
+        flow->refs++;
     pthread_mutex_unlock(&pool->lock);
-    pieces_free(surplus);
-    if (!piece && !(piece = piece_new(rank))) {
-        pthread_mutex_lock(&pool->lock);
-        flow->out -= rank_bytes[rank];
-        pool->used -= rank_bytes[rank];
-        (void)flow_unref(flow); /* the owner holds another */
-        pthread_mutex_unlock(&pool->lock);
-        return HTTP_TAKE_NO_MEMORY;
-    }
-    piece->flow = flow;
-    piece->pub = (struct http_piece){.data = piece->memory};
+    if (!piece)
+        return false;
     *out = &piece->pub;
-    return HTTP_TAKE_OK;
+    return true;
 }
 
 void http_pool_give(struct http_pool *pool, struct http_piece *pub)
@@ -357,16 +288,8 @@ void http_pool_give(struct http_pool *pool, struct http_piece *pub)
     struct pool_piece *piece = (struct pool_piece *)pub;
     struct http_flow *flow = piece->flow;
     struct http_flow *wakes = NULL;
-    int rank = piece->rank;
     pthread_mutex_lock(&pool->lock);
-    flow->out -= rank_bytes[rank];
-    pool->used -= rank_bytes[rank];
-    if (pool->used + pool->kept_bytes + rank_bytes[rank] <= pool->max_bytes) {
-        pub->next = pool->kept[rank];
-        pool->kept[rank] = pub;
-        pool->kept_bytes += rank_bytes[rank];
-        piece = NULL;
-    }
+    pool_put(pool, piece);
     if (flow->waits_for_own && flow->out <= flow->max_bytes / 2) {
         flow->waits_for_own = false;
         flow_wake(flow, &wakes);
@@ -375,7 +298,6 @@ void http_pool_give(struct http_pool *pool, struct http_piece *pub)
     bool last = flow_unref(flow);
     pthread_mutex_unlock(&pool->lock);
     post_wakes(wakes);
-    piece_free(piece);
     if (last)
         free(flow);
 }

@@ -3,7 +3,8 @@
  * reads and given back by whoever consumed them.
  *
  * Two bounds hold: all pieces alive together (over all loops), and the pieces of one request. Both count what a piece
- * could hold, not what it holds. A request that meets the first bound waits in a queue and is served in its turn; one
+ * could hold, not what it holds. The first is lower, down to half, the more requests have a flow: they cost memory too.
+ * A request that meets the first bound waits in a queue and is served in its turn; one
  * that meets the second waits for half of its own to come back.
  *
  * Threads: any. Ownership: a taken piece belongs to the taker until http_pool_give(). Lock order: the pool's lock is a
@@ -28,9 +29,8 @@ struct http_flow *http_flow_new(struct http_pool *pool, struct http_loop *loop, 
 /* On the loop's thread. Pieces still out keep what they need. */
 void http_flow_end(struct http_flow *flow);
 
-enum http_take { HTTP_TAKE_OK, HTTP_TAKE_WAIT, HTTP_TAKE_NO_MEMORY };
-/* On the loop's thread. A piece of wanted bytes, or smaller where that fits and wanted does not. */
-enum http_take http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out);
+/* On the loop's thread. A piece for wanted bytes, or a smaller one where memory is short. False: resume() will come. */
+bool http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out);
 /* How much a piece can hold. */
 size_t http_piece_capacity(const struct http_piece *piece);
 void http_pool_give(struct http_pool *pool, struct http_piece *piece);

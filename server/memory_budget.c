@@ -1,7 +1,7 @@
 /*
  * memory_budget - more body memory than the disk and the hash need to keep busy buys nothing but resident pages, so
  * bodies get five parts of 256 (10 MiB of the default: with 8, thirty-two uploads at once waited for each other's
- * pieces; with 12, a thousand take 40 MiB, and are no faster for it); the rest goes by eighths: 1 for remote downloads,
+ * pieces; with 20 they were no faster); the rest goes by eighths: 1 for remote downloads,
  * 2 for the cache, 2 for connections. What remains is there anyhow (code, stacks, the session store, part buffers of a
  * remote store, the allocator's own). Nothing is reserved: a share bounds, it does not allocate.
  */

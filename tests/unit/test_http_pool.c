@@ -20,8 +20,8 @@ static bool give_back_within;
 static void take_and_wait(void)
 {
     struct http_piece *piece;
-    CU_ASSERT_EQUAL_FATAL(http_flow_take(flow, ONE_PIECE, &held), HTTP_TAKE_OK);
-    CU_ASSERT_EQUAL_FATAL(http_flow_take(flow, ONE_PIECE, &piece), HTTP_TAKE_WAIT);
+    CU_ASSERT_FATAL(http_flow_take(flow, ONE_PIECE, &held));
+    CU_ASSERT_FALSE_FATAL(http_flow_take(flow, ONE_PIECE, &piece));
 }
 
 static void give_back(void)
@@ -94,10 +94,47 @@ static void test_pool_bound(void)
     tear_down();
 }
 
+/* Large pieces that one flow gets before it would have to wait. */
+static size_t pieces_there(void)
+{
+    struct http_piece *pieces[64];
+    size_t count = 0, given = 0;
+    while (count < 64 && http_flow_take(flow, 256u << 10, &pieces[count]))
+        count++;
+    while (given < count)
+        http_pool_give(pool, pieces[given++]);
+    while (loop_bridge_run(loop.bridge)) {}
+    return count;
+}
+
+static void no_resume(void *arg)
+{
+    (void)arg;
+}
+
+static void test_many_flows(void)
+{
+    struct http_flow *others[1000];
+    set_up(32 * (256u << 10), 64 * (256u << 10));
+    http_flow_end(flow);
+    flow = http_flow_new(pool, &loop, 64 * (256u << 10), no_resume, NULL);
+    CU_ASSERT_EQUAL(pieces_there(), 32);
+    for (size_t i = 0; i < 1000; i++) {
+        others[i] = http_flow_new(pool, &loop, ONE_PIECE, no_resume, NULL);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(others[i]);
+    }
+    CU_ASSERT_EQUAL(pieces_there(), 16);
+    for (size_t i = 0; i < 1000; i++)
+        http_flow_end(others[i]);
+    CU_ASSERT_EQUAL(pieces_there(), 32);
+    tear_down();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"memory given back while a request resumes wakes it again: its own bound", test_own_bound},
                            {"memory given back while a request resumes wakes it again: the pool's", test_pool_bound},
+                           {"many open flows leave half of the pool for pieces", test_many_flows},
                            CU_TEST_INFO_NULL};
     return unit_main("http_pool", tests);
 }

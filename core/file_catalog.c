@@ -187,6 +187,8 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
         if (st == BLOB_OK) {
             file_index_put(c->index, &made, json, len);
             *file = made;
+        } else if (st != BLOB_E_EXISTS) {
+            file_index_doubt(c->index, &made.digest, made.number);
         }
         free(json);
         if (st != BLOB_E_EXISTS)
@@ -219,6 +221,11 @@ enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *
             return st;
     }
     return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file of upload %s", upload->text);
+}
+
+void file_catalog_list_again(struct file_catalog *c, const struct file_record *file)
+{
+    file_index_settle(c->index, &file->digest, file->number);
 }
 
 /* ---- destroying ---- */

@@ -49,6 +49,8 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
 enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *digest, uint64_t number,
                                    const struct uuid *upload, struct file_record *out,
                                    struct blob_error *err) BLOB_MUST_CHECK;
+/* Puts the row of a file so found, whose maker may have been cut off before it did; best effort as above. */
+void file_catalog_list_again(struct file_catalog *c, const struct file_record *file);
 /* NOT_FOUND: no such file, or one of another owner. INVALID: not an id. Expired files are not found. */
 enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const struct identity *who,
                                   struct file_record *out, struct blob_error *err) BLOB_MUST_CHECK;

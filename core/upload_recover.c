@@ -106,6 +106,7 @@ static enum api_code rebuild_completion(struct upload_service *svc, struct sessi
         s->file_number = file.number;
         s->completed_ms = file.created_ms;
         keep_ms = svc->opt.completed_retention_ms;
+        file_catalog_list_again(svc->catalog, &file);
     } else if (st == BLOB_E_NOT_FOUND) {
         st = is_committed(svc, s, &committed, &detail);
     }

@@ -211,7 +211,8 @@ enum manner { BY_OFFSET, BY_TOKEN, BY_TOKEN_LAST_IN_COMPLETE, MANNERS };
 struct model {
     struct client c;
     enum manner manner;
-    uint64_t told; /* the highest offset it was ever told */
+    unsigned turns; /* two nodes: whose turn it is, a bit a step, from the lowest on and round again */
+    uint64_t told;  /* the highest offset it was ever told */
     bool completed;
     char file_id[FILE_ID_MAX];
     char why[160]; /* what went wrong; "" so far */
@@ -296,9 +297,11 @@ static void send_complete(struct model *m)
         wrong(m, "a repeated complete gave another file", 1, 0);
 }
 
-/* One request, and what a client does about its answer. between: called before each (may be NULL). */
+/* One request, and what a client does about its answer. */
 static void model_step(struct model *m)
 {
+    m->c.node = (int)(m->turns & 1);
+    m->turns = m->turns >> 1 | m->turns << 31;
     uint64_t left = strlen(TEXT) - m->c.offset;
     if (left == 0 || (m->manner == BY_TOKEN_LAST_IN_COMPLETE && left <= CHUNK))
         send_complete(m);
@@ -359,12 +362,15 @@ static void verdict(const struct model *m, const char *where)
 
 /* ---- the tests ---- */
 
-static void one_failure(enum manner manner, bool readable, const char *op, enum when when, unsigned nth, unsigned *hits)
+static void one_failure(enum manner manner, int nodes, bool readable, const char *op, enum when when, unsigned nth,
+                        unsigned *hits)
 {
+    struct upload_options opt = rig_upload_options;
     struct upload_rig u;
     struct model m;
     char where[96];
-    upload_rig_open(&u, NULL, 1);
+    opt.lease_ms = 0;
+    upload_rig_open(&u, &opt, nodes);
     if (!readable)
         u.base.store->caps &= ~STORE_READ_STAGED;
     trouble_open(&u);
@@ -374,8 +380,8 @@ static void one_failure(enum manner manner, bool readable, const char *op, enum 
     if (model_create(&u, &m, manner))
         model_finish(&u, &m);
     *hits = t.hits;
-    snprintf(where, sizeof where, "%s fails %s its effect at time %u%s", op, when == BEFORE ? "before" : "after", nth,
-             readable ? "" : ", staged bytes not readable");
+    snprintf(where, sizeof where, "%s fails %s its effect at time %u%s%s", op, when == BEFORE ? "before" : "after", nth,
+             readable ? "" : ", staged bytes not readable", nodes > 1 ? ", sessions shared" : "");
     verdict(&m, where);
     trouble_close(&u);
     upload_rig_close(&u);
@@ -388,8 +394,10 @@ static void test_each_operation_failing_once(void)
             for (int when = BEFORE; when <= AFTER; when++) {
                 unsigned hits = 1;
                 for (unsigned nth = 0; nth < 20 && hits > 0; nth++) {
-                    one_failure((enum manner)manner, true, failing_ops[op], (enum when)when, nth, &hits);
-                    one_failure((enum manner)manner, false, failing_ops[op], (enum when)when, nth, &hits);
+                    for (int nodes = 1; nodes <= 2; nodes++) {
+                        one_failure((enum manner)manner, nodes, true, failing_ops[op], (enum when)when, nth, &hits);
+                        one_failure((enum manner)manner, nodes, false, failing_ops[op], (enum when)when, nth, &hits);
+                    }
                     hits = hits > nth ? hits : 0; /* there was such a time */
                 }
             }
@@ -397,18 +405,24 @@ static void test_each_operation_failing_once(void)
     }
 }
 
+/* On sessions of its own, on shared ones, and moving between two nodes. */
 static void test_random_failures(void)
 {
+    struct upload_options opt = rig_upload_options;
+    opt.lease_ms = 0;
     for (unsigned seed = 1; seed <= 600; seed++) {
         struct upload_rig u;
         struct model m;
         char where[64];
-        upload_rig_open(&u, NULL, 1);
+        upload_rig_open(&u, &opt, 1 + seed % 2);
         trouble_open(&u);
         t.odds = 5 + seed % 20;
         t.seed = seed * UINT64_C(0x9e3779b97f4a7c15);
-        if (model_create(&u, &m, (enum manner)(seed % MANNERS)))
+        if (model_create(&u, &m, (enum manner)(seed % MANNERS))) {
+            if (u.hub && seed % 4 == 1)
+                m.turns = (unsigned)t.seed;
             model_finish(&u, &m);
+        }
         snprintf(where, sizeof where, "seed %u", seed);
         verdict(&m, where);
         trouble_close(&u);
@@ -475,6 +489,9 @@ static void test_crash_at_each_operation(void)
 
 enum loss { EMPTIED, ROLLED_BACK };
 
+/* In turn, one alone, two steps each, and as it comes. */
+static const unsigned all_turns[] = {0xaaaaaaaa, 0x00000000, 0xcccccccc, 0x9d2c5680};
+
 static void lose(struct upload_rig *u, const struct model *m, enum loss how)
 {
     if (how == EMPTIED)
@@ -483,35 +500,39 @@ static void lose(struct upload_rig *u, const struct model *m, enum loss how)
         (void)memory_hub_roll_back(u->hub, &m->c.id);
 }
 
-static void test_sessions_lost(void)
+static void lose_sessions(enum manner manner, enum loss how, unsigned at, unsigned turns)
 {
     struct upload_options opt = rig_upload_options;
+    struct upload_rig u;
+    struct model m;
+    char where[96];
     opt.lease_ms = 0;
-    for (int manner = 0; manner < MANNERS; manner++) {
-        for (int how = EMPTIED; how <= ROLLED_BACK; how++) {
-            for (unsigned at = 0; at < 8; at++) {
-                struct upload_rig u;
-                struct model m;
-                char where[64];
-                upload_rig_open(&u, &opt, 2);
-                trouble_open(&u);
-                CU_ASSERT_TRUE_FATAL(model_create(&u, &m, (enum manner)manner));
-                for (unsigned step = 0; step < 8; step++) {
-                    if (step == at || at == 7)
-                        lose(&u, &m, (enum loss)how);
-                    m.c.node = (int)(step % 2);
-                    model_step(&m);
-                }
-                lose(&u, &m, (enum loss)how);
-                CU_ASSERT_EQUAL(file_catalog_heal_index(u.base.catalog, NULL, NULL), BLOB_OK);
-                model_finish(&u, &m);
-                snprintf(where, sizeof where, "sessions %s at step %u", how == EMPTIED ? "emptied" : "rolled back", at);
-                verdict(&m, where);
-                trouble_close(&u);
-                upload_rig_close(&u);
-            }
-        }
+    upload_rig_open(&u, &opt, 2);
+    trouble_open(&u);
+    CU_ASSERT_TRUE_FATAL(model_create(&u, &m, manner));
+    m.turns = turns;
+    for (unsigned step = 0; step < 8; step++) {
+        if (step == at || at == 7)
+            lose(&u, &m, how);
+        model_step(&m);
     }
+    lose(&u, &m, how);
+    CU_ASSERT_EQUAL(file_catalog_heal_index(u.base.catalog, NULL, NULL), BLOB_OK);
+    model_finish(&u, &m);
+    snprintf(where, sizeof where, "sessions %s at step %u, turns %x", how == EMPTIED ? "emptied" : "rolled back", at,
+             turns);
+    verdict(&m, where);
+    trouble_close(&u);
+    upload_rig_close(&u);
+}
+
+static void test_sessions_lost(void)
+{
+    for (int manner = 0; manner < MANNERS; manner++)
+        for (int how = EMPTIED; how <= ROLLED_BACK; how++)
+            for (unsigned at = 0; at < 8; at++)
+                for (size_t i = 0; i < sizeof all_turns / sizeof all_turns[0]; i++)
+                    lose_sessions((enum manner)manner, (enum loss)how, at, all_turns[i]);
 }
 
 int main(void)

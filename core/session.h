@@ -62,6 +62,7 @@ struct session {
     int64_t expires_ms;
     uint64_t epoch;       /* as in the store; 0: not there yet */
     uint64_t tried_epoch; /* of a change that may have been made or not, else 0; not encoded */
+    bool recalled;        /* from this node's memory: others may have changed it since; not encoded */
 };
 
 /* A new session for a new upload: key and id made, everything else zero. */

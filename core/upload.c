@@ -48,6 +48,8 @@ struct upload_service *upload_service_new(struct blob_store *store, struct sessi
     uuid_new(&node);
     memcpy(svc->node, node.text, sizeof svc->node);
     make_metrics(&svc->metrics, metrics);
+    if (sessions->caps & SESSIONS_SHARED)
+        svc->recall = recall_new(); /* without it, sessions are loaded */
     live_init(svc);
     session_listen(sessions, live_notice, svc);
     return svc;
@@ -59,6 +61,7 @@ void upload_service_free(struct upload_service *svc)
         return;
     session_listen(svc->sessions, NULL, NULL);
     live_release(svc);
+    recall_free(svc->recall);
     free(svc);
 }
 

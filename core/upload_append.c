@@ -317,13 +317,39 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
     return code;
 }
 
+/*
+ * Goes on from the session as this node stored it last. false: that cannot be, or may not, and nothing was changed:
+ * load the session and decide on it. true: its claim was made, whatever came of it.
+ */
+static bool start_recalled(struct upload_service *svc, const struct upload_request *req, struct upload_append **out,
+                           enum api_code *code, struct api_error *err)
+{
+    struct session s;
+    struct upload_append *a = NULL;
+    enum append_mode mode;
+    bool again = false;
+    if (live_find(svc, &req->id) || !recall_take(svc, &req->id, &s) || !recover_may_use(&s, req->who))
+        return false;
+    if (recover_settle(svc, &s, err) != API_OK || s.state != SESSION_OPEN ||
+        decide_append(req, svc->store->caps & STORE_READ_STAGED, &s, &mode, err) != API_OK || mode != APPEND_WRITE)
+        return false;
+    *code = start_append(svc, req, &s, mode, false, &again, &a, err);
+    if (s.recalled || again)
+        return false;
+    *out = a;
+    return true;
+}
+
 enum api_code upload_append_begin(struct upload_service *svc, const struct upload_request *req,
                                   struct upload_append **out, struct upload_result *result, struct api_error *err)
 {
     struct session s;
     memset(result, 0, sizeof *result);
     *out = NULL;
-    enum api_code code = load_for_append(svc, req, &s, err);
+    enum api_code code;
+    if (start_recalled(svc, req, out, &code, err))
+        return code;
+    code = load_for_append(svc, req, &s, err);
     if (code != API_OK)
         return code;
     if (s.state == SESSION_COMPLETED || (s.state == SESSION_COMPLETING && s.epoch == 0))

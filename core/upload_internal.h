@@ -8,10 +8,11 @@
  *   upload_checkpoint.c  flushes beside the writing, and the timer
  *   upload_live.c        which appends are in flight in this process
  *   upload_recover.c     sessions: load, persist, and rebuild from the store
+ *   upload_recall.c      the sessions this node stored last
  *   upload_expire.c      what the janitor removes
  *
- * Locks, in order: live (one a service), then append.lock. Neither is held across a store or session call or a
- * callback.
+ * Locks, in order: live (one a service), then append.lock, then the recall's. None is held across a store or session
+ * call or a callback.
  */
 #ifndef BLOBD_CORE_UPLOAD_INTERNAL_H
 #define BLOBD_CORE_UPLOAD_INTERNAL_H
@@ -49,6 +50,7 @@ struct upload_service {
     struct worker_lane lanes[UPLOAD_LANES];
     atomic_uint in_flight;         /* appends in the table below */
     _Atomic int64_t checkpoint_us; /* what a checkpoint takes, of late */
+    struct upload_recall *recall;  /* NULL where sessions are not shared, and loading one costs nothing */
 
     pthread_mutex_t live; /* guards the table, and refs, notifying, tick_queued of what is in it */
     pthread_cond_t notified;
@@ -126,7 +128,19 @@ void live_tick(struct upload_service *svc);
 void append_ref(struct upload_append *a);
 void append_unref(struct upload_append *a);
 
+/* ---- upload_recall.c ---- */
+
+struct upload_recall *recall_new(void);
+void recall_free(struct upload_recall *r); /* NULL is fine */
+/* After s, of which value is the encoding, was stored. */
+void recall_keep(struct upload_service *svc, const struct session *s, const struct bytebuf *value);
+/* Gives what is kept of this upload, once: s->recalled is set until it has been stored again. */
+bool recall_take(struct upload_service *svc, const struct uuid *id, struct session *s);
+
 /* ---- upload_recover.c ---- */
+
+/* May this identity use the upload? */
+bool recover_may_use(const struct session *s, const struct identity *who);
 
 /* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
  * API_UPLOAD_UNKNOWN. */
@@ -142,8 +156,8 @@ enum api_code recover_settle(struct upload_service *svc, struct session *s, stru
 enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */
 enum api_code recover_hash(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
-/* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed.
- */
+/* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
+ * or s was recalled and is not there any more. */
 enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err) BLOB_MUST_CHECK;
 /* Writes the record uploads/<id>. */
 enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,

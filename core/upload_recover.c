@@ -29,7 +29,7 @@ static enum api_code unknown_upload(struct api_error *err)
     return api_fail(err, API_UPLOAD_UNKNOWN, "there is no such upload");
 }
 
-static bool may_use(const struct session *s, const struct identity *who)
+bool recover_may_use(const struct session *s, const struct identity *who)
 {
     return !who || !who->known || s->owner[0] == '\0' || strcmp(s->owner, who->name) == 0;
 }
@@ -167,7 +167,7 @@ enum api_code recover_load(struct upload_service *svc, const struct uuid *id, co
     } else if (st != BLOB_OK) {
         code = upload_fail(svc, id, "loading its session", st, &detail, err);
     }
-    if (code == API_OK && !may_use(s, who))
+    if (code == API_OK && !recover_may_use(s, who))
         code = unknown_upload(err);
     return code;
 }
@@ -361,7 +361,7 @@ static enum blob_status replace(struct upload_service *svc, const struct session
 {
     enum blob_status st =
         session_replace(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data, value->len, s->expires_ms, err);
-    return st == BLOB_E_NOT_FOUND ? insert_again(svc, s, value, err) : st;
+    return st == BLOB_E_NOT_FOUND && !s->recalled ? insert_again(svc, s, value, err) : st;
 }
 
 enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
@@ -391,6 +391,10 @@ enum blob_status recover_persist(struct upload_service *svc, struct session *s, 
             s->epoch = s->tried_epoch;
         if (st != BLOB_E_UNAVAILABLE)
             s->tried_epoch = 0;
+    }
+    if (st == BLOB_OK) {
+        s->recalled = false;
+        recall_keep(svc, s, &value);
     }
     bytebuf_release(&value);
     return st;

@@ -26,9 +26,10 @@ static const struct ruling rulings[] = {
 
     {"AccessDenied", BLOB_E_DENIED, false,
      "these credentials may not do this: check the bucket's policy (docs/s3.md has the least one)"},
-    {"InvalidAccessKeyId", BLOB_E_DENIED, false, "the endpoint does not know storage.s3.cred_id"},
+    {"InvalidAccessKeyId", BLOB_E_DENIED, false,
+     "the endpoint does not know storage.s3.cred_id: correct it, or storage.s3.endpoint"},
     {"SignatureDoesNotMatch", BLOB_E_DENIED, false,
-     "storage.s3.cred_secret does not belong to cred_id (or a proxy changed the request)"},
+     "storage.s3.cred_secret does not belong to cred_id: correct it (or a proxy changed the request)"},
     {"ExpiredToken", BLOB_E_DENIED, false, "the session token has expired: supply a fresh one"},
     {"InvalidToken", BLOB_E_DENIED, false, "the session token is not valid for these credentials"},
     {"InvalidSecurity", BLOB_E_DENIED, false, "the credentials are not valid"},

@@ -11,6 +11,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <openssl/x509_vfy.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -333,7 +334,20 @@ static void set_request(CURL *easy, struct exchange *x, struct curl_slist *heade
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, req->method);
 }
 
-static enum blob_status judge(const struct exchange *x, CURLcode rc, const char *detail, bool *retry)
+/* What to do about a certificate that was refused. */
+static const char *cure_of_distrust(CURL *easy)
+{
+    long result = X509_V_OK;
+    curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &result);
+    if (result == X509_V_ERR_CERT_HAS_EXPIRED || result == X509_V_ERR_CERT_NOT_YET_VALID)
+        return "renew it, or set this machine's clock right";
+    if (result == X509_V_ERR_UNSPECIFIED) /* OpenSSL has not refused it: libcurl has, for its name */
+        return "set storage.s3.endpoint to a name that it has";
+    return "set storage.s3.ca_file to its CA";
+}
+
+/* easy may be NULL where nothing was sent. */
+static enum blob_status judge(const struct exchange *x, CURL *easy, CURLcode rc, const char *detail, bool *retry)
 {
     const char *url = x->req->url;
     int host_len = (int)strcspn(url + strcspn(url, "/") + 2, "/");
@@ -352,9 +366,8 @@ static enum blob_status judge(const struct exchange *x, CURLcode rc, const char 
     case CURLE_SSL_CACERT_BADFILE:
         return blob_fail(err, BLOB_E_INVALID, 0, "storage.s3.ca_file %.100s cannot be read as PEM", x->http->ca_file);
     case CURLE_PEER_FAILED_VERIFICATION:
-        return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
-                         "the certificate of %.*s is not trusted (%.80s): set storage.s3.ca_file to its CA", host_len,
-                         host, detail);
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the certificate of %.*s is not trusted (%.80s): %s", host_len,
+                         host, detail, cure_of_distrust(easy));
     case CURLE_COULDNT_RESOLVE_HOST:
         *retry = true;
         return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the name of %.*s cannot be resolved: check storage.s3.endpoint",
@@ -365,7 +378,8 @@ static enum blob_status judge(const struct exchange *x, CURLcode rc, const char 
                          host_len, host, detail);
     case CURLE_SSL_CONNECT_ERROR:
         *retry = true;
-        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "no TLS with %.*s: is it an https port? (%.80s)", host_len, host,
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
+                         "no TLS with %.*s: check storage.s3.endpoint: is it an https port? (%.80s)", host_len, host,
                          detail);
     case CURLE_OPERATION_TIMEDOUT:
         *retry = true;
@@ -400,7 +414,7 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
     *retry = false;
     struct exchange x = {.magic = EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
     if (s3_gate_is_shut(http->gate))
-        return judge(&x, CURLE_OK, "", retry);
+        return judge(&x, NULL, CURLE_OK, "", retry);
     struct curl_slist *headers = header_list(req);
     CURL *easy = headers ? acquire(http) : NULL;
     if (!easy) {
@@ -412,11 +426,14 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
     set_transport(easy, &x);
     set_request(easy, &x, headers);
     CURLcode rc = curl_easy_perform(easy);
+    enum blob_status st = BLOB_OK;
+    if (rc != CURLE_OK)
+        st = judge(&x, easy, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);
     hand_back(http, easy);
     curl_slist_free_all(headers);
 
-    if (rc != CURLE_OK)
-        return judge(&x, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);
+    if (st != BLOB_OK)
+        return st;
     if (answer->text.failed)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 answer");
     if (req->sink && answer->status / 100 == 2 && (!answer->has_length || answer->length != answer->sunk)) {

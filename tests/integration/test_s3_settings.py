@@ -36,28 +36,33 @@ def refuses(place, *words, **settings):
     assert place.s3.secret not in log, "the secret in the log"
 
 
-def test_mistakes_are_told_at_start_by_the_name_of_the_setting():
+def test_mistakes_are_told_at_start_by_the_name_of_the_setting_and_what_to_do():
     with endpoint() as s3:
         place = Bucket(s3)
-        refuses(place, "storage.s3.cred_id", storage__s3__cred_id="nobody")
-        refuses(place, "storage.s3.cred_secret", storage__s3__cred_secret="not-the-secret")
-        refuses(place, "cred_id", storage__s3__cred_id=None)
-        refuses(place, "cred_secret", storage__s3__cred_secret=None)
-        refuses(place, "storage.s3.bucket", "no-such-bucket", storage__s3__bucket="no-such-bucket")
-        refuses(place, "storage.s3.endpoint", storage__s3__endpoint=f"http://127.0.0.1:{free_port()}")
-        refuses(place, "storage.s3.endpoint", storage__s3__endpoint="http://no-such-host.invalid")
-        refuses(place, "no TLS", storage__s3__endpoint=s3.endpoint.replace("http:", "https:"))
+        refuses(place, "does not know storage.s3.cred_id: correct it", storage__s3__cred_id="nobody")
+        refuses(place, "storage.s3.cred_secret does not belong to cred_id: correct it",
+                storage__s3__cred_secret="not-the-secret")
+        refuses(place, "set storage.s3.cred_id and cred_secret", storage__s3__cred_id=None, storage__s3__cred_secret=None)
+        refuses(place, "storage.s3.cred_id: must be set beside", storage__s3__cred_id=None)
+        refuses(place, "storage.s3.cred_secret: must be set beside", storage__s3__cred_secret=None)
+        refuses(place, "no-such-bucket", "there is no such bucket: create it, or correct storage.s3.bucket",
+                storage__s3__bucket="no-such-bucket")
+        refuses(place, "no connection to", "check storage.s3.endpoint",
+                storage__s3__endpoint=f"http://127.0.0.1:{free_port()}")
+        refuses(place, "no-such-host.invalid cannot be resolved", "check storage.s3.endpoint",
+                storage__s3__endpoint="http://no-such-host.invalid")
+        refuses(place, "no TLS with", "check storage.s3.endpoint", storage__s3__endpoint=s3.endpoint.replace("http:", "https:"))
 
 
 def test_endpoint_that_is_no_s3_or_has_another_clock_is_told():
     with FaultyS3() as s3:
         place = Bucket(s3)
         with s3.fault("skewed"):
-            refuses(place, "clock", "NTP")
+            refuses(place, "this machine's clock is", "set it right (NTP)")
         with s3.fault("html-404"):
-            refuses(place, "storage.s3.endpoint")
+            refuses(place, "a 404 that is not S3's: is storage.s3.endpoint an S3 endpoint?")
         with s3.fault("other-region"):
-            refuses(place, "storage.s3.region", "eu-central-1")
+            refuses(place, "set storage.s3.region", "the bucket is in eu-central-1")
 
 
 def test_certificate_that_is_not_trusted_is_told_and_ca_file_cures_it():
@@ -66,7 +71,9 @@ def test_certificate_that_is_not_trusted_is_told_and_ca_file_cures_it():
     pem.write_text(cert.read_text() + key.read_text())
     with rgw(tls_pem=pem) as s3:
         place = Bucket(s3)
-        refuses(place, "storage.s3.ca_file", storage__s3__endpoint=s3.tls_endpoint)
+        refuses(place, "is not trusted", "set storage.s3.ca_file to its CA", storage__s3__endpoint=s3.tls_endpoint)
+        refuses(place, "is not trusted", "set storage.s3.endpoint to a name that it has", storage__s3__ca_file=str(cert),
+                storage__s3__endpoint=s3.tls_endpoint.replace("127.0.0.1", "127.0.0.1.localhost"))
         data = Content(12 * MIB, 1).read(0, 12 * MIB)
         with Blobd(place.options(storage__s3__endpoint=s3.tls_endpoint, storage__s3__ca_file=str(cert))) as srv:
             store(srv, data)

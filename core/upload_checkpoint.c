@@ -123,22 +123,19 @@ static void wait_idle(struct upload_append *a)
  * its part would not be full for a while; by bytes where the operator wants them closer than parts are, or memory is
  * short.
  */
-bool checkpoint_is_due(const struct upload_append *a, uint64_t written, int64_t now_us)
+uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us)
 {
     const struct upload_options *opt = &a->svc->opt;
-    size_t part = a->svc->store->part_bytes;
-    size_t most = short_bytes(a);
+    size_t part = a->svc->store->part_bytes, most = short_bytes(a);
     uint64_t dirty = written - a->flush_offset;
-    int64_t waited_us = now_us - a->flush_us;
-    if (dirty == 0)
-        return false;
-    if (most > 0 && dirty >= most)
-        return true;
-    if (part == 0)
-        return dirty >= opt->checkpoint_bytes || waited_us >= interval_us(a->svc);
-    if (opt->checkpoint_bytes < part && dirty >= opt->checkpoint_bytes)
-        return true;
-    return written % part == 0 || waited_us >= (dirty >= part / 4 ? PART_INTERVALS : 1) * interval_us(a->svc);
+    int64_t waited_us = now_us - a->flush_us, after_us = interval_us(a->svc);
+    if (part > 0 && dirty >= part / 4)
+        after_us *= PART_INTERVALS;
+    bool far = (part == 0 || opt->checkpoint_bytes < part) && dirty >= opt->checkpoint_bytes;
+    if (dirty > 0 && (far || (most > 0 && dirty >= most) || waited_us >= after_us))
+        return written;
+    uint64_t parts_end = part > 0 ? written - written % part : 0;
+    return parts_end > a->flush_offset ? parts_end : a->flush_offset;
 }
 
 void checkpoint_maybe(struct upload_append *a)
@@ -151,14 +148,17 @@ void checkpoint_maybe(struct upload_append *a)
     if (most == 0)
         most = a->svc->opt.checkpoint_bytes > a->svc->store->part_bytes ? a->svc->opt.checkpoint_bytes
                                                                         : a->svc->store->part_bytes;
+    if (a->svc->store->part_bytes > 0 && written % a->svc->store->part_bytes == 0)
+        a->part_hash = a->hash;
     pthread_mutex_lock(&a->lock);
-    bool due = checkpoint_is_due(a, written, now_us);
+    uint64_t target = checkpoint_target(a, written, now_us);
+    bool due = target > a->flush_offset;
     if (due && written - a->flush_offset >= 2 * most)
         wait_idle(a);
     if (due && !a->flushing && !a->flush_queued && a->flush_status == BLOB_OK && !a->fenced) {
         a->flush_queued = true;
-        a->flush_offset = written;
-        a->flush_hash = a->hash;
+        a->flush_offset = target;
+        a->flush_hash = target == written ? a->hash : a->part_hash;
         a->flush_us = now_us;
         submit = !a->flush_out;
         a->flush_out = true;

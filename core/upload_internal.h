@@ -81,6 +81,7 @@ struct upload_append {
     /* touched in the upload's lane only */
     struct blob_writer *writer; /* NULL until the first byte */
     struct hash hash;           /* of the whole upload as received (APPEND_REPEAT: of this body) */
+    struct hash part_hash;      /* the same as it was at the end of the last whole part, on a store of parts */
     bool hash_chunk;
     struct hash chunk_hash;
     uint64_t start, received;
@@ -179,8 +180,9 @@ enum api_code decide_token(const struct upload_request *req, const struct sessio
 
 /* ---- upload_checkpoint.c ---- */
 
-/* With a->lock held: should what lies behind flush_offset be flushed now? */
-bool checkpoint_is_due(const struct upload_append *a, uint64_t written, int64_t now_us);
+/* With a->lock held: how far should be flushed now? All that is written, or to the end of its last whole part; or
+ * nothing behind flush_offset. */
+uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us);
 /* Starts a flush beside the writing where one is due; waits when two would be. Failures show in a->flush_status. */
 void checkpoint_maybe(struct upload_append *a);
 /* Waits for the flush under way. */

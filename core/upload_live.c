@@ -147,7 +147,8 @@ void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
 static bool checkpoint_due(struct upload_append *a, int64_t now_us)
 {
     pthread_mutex_lock(&a->lock);
-    bool due = !a->flushing && !a->flush_queued && checkpoint_is_due(a, atomic_load(&a->written), now_us);
+    bool due =
+        !a->flushing && !a->flush_queued && checkpoint_target(a, atomic_load(&a->written), now_us) > a->flush_offset;
     pthread_mutex_unlock(&a->lock);
     return due;
 }

@@ -2,7 +2,7 @@
  * s3_memory - how the S3 store shares out its part of server.max_memory, and its buffers for parts.
  *
  * Counted is what is resident: of a fresh buffer what was written to it, of a used one all of it. Used ones are kept
- * and handed out only while parts hold less than half of their share; beyond, fresh ones cost less memory.
+ * and handed out where that stays within the share; beyond it, fresh ones cost less memory.
  */
 #include "backends/s3_memory.h"
 
@@ -55,7 +55,7 @@ void s3_memory_writer(struct s3_memory *m, bool opens)
 uint8_t *s3_memory_part(struct s3_memory *m, size_t *held)
 {
     pthread_mutex_lock(&m->lock);
-    struct spare *spare = m->held < m->parts_share / 2 ? m->spares : NULL;
+    struct spare *spare = m->held + m->part_size <= m->parts_share ? m->spares : NULL;
     if (spare) {
         m->spares = spare->next;
         m->spare_bytes -= m->part_size;
@@ -72,7 +72,7 @@ void s3_memory_part_free(struct s3_memory *m, uint8_t *buf, size_t held)
     struct spare *spare = (struct spare *)(void *)buf;
     pthread_mutex_lock(&m->lock);
     m->held -= held;
-    bool keep = m->held + m->spare_bytes + m->part_size <= m->parts_share / 2;
+    bool keep = m->held + m->spare_bytes + m->part_size <= m->parts_share;
     if (keep) {
         spare->next = m->spares;
         m->spares = spare;
@@ -111,6 +111,21 @@ void s3_memory_drop(struct s3_memory *m, size_t bytes)
 bool s3_memory_is_short(const struct s3_memory *m)
 {
     return atomic_load(m->dirty_bytes) != 0;
+}
+
+unsigned s3_memory_parallel(struct s3_memory *m, bool sends)
+{
+    pthread_mutex_lock(&m->lock);
+    size_t senders = m->senders + !sends, parts = m->parts_share / 2 / m->part_size;
+    pthread_mutex_unlock(&m->lock);
+    return parts > senders ? (unsigned)(parts / senders) : 1;
+}
+
+void s3_memory_sender(struct s3_memory *m, bool begins)
+{
+    pthread_mutex_lock(&m->lock);
+    m->senders += begins ? 1u : -1u;
+    pthread_mutex_unlock(&m->lock);
 }
 
 void s3_memory_send(struct s3_memory *m, size_t bytes)

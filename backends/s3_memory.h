@@ -29,7 +29,8 @@ struct s3_memory {
     size_t sending;       /* guarded by lock: of these, on their way */
     struct spare *spares; /* guarded by lock: whole parts' buffers, kept since fresh pages cost more than copying */
     size_t spare_bytes;   /* guarded by lock */
-    unsigned writers;     /* guarded by lock */
+    unsigned writers;     /* guarded by lock: open */
+    unsigned senders;     /* guarded by lock: with parts on their way */
 };
 
 void s3_memory_init(struct s3_memory *m, size_t bytes, size_t part_size, atomic_size_t *dirty_bytes);
@@ -48,6 +49,11 @@ void s3_memory_drop(struct s3_memory *m, size_t bytes);
 /* Do parts hold more than their share? */
 bool s3_memory_is_short(const struct s3_memory *m);
 
+/* A writer begins to have parts on their way, or has none any more. */
+void s3_memory_sender(struct s3_memory *m, bool begins);
+/* An even share of the parts that may be on their way, one at least, for a writer that has some or would be the next.
+ */
+unsigned s3_memory_parallel(struct s3_memory *m, bool sends);
 /* Waits until so much more may be on its way; what is on its way always arrives or fails by itself. */
 void s3_memory_send(struct s3_memory *m, size_t bytes);
 void s3_memory_sent(struct s3_memory *m, size_t bytes);

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define FIRST_CAP (64u * 1024)
-#define GROWN_CAP (1024u * 1024) /* larger slots take a buffer for a whole part */
+#define GROWN_CAP (1024u * 1024) /* larger slots, and those behind a part that is not flushed, take a whole part's */
 
 /* ---- slots ---- */
 
@@ -71,7 +71,7 @@ static bool slot_reserve(const struct s3_writer *w, struct part_slot *slot, size
         cap *= 2;
     if (cap > most)
         cap = most;
-    bool whole = cap > GROWN_CAP && most <= w->store->part_size;
+    bool whole = (cap > GROWN_CAP || slot != w->first) && most <= w->store->part_size;
     uint8_t *buf = whole ? s3_memory_part(&w->store->memory, &held) : realloc(slot->buf, cap);
     if (!buf)
         return false;
@@ -193,7 +193,8 @@ static void slot_send(struct worker_job *job)
     pthread_mutex_lock(&w->lock);
     slot->status = st;
     slot->state = st == BLOB_OK ? SLOT_SENT : SLOT_FAILED;
-    w->sending--;
+    if (--w->sending == 0)
+        s3_memory_sender(&w->store->memory, false);
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
 }
@@ -226,14 +227,21 @@ static struct part_slot *next_to_send(const struct s3_writer *w)
     return slot;
 }
 
+/* With the lock held. */
+static unsigned parts_at_once(const struct s3_writer *w)
+{
+    unsigned share = s3_memory_parallel(&w->store->memory, w->sending > 0);
+    return share < w->store->parallel_parts ? share : w->store->parallel_parts;
+}
+
 /* Sends full slots; waits while too many are on their way. */
 static enum blob_status send_full(struct s3_writer *w, struct blob_error *err)
 {
     for (;;) {
         pthread_mutex_lock(&w->lock);
-        while (w->sending >= w->store->parallel_parts)
-            pthread_cond_wait(&w->changed, &w->lock);
         struct part_slot *slot = next_to_send(w);
+        while (slot && w->sending >= parts_at_once(w))
+            pthread_cond_wait(&w->changed, &w->lock);
         pthread_mutex_unlock(&w->lock);
         if (!slot)
             return BLOB_OK;
@@ -252,7 +260,8 @@ static enum blob_status send_full(struct s3_writer *w, struct blob_error *err)
         w->staged |= !w->store->multipart; /* as a piece */
         slot->state = SLOT_SENDING;
         slot->job.run = slot_send;
-        w->sending++;
+        if (w->sending++ == 0)
+            s3_memory_sender(&w->store->memory, true);
         pthread_mutex_unlock(&w->lock);
         worker_pool_submit(w->store->pool, NULL, &slot->job);
     }

@@ -28,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 REPORT = servers.REPO / "docs" / "performance.md"
 MARKS = ("<!-- figures: begin (written by scripts/bench --record) -->", "<!-- figures: end -->")
 MIB, GIB = 1 << 20, 1 << 30
+EVERY = list(dict.fromkeys(servers.ALL + servers.SESSIONS))
 BUSY = 25  # percent of a core that other programs may use beside a run that counts as quiet
 
 
@@ -143,7 +144,7 @@ def slow(client, size):
                 "slow_cpu": 100 * (rows[-1][2] - rows[0][2]) / (rows[-1][0] - rows[0][0])}
 
 
-# (key, heading, decimals, relative to the registry?)
+# (key, heading, decimals, relative to the registry, or to blobd where that has no part?)
 BULK = [("rate_mb", "MB/s", 0, True), ("cpu_gib", "CPU s/GiB", 2, True), ("peak_mib", "peak MiB", 0, True),
         ("client_cpu", "client CPU %", 0, False)]
 WORKLOADS = {
@@ -186,11 +187,11 @@ def cell(value, base, decimals):
 def rows_of(key, results):
     """Heading and rows of a workload's table."""
     columns, rows = WORKLOADS[key][2], []
-    for cls in servers.ALL:
+    for cls in EVERY:
         runs = results.get(cls.name)
         if not runs:
             continue
-        base = results.get("registry")
+        base = results.get("registry") or results.get("blobd")
         cells = [cell(median(runs, k), relative and base and median(base, k), decimals) for k, _, decimals, relative in columns]
         first = [r[columns[0][0]] for r in runs]
         rows.append([cls.name, cls.hashes, cls.sync, *cells, f"{min(first):.0f}–{max(first):.0f}",
@@ -232,16 +233,21 @@ def build_loadgen(build):
 
 
 def arguments():
-    names = [c.name for c in servers.ALL]
+    names = [c.name for c in EVERY]
     p = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n")[0])
-    p.add_argument("--servers", default=",".join(names), help="comma separated, of " + ", ".join(names))
+    p.add_argument("--servers", default=",".join(c.name for c in servers.ALL), help="comma separated, of " + ", ".join(names))
     p.add_argument("--workloads", default=",".join(WORKLOADS), help="comma separated, of " + ", ".join(WORKLOADS))
+    p.add_argument("--sessions", action="store_true", help="what Redis sessions cost: blobd with either, in W1a, W2 and W3")
     p.add_argument("--repeat", type=int, help="repetitions (3)")
     p.add_argument("--quick", action="store_true", help="small sizes, one repetition: about two minutes")
     p.add_argument("--work", help="where the servers keep their data (the system's temporary directory)")
     p.add_argument("--build", type=Path, default=servers.REPO / "build", help="build directory of the load generator")
     p.add_argument("--record", action="store_true", help="write the tables into docs/performance.md")
     a = p.parse_args()
+    if a.sessions and a.record:
+        p.error("--record is for the figures beside other servers")
+    if a.sessions:
+        a.servers, a.workloads = ",".join(c.name for c in servers.SESSIONS), "W1a,W2,W3"
     for given, known in ((a.servers, names), (a.workloads, WORKLOADS)):
         for x in given.split(","):
             if x not in known:
@@ -251,7 +257,7 @@ def arguments():
 
 def available(wanted):
     chosen = []
-    for cls in servers.ALL:
+    for cls in EVERY:
         if cls.name in wanted.split(","):
             why = cls.missing()
             print(f"{cls.name}: {'skipped, ' + why if why else cls.version()}")

@@ -96,16 +96,54 @@ class Blobd(Server):
     sync = "all it acknowledged"
     hashes = "streamed"
 
-    def command(self):
+    def settings(self):
         tokens = self.work / "tokens"
         tokens.write_text(f"bench {hashlib.sha256(TOKEN.encode()).hexdigest()}\n")
-        sets = {"server.listen": f"127.0.0.1:{self.port}", "server.admin_listen": f"127.0.0.1:{free_port()}",
+        return {"server.listen": f"127.0.0.1:{self.port}", "server.admin_listen": f"127.0.0.1:{free_port()}",
                 "tls.enabled": "false", "auth.tokens_file": tokens, "storage.disk.root": self.data,
                 "log.level": "warn", "log.access": "false"}
-        return [self.program, *(x for k, v in sets.items() for x in ("--set", f"{k}={v}"))]
+
+    def command(self):
+        return [self.program, *(x for k, v in self.settings().items() for x in ("--set", f"{k}={v}"))]
 
     def load_options(self):
         return super().load_options() + ["--token", TOKEN]
+
+
+class BlobdRedis(Blobd):
+    """With its sessions and index in a Redis of its own, which writes an append-only file and shares the machine."""
+    name = "blobd-redis"
+    redis = None
+
+    def url(self):
+        return f"redis://127.0.0.1:{self.redis_port}/0"
+
+    def settings(self):
+        return super().settings() | {"sessions.store": "redis", "sessions.redis.url": self.url()}
+
+    @classmethod
+    def missing(cls):
+        return super().missing() or (None if shutil.which("redis-server") else "redis-server is not installed")
+
+    def __enter__(self):
+        self.redis_port, self.socket = free_port(), self.work / "socket"
+        self.redis = subprocess.Popen(["redis-server", "--bind", "127.0.0.1", "--port", str(self.redis_port), "--unixsocket",
+                                       str(self.socket), "--dir", str(self.work), "--appendonly", "yes", "--save", ""],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return super().__enter__()
+
+    def __exit__(self, *exc):
+        super().__exit__(*exc)
+        self.redis.kill()
+        self.redis.wait(10)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+class BlobdRedisUnix(BlobdRedis):
+    name = "blobd-redis-unix"
+
+    def url(self):
+        return f"unix://{self.socket}?db=0"
 
 
 class Registry(Server):
@@ -172,3 +210,4 @@ http {{
 
 
 ALL = [Blobd, Registry, Nginx]
+SESSIONS = [Blobd, BlobdRedis, BlobdRedisUnix]

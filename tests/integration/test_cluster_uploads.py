@@ -151,27 +151,34 @@ def test_uploads_go_through_nginx_as_shipped():
 
 
 def test_open_upload_takes_less_than_a_kibibyte_of_redis():
-    """Besides what the storage keeps in its session: on a disk nothing, on S3 the parts' numbers."""
-    harness.on_disk()
-    uploads = 500
-    with Cluster(nodes=1, balancer=None) as c:
+    """What the storage keeps in the session included: on a disk nothing, on S3 the multipart upload and its parts."""
+    on_s3 = harness.STORAGE == "s3"
+    uploads = 200 if on_s3 else 500
+    with Cluster({"storage.s3.part_size": "5M"} if on_s3 else {}, nodes=1, balancer=None) as c:
         data = Content(5000, 9).read(0, 5000)
 
         def used():
             return int(re.search(r"used_memory:(\d+)", c.redis.command("INFO", "memory"))[1])
 
-        def begin(count):
+        def begin(count, body):
             for i in range(count):
                 up = Upload(c.nodes[0], mode="rotating", filename=f"Recording of call number {i}.wav")
+                assert up.append(body).status == 203
                 assert up.append(data).status == 203
+            return int(c.redis.command("MEMORY", "USAGE", f"blobd:s:{{{up.id}}}"))
 
-        begin(50)  # what connections and scripts take
+        begin(50, data)  # what connections and scripts take
         before = used()
-        begin(uploads)
+        key = begin(uploads, data)
         each = (used() - before) / uploads
         assert int(c.redis.command("DBSIZE")) >= uploads
         assert 0 < each <= 1024, f"{each:.0f} bytes"
-        print(f"{each:.0f} bytes of Redis an open upload")
+        said = f"{each:.0f} bytes of Redis an open upload, {key} of them its key"
+        if on_s3:
+            with_parts = begin(5, Content(11 << 20, 9).read(0, 11 << 20))
+            assert with_parts <= 1024, f"{with_parts} bytes"
+            said += f", {with_parts} with two parts"
+        print(said)
 
 
 test_open_upload_takes_less_than_a_kibibyte_of_redis.timeout = 90

@@ -7,12 +7,8 @@
 #include "core/blob_store.h"
 
 #include "core/check.h"
-#include "core/clock.h"
-#include "core/fault.h"
-#include "core/metrics.h"
+#include "core/timed_op.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum store_op {
@@ -69,61 +65,23 @@ static const char *const fault_names[OP_COUNT] = {
     [OP_RECORD_LIST] = "store.record_list",
 };
 
-struct store_metrics {
-    struct metric *seconds[OP_COUNT];
-    struct metric *errors[OP_COUNT];
+static const struct op_metric_names metric_names = {
+    .seconds = "blobd_store_op_seconds",
+    .seconds_help = "How long operations on the blob store took.",
+    .errors = "blobd_store_errors_total",
+    .errors_help = "Operations the blob store could not carry out.",
 };
 
 void blob_store_attach_metrics(struct blob_store *store, struct metrics *metrics)
 {
     CHECK(store && !store->metrics && metrics);
-    struct store_metrics *m = calloc(1, sizeof *m);
-    CHECK(m);
-    for (int op = 0; op < OP_COUNT; op++) {
-        char labels[64];
-        snprintf(labels, sizeof labels, "op=\"%s\"", strchr(fault_names[op], '.') + 1);
-        m->seconds[op] =
-            metrics_histogram(metrics, "blobd_store_op_seconds", "How long operations on the blob store took.", labels);
-        m->errors[op] = metrics_counter(metrics, "blobd_store_errors_total",
-                                        "Operations the blob store could not carry out.", labels);
-    }
-    store->metrics = m;
+    store->metrics = op_metrics_new(metrics, &metric_names, fault_names, OP_COUNT);
 }
 
-/* ---- around every operation ---- */
-
-struct timed_op {
-    struct store_metrics *metrics;
-    enum store_op op;
-    int64_t began_us;
-};
-
-/* On failure (a test's only) the operation is skipped, but ended all the same. */
 static enum blob_status op_begin(struct timed_op *t, struct blob_store *store, enum store_op op, struct blob_error *err)
 {
     CHECK(store && store->ops);
-    t->metrics = store->metrics;
-    t->op = op;
-    t->began_us = store->metrics ? clock_steady_us() : 0;
-    int fault = FAULT_POINT(fault_names[op]);
-    return fault ? blob_fail(err, blob_status_from_errno(fault), fault, "%s", fault_names[op]) : BLOB_OK;
-}
-
-static enum blob_status op_end(const struct timed_op *t, enum blob_status st)
-{
-    if (!t->metrics)
-        return st;
-    metric_observe_us(t->metrics->seconds[t->op], clock_steady_us() - t->began_us);
-    switch (st) {
-    case BLOB_OK:
-    case BLOB_E_NOT_FOUND:
-    case BLOB_E_EXISTS:
-    case BLOB_E_CONFLICT:
-        break; /* answers, not errors */
-    default:
-        metric_add(t->metrics->errors[t->op], 1);
-    }
-    return st;
+    return timed_op_begin(t, store->metrics, op, fault_names[op], err);
 }
 
 static bool uuid_whole(const struct uuid *id)
@@ -175,30 +133,30 @@ void blob_store_close(struct blob_store *store)
 {
     if (!store)
         return;
-    struct store_metrics *m = store->metrics;
+    struct op_metrics *m = store->metrics;
     store->ops->close(store);
-    free(m);
+    op_metrics_free(m);
 }
 
 enum blob_status blob_store_check(struct blob_store *store, struct blob_error *err)
 {
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_CHECK, err);
-    return op_end(&t, st ? st : store->ops->check(store, err));
+    return timed_op_end(&t, st ? st : store->ops->check(store, err));
 }
 
 enum blob_status blob_store_room(struct blob_store *store, uint64_t bytes, struct blob_error *err)
 {
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_ROOM, err);
-    return op_end(&t, st ? st : store->ops->room(store, bytes, err));
+    return timed_op_end(&t, st ? st : store->ops->room(store, bytes, err));
 }
 
 enum blob_status blob_store_sweep(struct blob_store *store, int64_t before_ms, struct blob_error *err)
 {
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_SWEEP, err);
-    return op_end(&t, st ? st : store->ops->sweep(store, before_ms, err));
+    return timed_op_end(&t, st ? st : store->ops->sweep(store, before_ms, err));
 }
 
 enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn *report, void *arg,
@@ -209,7 +167,7 @@ enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn
     enum blob_status st = op_begin(&t, store, OP_SELF_CHECK, err);
     if (st == BLOB_OK && store->ops->self_check)
         st = store->ops->self_check(store, report, arg, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 /* ---- uploads ---- */
@@ -220,7 +178,7 @@ enum blob_status upload_open(struct blob_store *store, const struct uuid *id, co
     CHECK(uuid_whole(id) && from && from->state_len <= UPLOAD_STATE_MAX && out);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_OPEN, err);
-    return op_end(&t, st ? st : store->ops->upload_open(store, id, from, epoch, out, err));
+    return timed_op_end(&t, st ? st : store->ops->upload_open(store, id, from, epoch, out, err));
 }
 
 enum blob_status writer_write(struct blob_writer *w, const void *data, size_t len, struct blob_error *err)
@@ -228,7 +186,7 @@ enum blob_status writer_write(struct blob_writer *w, const void *data, size_t le
     CHECK(w && (data || len == 0));
     struct timed_op t;
     enum blob_status st = op_begin(&t, w->store, OP_WRITE, err);
-    return op_end(&t, st ? st : w->store->ops->writer_write(w, data, len, err));
+    return timed_op_end(&t, st ? st : w->store->ops->writer_write(w, data, len, err));
 }
 
 enum blob_status writer_flush(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len, unsigned flags,
@@ -238,7 +196,7 @@ enum blob_status writer_flush(struct blob_writer *w, uint64_t offset, const void
     CHECK((keep || keep_len == 0) && keep_len <= UPLOAD_KEEP_MAX && (flags & ~BLOB_LAZY) == 0 && mark);
     struct timed_op t;
     enum blob_status st = op_begin(&t, w->store, OP_FLUSH, err);
-    return op_end(&t, st ? st : w->store->ops->writer_flush(w, offset, keep, keep_len, flags, mark, err));
+    return timed_op_end(&t, st ? st : w->store->ops->writer_flush(w, offset, keep, keep_len, flags, mark, err));
 }
 
 enum blob_status writer_commit(struct blob_writer *w, const struct digest *digest, unsigned flags,
@@ -247,7 +205,7 @@ enum blob_status writer_commit(struct blob_writer *w, const struct digest *diges
     CHECK(w && digest && (flags & ~BLOB_LAZY) == 0);
     struct timed_op t;
     enum blob_status st = op_begin(&t, w->store, OP_COMMIT, err);
-    return op_end(&t, st ? st : w->store->ops->writer_commit(w, digest, flags, err));
+    return timed_op_end(&t, st ? st : w->store->ops->writer_commit(w, digest, flags, err));
 }
 
 void writer_close(struct blob_writer *w)
@@ -262,7 +220,7 @@ enum blob_status upload_stat(struct blob_store *store, const struct uuid *id, st
     CHECK(uuid_whole(id) && out);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_STAT, err);
-    return op_end(&t, st ? st : store->ops->upload_stat(store, id, out, err));
+    return timed_op_end(&t, st ? st : store->ops->upload_stat(store, id, out, err));
 }
 
 enum blob_status upload_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
@@ -271,7 +229,7 @@ enum blob_status upload_read(struct blob_store *store, const struct uuid *id, ui
     CHECK(uuid_whole(id) && (buf || len == 0) && got && (store->caps & STORE_READ_STAGED));
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_READ, err);
-    return op_end(&t, st ? st : store->ops->upload_read(store, id, offset, buf, len, got, err));
+    return timed_op_end(&t, st ? st : store->ops->upload_read(store, id, offset, buf, len, got, err));
 }
 
 enum blob_status upload_discard(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
@@ -280,7 +238,7 @@ enum blob_status upload_discard(struct blob_store *store, const struct uuid *id,
     CHECK(uuid_whole(id));
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_DISCARD, err);
-    return op_end(&t, st ? st : store->ops->upload_discard(store, id, mark, err));
+    return timed_op_end(&t, st ? st : store->ops->upload_discard(store, id, mark, err));
 }
 
 enum blob_status upload_list(struct blob_store *store, upload_list_fn *fn, void *arg, struct blob_error *err)
@@ -288,7 +246,7 @@ enum blob_status upload_list(struct blob_store *store, upload_list_fn *fn, void 
     CHECK(fn);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_LIST, err);
-    return op_end(&t, st ? st : store->ops->upload_list(store, fn, arg, err));
+    return timed_op_end(&t, st ? st : store->ops->upload_list(store, fn, arg, err));
 }
 
 /* ---- blobs ---- */
@@ -299,7 +257,7 @@ enum blob_status blob_stat(struct blob_store *store, const struct digest *digest
     CHECK(digest && out);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_STAT, err);
-    return op_end(&t, st ? st : store->ops->blob_stat(store, digest, out, err));
+    return timed_op_end(&t, st ? st : store->ops->blob_stat(store, digest, out, err));
 }
 
 enum blob_status blob_open(struct blob_store *store, const struct digest *digest, struct blob_reader **out,
@@ -308,7 +266,7 @@ enum blob_status blob_open(struct blob_store *store, const struct digest *digest
     CHECK(digest && out && info);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_OPEN, err);
-    return op_end(&t, st ? st : store->ops->blob_open(store, digest, out, info, err));
+    return timed_op_end(&t, st ? st : store->ops->blob_open(store, digest, out, info, err));
 }
 
 enum blob_status reader_read(struct blob_reader *r, uint64_t offset, void *buf, size_t len, struct blob_error *err)
@@ -316,7 +274,7 @@ enum blob_status reader_read(struct blob_reader *r, uint64_t offset, void *buf, 
     CHECK(r && (buf || len == 0) && offset <= r->size && len <= r->size - offset);
     struct timed_op t;
     enum blob_status st = op_begin(&t, r->store, OP_BLOB_READ, err);
-    return op_end(&t, st ? st : r->store->ops->reader_read(r, offset, buf, len, err));
+    return timed_op_end(&t, st ? st : r->store->ops->reader_read(r, offset, buf, len, err));
 }
 
 int reader_fd(const struct blob_reader *r)
@@ -336,7 +294,7 @@ enum blob_status blob_touch(struct blob_store *store, const struct digest *diges
     CHECK(digest);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_TOUCH, err);
-    return op_end(&t, st ? st : store->ops->blob_touch(store, digest, err));
+    return timed_op_end(&t, st ? st : store->ops->blob_touch(store, digest, err));
 }
 
 enum blob_status blob_remove(struct blob_store *store, const struct digest *digest, int64_t before_ms,
@@ -345,7 +303,7 @@ enum blob_status blob_remove(struct blob_store *store, const struct digest *dige
     CHECK(digest);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_REMOVE, err);
-    return op_end(&t, st ? st : store->ops->blob_remove(store, digest, before_ms, err));
+    return timed_op_end(&t, st ? st : store->ops->blob_remove(store, digest, before_ms, err));
 }
 
 enum blob_status blob_list(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
@@ -354,7 +312,7 @@ enum blob_status blob_list(struct blob_store *store, const struct digest *after,
     CHECK(fn);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_LIST, err);
-    return op_end(&t, st ? st : store->ops->blob_list(store, after, fn, arg, err));
+    return timed_op_end(&t, st ? st : store->ops->blob_list(store, after, fn, arg, err));
 }
 
 enum blob_status blob_url(struct blob_store *store, const struct digest *digest, const char *content_disposition,
@@ -363,8 +321,8 @@ enum blob_status blob_url(struct blob_store *store, const struct digest *digest,
     CHECK(digest && content_disposition && content_type && expiry_ms > 0 && url && (store->caps & STORE_REDIRECT));
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_URL, err);
-    return op_end(&t, st ? st
-                         : store->ops->blob_url(store, digest, content_disposition, content_type, expiry_ms, url, err));
+    return timed_op_end(
+        &t, st ? st : store->ops->blob_url(store, digest, content_disposition, content_type, expiry_ms, url, err));
 }
 
 /* ---- records ---- */
@@ -376,7 +334,7 @@ enum blob_status record_put(struct blob_store *store, const char *key, const voi
     CHECK((flags & ~(BLOB_LAZY | BLOB_IF_NONE)) == 0);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_RECORD_PUT, err);
-    return op_end(&t, st ? st : store->ops->record_put(store, key, value, len, flags, err));
+    return timed_op_end(&t, st ? st : store->ops->record_put(store, key, value, len, flags, err));
 }
 
 enum blob_status record_get(struct blob_store *store, const char *key, struct bytebuf *out, struct blob_error *err)
@@ -384,7 +342,7 @@ enum blob_status record_get(struct blob_store *store, const char *key, struct by
     CHECK(record_key_valid(key) && out);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_RECORD_GET, err);
-    return op_end(&t, st ? st : store->ops->record_get(store, key, out, err));
+    return timed_op_end(&t, st ? st : store->ops->record_get(store, key, out, err));
 }
 
 enum blob_status record_delete(struct blob_store *store, const char *key, unsigned flags, struct blob_error *err)
@@ -392,7 +350,7 @@ enum blob_status record_delete(struct blob_store *store, const char *key, unsign
     CHECK(record_key_valid(key) && (flags & ~BLOB_LAZY) == 0);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_RECORD_DELETE, err);
-    return op_end(&t, st ? st : store->ops->record_delete(store, key, flags, err));
+    return timed_op_end(&t, st ? st : store->ops->record_delete(store, key, flags, err));
 }
 
 enum blob_status record_list(struct blob_store *store, const char *prefix, const char *after, size_t limit,
@@ -402,5 +360,5 @@ enum blob_status record_list(struct blob_store *store, const char *prefix, const
     CHECK(!after || strnlen(after, RECORD_KEY_MAX + 1) <= RECORD_KEY_MAX);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_RECORD_LIST, err);
-    return op_end(&t, st ? st : store->ops->record_list(store, prefix, after, limit, with_values, fn, arg, err));
+    return timed_op_end(&t, st ? st : store->ops->record_list(store, prefix, after, limit, with_values, fn, arg, err));
 }

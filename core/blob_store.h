@@ -47,6 +47,7 @@ struct blob_store;
 struct blob_writer;
 struct blob_reader;
 struct metrics;
+struct op_metrics;
 
 /* ---- capability bits -------------------------------------------------------------------------------------------- */
 
@@ -234,7 +235,7 @@ struct blob_store {
     atomic_size_t dirty_bytes; /* memory is short: what a writer should hold unflushed, at most; 0: it is not. Changes
                                   at any time */
     char store_id[STORE_ID_CHARS + 1]; /* from store.json, made with the store: the same on every node that sees it */
-    struct store_metrics *metrics;     /* blob_store.c's; NULL until blob_store_attach_metrics() */
+    struct op_metrics *metrics;        /* NULL until attached */
 };
 struct blob_writer { /* likewise the first member of the implementation's own */
     struct blob_store *store;

@@ -7,12 +7,8 @@
 #include "core/session_store.h"
 
 #include "core/check.h"
-#include "core/clock.h"
-#include "core/fault.h"
-#include "core/metrics.h"
+#include "core/timed_op.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum session_op {
@@ -53,68 +49,24 @@ static const char *const fault_names[OP_COUNT] = {
     [OP_INDEX_REBUILD_END] = "sessions.index_rebuild_end",
 };
 
-struct session_metrics {
-    struct metric *seconds[OP_COUNT];
-    struct metric *failures[OP_COUNT];
+static const struct op_metric_names metric_names = {
+    .seconds = "blobd_sessions_seconds",
+    .seconds_help = "How long operations on the session store took.",
+    .errors = "blobd_sessions_failures_total",
+    .errors_help = "Operations the session store could not answer.",
 };
-
-static const char *op_label(enum session_op op)
-{
-    return strchr(fault_names[op], '.') + 1;
-}
 
 void session_store_attach_metrics(struct session_store *s, struct metrics *metrics)
 {
     CHECK(s && !s->metrics && metrics);
-    struct session_metrics *m = calloc(1, sizeof *m);
-    CHECK(m);
-    for (int op = 0; op < OP_COUNT; op++) {
-        char labels[64];
-        snprintf(labels, sizeof labels, "op=\"%s\"", op_label((enum session_op)op));
-        m->seconds[op] = metrics_histogram(metrics, "blobd_sessions_seconds",
-                                           "How long operations on the session store took.", labels);
-        m->failures[op] = metrics_counter(metrics, "blobd_sessions_failures_total",
-                                          "Operations the session store could not answer.", labels);
-    }
-    s->metrics = m;
+    s->metrics = op_metrics_new(metrics, &metric_names, fault_names, OP_COUNT);
 }
 
-/* ---- around every operation ---------------------------------------------------------------------------------------
- */
-
-struct timed_op {
-    struct session_metrics *metrics;
-    enum session_op op;
-    int64_t began_us;
-};
-
-/* On failure (a test's only) the operation is skipped, but ended all the same. */
 static enum blob_status op_begin(struct timed_op *t, struct session_store *s, enum session_op op,
                                  struct blob_error *err)
 {
     CHECK(s && s->ops);
-    t->metrics = s->metrics;
-    t->op = op;
-    t->began_us = s->metrics ? clock_steady_us() : 0;
-    int fault = FAULT_POINT(fault_names[op]);
-    return fault ? blob_fail(err, blob_status_from_errno(fault), fault, "%s", fault_names[op]) : BLOB_OK;
-}
-
-static enum blob_status op_end(const struct timed_op *t, enum blob_status st)
-{
-    if (!t->metrics)
-        return st;
-    metric_observe_us(t->metrics->seconds[t->op], clock_steady_us() - t->began_us);
-    switch (st) {
-    case BLOB_OK:
-    case BLOB_E_NOT_FOUND:
-    case BLOB_E_EXISTS:
-    case BLOB_E_CONFLICT:
-        break; /* answers, not failures */
-    default:
-        metric_add(t->metrics->failures[t->op], 1);
-    }
-    return st;
+    return timed_op_begin(t, s->metrics, op, fault_names[op], err);
 }
 
 static bool uuid_whole(const struct uuid *id)
@@ -129,9 +81,9 @@ void session_store_close(struct session_store *s)
 {
     if (!s)
         return;
-    struct session_metrics *metrics = s->metrics;
+    struct op_metrics *metrics = s->metrics;
     s->ops->close(s);
-    free(metrics);
+    op_metrics_free(metrics);
 }
 
 enum blob_status session_store_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
@@ -142,7 +94,7 @@ enum blob_status session_store_join(struct session_store *s, const char *node_id
     enum blob_status st = op_begin(&t, s, OP_JOIN, err);
     if (st == BLOB_OK)
         st = s->ops->join(s, node_id, store_id, now_ms, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status session_store_check(struct session_store *s, struct blob_error *err)
@@ -151,7 +103,7 @@ enum blob_status session_store_check(struct session_store *s, struct blob_error 
     enum blob_status st = op_begin(&t, s, OP_CHECK, err);
     if (st == BLOB_OK)
         st = s->ops->check(s, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 /* ---- sessions -----------------------------------------------------------------------------------------------------
@@ -165,7 +117,7 @@ enum blob_status session_insert(struct session_store *s, const struct uuid *id, 
     enum blob_status st = op_begin(&t, s, OP_INSERT, err);
     if (st == BLOB_OK)
         st = s->ops->insert(s, id, epoch, value, len, expires_ms, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status session_load(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
@@ -176,7 +128,7 @@ enum blob_status session_load(struct session_store *s, const struct uuid *id, st
     enum blob_status st = op_begin(&t, s, OP_LOAD, err);
     if (st == BLOB_OK)
         st = s->ops->load(s, id, out, epoch, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
@@ -188,7 +140,7 @@ enum blob_status session_replace(struct session_store *s, const struct uuid *id,
     enum blob_status st = op_begin(&t, s, OP_REPLACE, err);
     if (st == BLOB_OK)
         st = s->ops->replace(s, id, expected, next, value, len, expires_ms, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status session_remove(struct session_store *s, const struct uuid *id, struct blob_error *err)
@@ -198,7 +150,7 @@ enum blob_status session_remove(struct session_store *s, const struct uuid *id, 
     enum blob_status st = op_begin(&t, s, OP_REMOVE, err);
     if (st == BLOB_OK)
         st = s->ops->remove(s, id, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct blob_error *err)
@@ -207,7 +159,7 @@ enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct b
     enum blob_status st = op_begin(&t, s, OP_SWEEP, err);
     if (st == BLOB_OK)
         st = s->ops->sweep(s, now_ms, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 /* ---- messages and leases ------------------------------------------------------------------------------------------
@@ -234,7 +186,7 @@ enum blob_status session_lease(struct session_store *s, const char *name, int64_
     enum blob_status st = op_begin(&t, s, OP_LEASE, err);
     if (st == BLOB_OK && (s->caps & SESSIONS_SHARED))
         st = s->ops->lease(s, name, ttl_ms, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 /* ---- the file index -----------------------------------------------------------------------------------------------
@@ -249,7 +201,7 @@ enum blob_status index_put(struct session_store *s, const struct index_row *row,
     enum blob_status st = op_begin(&t, s, OP_INDEX_PUT, err);
     if (st == BLOB_OK)
         st = s->ops->index_put(s, row, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status index_remove(struct session_store *s, const char *id, struct blob_error *err)
@@ -259,7 +211,7 @@ enum blob_status index_remove(struct session_store *s, const char *id, struct bl
     enum blob_status st = op_begin(&t, s, OP_INDEX_REMOVE, err);
     if (st == BLOB_OK)
         st = s->ops->index_remove(s, id, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
@@ -272,7 +224,7 @@ enum blob_status index_list(struct session_store *s, const struct index_query *q
     enum blob_status st = op_begin(&t, s, OP_INDEX_LIST, err);
     if (st == BLOB_OK)
         st = s->ops->index_list(s, q, count, fn, arg, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status index_expired(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
@@ -283,7 +235,7 @@ enum blob_status index_expired(struct session_store *s, int64_t now_ms, size_t l
     enum blob_status st = op_begin(&t, s, OP_INDEX_EXPIRED, err);
     if (st == BLOB_OK)
         st = s->ops->index_expired(s, now_ms, limit, fn, arg, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status index_whole(struct session_store *s, struct blob_error *err)
@@ -292,7 +244,7 @@ enum blob_status index_whole(struct session_store *s, struct blob_error *err)
     enum blob_status st = op_begin(&t, s, OP_INDEX_WHOLE, err);
     if (st == BLOB_OK)
         st = s->ops->index_whole(s, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status index_rebuild_begin(struct session_store *s, struct blob_error *err)
@@ -301,7 +253,7 @@ enum blob_status index_rebuild_begin(struct session_store *s, struct blob_error 
     enum blob_status st = op_begin(&t, s, OP_INDEX_REBUILD_BEGIN, err);
     if (st == BLOB_OK)
         st = s->ops->index_rebuild_begin(s, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }
 
 enum blob_status index_rebuild_end(struct session_store *s, struct blob_error *err)
@@ -310,5 +262,5 @@ enum blob_status index_rebuild_end(struct session_store *s, struct blob_error *e
     enum blob_status st = op_begin(&t, s, OP_INDEX_REBUILD_END, err);
     if (st == BLOB_OK)
         st = s->ops->index_rebuild_end(s, err);
-    return op_end(&t, st);
+    return timed_op_end(&t, st);
 }

@@ -29,6 +29,7 @@
 
 struct session_store;
 struct metrics;
+struct op_metrics;
 
 #define SESSIONS_SHARED (1u << 0) /* several nodes use it at a time: take-overs are announced, leases matter */
 
@@ -147,7 +148,7 @@ struct session_store_ops {
 struct session_store {
     const struct session_store_ops *ops;
     unsigned caps;
-    struct session_metrics *metrics; /* session_store.c's; NULL until attached */
+    struct op_metrics *metrics; /* NULL until attached */
 };
 
 /* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------

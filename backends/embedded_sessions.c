@@ -16,6 +16,7 @@
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/parse.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -132,17 +133,12 @@ static enum blob_status leave(struct embedded_store *e, enum blob_status st, str
     return st;
 }
 
-static unsigned hex_digit(char c)
-{
-    return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10);
-}
-
 static void bind_id(sqlite3_stmt *stmt, const struct uuid *id, uint8_t bytes[UUID_BYTES])
 {
     const char *p = id->text;
     for (int i = 0; i < UUID_BYTES; i++, p += 2) {
         p += *p == '-';
-        bytes[i] = (uint8_t)(hex_digit(p[0]) << 4 | hex_digit(p[1]));
+        bytes[i] = (uint8_t)(parse_hex_digit(p[0]) << 4 | parse_hex_digit(p[1]));
     }
     sqlite_bind_bytes(stmt, 1, bytes, UUID_BYTES);
 }

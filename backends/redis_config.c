@@ -1,6 +1,8 @@
 /* redis_config - a small URL parser of its own: the forms are few, and a wrong one must be named exactly. */
 #include "backends/redis_config.h"
 
+#include "core/parse.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +23,6 @@ bool redis_endpoint_same(const struct redis_endpoint *a, const struct redis_endp
     return a->port == b->port && strcmp(a->host, b->host) == 0 && strcmp(a->socket, b->socket) == 0;
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* Decodes %XX of text[0..len) into out. False: too long, or a bad escape. */
 static bool decode(const char *text, size_t len, char *out, size_t size)
 {
@@ -37,9 +30,9 @@ static bool decode(const char *text, size_t len, char *out, size_t size)
     for (size_t i = 0; i < len; i++) {
         int c = (unsigned char)text[i];
         if (c == '%') {
-            if (i + 2 >= len || hex_value(text[i + 1]) < 0 || hex_value(text[i + 2]) < 0)
+            if (i + 2 >= len || parse_hex_digit(text[i + 1]) < 0 || parse_hex_digit(text[i + 2]) < 0)
                 return false;
-            c = hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]);
+            c = parse_hex_digit(text[i + 1]) * 16 + parse_hex_digit(text[i + 2]);
             i += 2;
         }
         if (n + 1 >= size || c == 0)

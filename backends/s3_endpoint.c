@@ -3,6 +3,8 @@
  */
 #include "backends/s3_endpoint.h"
 
+#include "core/parse.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,14 +81,6 @@ enum blob_status s3_endpoint_from_options(const struct s3_options *opts, struct 
     return BLOB_OK;
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Percent-decodes what stands before '?' or '#'. NULL without memory. */
 static char *decoded_path(const char *text)
 {
@@ -95,8 +89,8 @@ static char *decoded_path(const char *text)
     if (!path)
         return NULL;
     for (size_t i = 0; i < len; i++) {
-        if (text[i] == '%' && i + 2 < len && hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0) {
-            path[n++] = (char)(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
+        if (text[i] == '%' && i + 2 < len && parse_hex_digit(text[i + 1]) >= 0 && parse_hex_digit(text[i + 2]) >= 0) {
+            path[n++] = (char)(parse_hex_digit(text[i + 1]) * 16 + parse_hex_digit(text[i + 2]));
             i += 2;
         } else {
             path[n++] = text[i];

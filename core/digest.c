@@ -11,6 +11,7 @@
 #include "core/digest.h"
 
 #include "core/check.h"
+#include "core/parse.h"
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
@@ -138,25 +139,14 @@ void digest_hmac(const void *key, size_t key_len, const void *data, size_t len, 
     OPENSSL_cleanse(&h, sizeof h);
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 enum blob_status digest_parse(const char *text, struct digest *out)
 {
     struct digest d;
     if (strncasecmp(text, DIGEST_PREFIX, sizeof DIGEST_PREFIX - 1) == 0)
         text += sizeof DIGEST_PREFIX - 1;
     for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        int high = hex_value(text[2 * i]);
-        int low = high < 0 ? -1 : hex_value(text[2 * i + 1]);
+        int high = parse_hex_digit(text[2 * i]);
+        int low = high < 0 ? -1 : parse_hex_digit(text[2 * i + 1]);
         if (low < 0)
             return BLOB_E_INVALID;
         d.bytes[i] = (uint8_t)(high << 4 | low);

@@ -10,6 +10,7 @@
 #include "core/base64url.h"
 #include "core/check.h"
 #include "core/media_type.h"
+#include "core/parse.h"
 #include "core/rfc3339.h"
 
 #include <jansson.h>
@@ -24,20 +25,13 @@
 _Static_assert(BASE64URL_CHARS(ID_BYTES) < FILE_ID_MAX, "an id fits its place");
 _Static_assert(sizeof FILE_KEY_ROOT - 1 + DIGEST_HEX_CHARS + 1 == FILE_PREFIX_CHARS, "the prefix fits its place");
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 uint64_t file_number(int64_t created_ms, const struct uuid *upload)
 {
     CHECK(created_ms >= 0);
     uint64_t bits = 0;
     for (const char *c = upload->text; *c; c++) {
-        if (hex_value(*c) >= 0) /* the last digits of a UUIDv4 are random, the first need not be */
-            bits = bits << 4 | (unsigned)hex_value(*c);
+        if (parse_hex_digit(*c) >= 0) /* the last digits of a UUIDv4 are random, the first need not be */
+            bits = bits << 4 | (unsigned)parse_hex_digit(*c);
     }
     bits &= (UINT64_C(1) << NUMBER_UUID_BITS) - 1;
     return ~((uint64_t)created_ms << NUMBER_UUID_BITS | bits);
@@ -87,16 +81,16 @@ enum blob_status file_key_parse(const char *key, struct digest *digest, uint64_t
         return BLOB_E_INVALID;
     struct digest d;
     for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        int high = hex_value(key[root + 2 * i]), low = hex_value(key[root + 2 * i + 1]);
+        int high = parse_hex_digit(key[root + 2 * i]), low = parse_hex_digit(key[root + 2 * i + 1]);
         if (high < 0 || low < 0)
             return BLOB_E_INVALID;
         d.bytes[i] = (uint8_t)(high << 4 | low);
     }
     uint64_t n = 0;
     for (const char *c = key + FILE_PREFIX_CHARS; *c; c++) {
-        if (hex_value(*c) < 0)
+        if (parse_hex_digit(*c) < 0)
             return BLOB_E_INVALID;
-        n = n << 4 | (unsigned)hex_value(*c);
+        n = n << 4 | (unsigned)parse_hex_digit(*c);
     }
     *digest = d;
     *number = n;

@@ -86,3 +86,14 @@ enum blob_status parse_bool(const char *text, bool *out)
         return BLOB_E_INVALID;
     return BLOB_OK;
 }
+
+int parse_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}

@@ -19,5 +19,7 @@ enum blob_status parse_duration_ms(const char *text, int64_t *out) BLOB_MUST_CHE
 enum blob_status parse_size_bytes(const char *text, uint64_t *out) BLOB_MUST_CHECK;
 /* true, false, 1, 0. */
 enum blob_status parse_bool(const char *text, bool *out) BLOB_MUST_CHECK;
+/* 0 to 15, of either case; -1: it is none. */
+int parse_hex_digit(char c);
 
 #endif

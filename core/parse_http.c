@@ -4,21 +4,12 @@
  */
 #include "core/parse_http.h"
 
+#include "core/parse.h"
+
 #include <string.h>
 #include <strings.h>
 
 /* ---- percent-encoding and queries ------------------------------------------------------------------------------ */
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 /* The byte that text[*i] stands for, encoded or not; -1 when it is broken. Moves *i past it. */
 static int decode_one(const char *text, size_t len, size_t *i, bool plus_is_blank)
@@ -30,8 +21,8 @@ static int decode_one(const char *text, size_t len, size_t *i, bool plus_is_blan
         return c == '\0' ? -1 : (unsigned char)c;
     if (len - *i < 2)
         return -1;
-    int high = hex_value(text[*i]);
-    int low = hex_value(text[*i + 1]);
+    int high = parse_hex_digit(text[*i]);
+    int low = parse_hex_digit(text[*i + 1]);
     *i += 2;
     return high < 0 || low < 0 || (high | low) == 0 ? -1 : high << 4 | low;
 }

@@ -4,21 +4,12 @@
  */
 #include "server/http_chunked.h"
 
+#include "core/parse.h"
+
 #include <string.h>
 
 #define EXTENSION_MAX 256u
 #define TRAILERS_MAX  8192u
-
-static int hex_value(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 static bool is_line_byte(uint8_t c)
 {
@@ -38,7 +29,7 @@ static enum http_chunked_place after_blank(struct http_chunked *dec, uint8_t c)
 
 static enum http_chunked_place after_size(struct http_chunked *dec, uint8_t c)
 {
-    int digit = hex_value(c);
+    int digit = parse_hex_digit((char)c);
     if (digit >= 0) {
         /* Fifteen digits keep every sum of sizes far from overflowing. */
         if (++dec->digits > 15)

@@ -149,6 +149,29 @@ def test_node_with_an_empty_disk_serves_everything_and_goes_on_with_uploads():
             whole(download(second, other.digest()), other.read(0, other.size))
 
 
+def test_libs3_driver_takes_uploads_in_chunks_over_a_restart_and_gives_them_back():
+    content = Content(13 * MIB, 3)
+    with endpoint() as s3:
+        place = Bucket(s3)
+        with Blobd(place.options(storage__s3__driver="libs3", storage__s3__part_size="5M")) as srv:
+            up = Upload(srv, mode="offset", filename="legacy.wav")
+            for length in (6 * MIB, 1, 3 * MIB):
+                at = up.offset
+                accepted(up.append(content.read(at, length)), 203, at + length, up)
+            srv.restart(hard=True)
+            accepted(up.status(), 204, 9 * MIB + 1, up)
+            answer = up.complete(content.digest(), content.read(up.offset, content.size))
+            created(answer, content.digest(), content.size, "legacy.wav")
+            whole(download(srv, content.digest()), content.read(0, content.size))
+            assert list(place.objects("data/").values()) == [content.size], place.objects()
+            assert srv.post(f"/api/files/{answer.json()['id']}/destroy").status == 204
+            assert download(srv, content.digest()).status == 404
+            dropped = Upload(srv)
+            accepted(dropped.append(content.read(0, 7 * MIB)), 203, 7 * MIB, dropped)
+            assert dropped.destroy().status == 204
+            assert not place.below("staging/"), place.objects()
+
+
 test_every_size_and_manner_of_upload_ends_in_one_native_object.timeout = 120
 test_big_upload_in_odd_chunks_is_one_native_object.timeout = 60 + BIG_MIB
 test_nothing_is_left_of_what_was_destroyed_or_expired_or_never_finished.timeout = 120

@@ -424,13 +424,14 @@ enum api_code upload_append_write(struct upload_append *a, const void *data, siz
 {
     MAGIC_OK(a, APPEND_MAGIC);
     size_t part = a->svc->store->part_bytes;
-    uint64_t left = part ? part - (a->start + a->received) % part : len;
-    if (left < len) { /* so that there is a hash to make a checkpoint with at the part's end */
-        write_piece(a, data, (size_t)left);
-        data = (const uint8_t *)data + left;
-        len -= (size_t)left;
-    }
-    write_piece(a, data, len);
+    const uint8_t *at = data;
+    do { /* up to a part's end and on from there, so that there is a hash to make a checkpoint with */
+        uint64_t left = part ? part - (a->start + a->received) % part : len;
+        size_t piece = left < len ? (size_t)left : len;
+        write_piece(a, at, piece);
+        at += piece;
+        len -= piece;
+    } while (len > 0 && a->failed == API_OK);
     if (a->failed != API_OK)
         *err = a->error;
     return a->failed;

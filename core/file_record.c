@@ -25,13 +25,19 @@
 _Static_assert(BASE64URL_CHARS(ID_BYTES) < FILE_ID_MAX, "an id fits its place");
 _Static_assert(sizeof FILE_KEY_ROOT - 1 + DIGEST_HEX_CHARS + 1 == FILE_PREFIX_CHARS, "the prefix fits its place");
 
+/* Keys are written in lower case, and one that is not is nobody's. */
+static int lower_hex_digit(char c)
+{
+    return c >= 'A' && c <= 'F' ? -1 : parse_hex_digit(c);
+}
+
 uint64_t file_number(int64_t created_ms, const struct uuid *upload)
 {
     CHECK(created_ms >= 0);
     uint64_t bits = 0;
     for (const char *c = upload->text; *c; c++) {
-        if (parse_hex_digit(*c) >= 0) /* the last digits of a UUIDv4 are random, the first need not be */
-            bits = bits << 4 | (unsigned)parse_hex_digit(*c);
+        if (lower_hex_digit(*c) >= 0) /* the last digits of a UUIDv4 are random, the first need not be */
+            bits = bits << 4 | (unsigned)lower_hex_digit(*c);
     }
     bits &= (UINT64_C(1) << NUMBER_UUID_BITS) - 1;
     return ~((uint64_t)created_ms << NUMBER_UUID_BITS | bits);
@@ -81,16 +87,16 @@ enum blob_status file_key_parse(const char *key, struct digest *digest, uint64_t
         return BLOB_E_INVALID;
     struct digest d;
     for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        int high = parse_hex_digit(key[root + 2 * i]), low = parse_hex_digit(key[root + 2 * i + 1]);
+        int high = lower_hex_digit(key[root + 2 * i]), low = lower_hex_digit(key[root + 2 * i + 1]);
         if (high < 0 || low < 0)
             return BLOB_E_INVALID;
         d.bytes[i] = (uint8_t)(high << 4 | low);
     }
     uint64_t n = 0;
     for (const char *c = key + FILE_PREFIX_CHARS; *c; c++) {
-        if (parse_hex_digit(*c) < 0)
+        if (lower_hex_digit(*c) < 0)
             return BLOB_E_INVALID;
-        n = n << 4 | (unsigned)parse_hex_digit(*c);
+        n = n << 4 | (unsigned)lower_hex_digit(*c);
     }
     *digest = d;
     *number = n;

@@ -65,6 +65,8 @@ static void test_keys(void)
         char kept = key[i];
         key[i] = 'G';
         CU_ASSERT_EQUAL(file_key_parse(key, &digest, &number), BLOB_E_INVALID);
+        key[i] = 'A';
+        CU_ASSERT_EQUAL(file_key_parse(key, &digest, &number), BLOB_E_INVALID);
         key[i] = kept;
     }
     key[FILE_KEY_CHARS - 1] = '\0';

@@ -197,13 +197,6 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     return code;
 }
 
-/* The clock, so that it grows also where the session that knew the last one was lost or rolled back. */
-static uint64_t next_writer_epoch(const struct session *s)
-{
-    uint64_t now_us = (uint64_t)clock_wall_us();
-    return now_us > s->writer_epoch ? now_us : s->writer_epoch + 1;
-}
-
 /* A complete that brings no bytes, and whose digest is that of what is there. */
 static bool completes_as_it_is(const struct upload_request *req, const struct session *s)
 {
@@ -265,7 +258,7 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     struct upload_append *a = append_new(svc, req, s, mode);
     if (!a)
         return api_fail_status(err, BLOB_E_NO_MEMORY);
-    s->writer_epoch = next_writer_epoch(s);
+    s->writer_epoch = recover_next_epoch(s->writer_epoch);
     code = claim(a, req, s, contended, err);
     if (code == API_OK && mode == APPEND_WRITE && needs_writer(req))
         code = open_writer(a, req, s, contended, again, err);

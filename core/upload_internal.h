@@ -157,6 +157,9 @@ enum api_code recover_settle(struct upload_service *svc, struct session *s, stru
 enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */
 enum api_code recover_hash(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* An epoch after this one: the clock, so that no two are the same, also where the session that knew the later ones was
+ * lost or rolled back. */
+uint64_t recover_next_epoch(uint64_t last);
 /* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
  * or s was recalled and is not there any more. */
 enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err) BLOB_MUST_CHECK;

@@ -326,11 +326,10 @@ enum blob_status recover_put_record(struct upload_service *svc, const struct ses
     return st;
 }
 
-/* By the clock, so that no two changes have the same, also where the store forgot the later ones. */
-static uint64_t next_epoch(const struct session *s)
+uint64_t recover_next_epoch(uint64_t last)
 {
     uint64_t now_us = (uint64_t)clock_wall_us();
-    return now_us > s->epoch ? now_us : s->epoch + 1;
+    return now_us > last ? now_us : last + 1;
 }
 
 static enum blob_status insert(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
@@ -380,11 +379,11 @@ enum blob_status recover_persist(struct upload_service *svc, struct session *s, 
         /* Tried under the same epoch until its outcome is known: then there are only two that may be found. */
         bool uncertain = s->tried_epoch != 0;
         if (!uncertain)
-            s->tried_epoch = next_epoch(s);
+            s->tried_epoch = recover_next_epoch(s->epoch);
         st = s->epoch == 0 ? insert(svc, s, &value, err) : replace(svc, s, &value, err);
         if (st == BLOB_E_CONFLICT && uncertain && s->epoch != 0) {
             s->epoch = s->tried_epoch;
-            s->tried_epoch = next_epoch(s);
+            s->tried_epoch = recover_next_epoch(s->epoch);
             st = replace(svc, s, &value, err);
         }
         if (st == BLOB_OK)

@@ -23,7 +23,8 @@
 
 #define PIECE_MIN       (16u * 1024)
 #define PIECE_MAX       (256u * 1024)
-#define PIECES_PER_WAKE 4 /* then other connections have their turn */
+#define READS_PER_WAKE  4 /* then other connections have their turn */
+#define PIECES_PER_READ 4
 #define RATE_WINDOW_MS  10000
 
 #define RECV_AGAIN  (-1)
@@ -134,26 +135,29 @@ static ssize_t recv_tls(SSL *ssl, uint8_t *to, size_t max)
     return (ssize_t)got;
 }
 
-static ssize_t recv_plain(int fd, uint8_t *to, size_t max)
+static ssize_t recv_plain(int fd, struct iovec *parts, int count)
 {
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = (size_t)count};
     ssize_t n;
     do {
-        n = recv(fd, to, max, MSG_DONTWAIT);
+        n = recvmsg(fd, &msg, MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     if (n >= 0)
         return n;
     return errno == EAGAIN || errno == EWOULDBLOCK ? RECV_AGAIN : RECV_FAILED;
 }
 
-/* At most max bytes, those that the bufferevent had read first. 0: the peer has closed. */
-static ssize_t conn_recv(struct http_conn *conn, uint8_t *to, size_t max)
+/* Fills parts from the first on, with the bytes that the bufferevent had read before those of the socket. 0: the peer
+ * has closed. */
+static ssize_t conn_recv(struct http_conn *conn, struct iovec *parts, int count)
 {
-    int held = evbuffer_remove(http_conn_input(conn), to, max);
+    int held = evbuffer_remove(http_conn_input(conn), parts[0].iov_base, parts[0].iov_len);
     size_t got = held > 0 ? (size_t)held : 0;
-    if (got == max)
+    if (got == parts[0].iov_len)
         return (ssize_t)got;
+    parts[0] = (struct iovec){.iov_base = (uint8_t *)parts[0].iov_base + got, .iov_len = parts[0].iov_len - got};
     SSL *ssl = http_conn_ssl(conn);
-    ssize_t n = ssl ? recv_tls(ssl, to + got, max - got) : recv_plain(http_conn_fd(conn), to + got, max - got);
+    ssize_t n = ssl ? recv_tls(ssl, parts[0].iov_base, parts[0].iov_len) : recv_plain(http_conn_fd(conn), parts, count);
     if (n > 0)
         return (ssize_t)got + n;
     return got > 0 ? (ssize_t)got : n; /* what was wrong will be so again */
@@ -166,7 +170,7 @@ static void conn_learn(struct http_conn *conn, const struct http_piece *piece, s
     size_t capacity = http_piece_capacity(piece);
     if (ends && got < capacity)
         return;
-    if (got == capacity && capacity < PIECE_MAX)
+    if (got >= capacity && capacity < PIECE_MAX)
         conn->piece_bytes = capacity * 4;
     else if (got < capacity / 4)
         conn->piece_bytes = capacity / 4;
@@ -194,13 +198,20 @@ static void body_deliver(struct http_request *req, struct http_piece *piece)
         http_piece_release(req->loop->srv, piece);
 }
 
-static void body_take_length(struct http_request *req, struct http_piece *piece, size_t got)
+static void body_take_length(struct http_request *req, struct http_piece *const pieces[], int count, size_t got)
 {
-    piece->len = got;
-    req->body.left -= got;
-    bool whole = req->body.left == 0;
-    body_deliver(req, piece);
-    if (whole && req->body.state == BODY_READING)
+    struct http_body *body = &req->body;
+    for (int i = 0; i < count; i++) {
+        size_t capacity = http_piece_capacity(pieces[i]);
+        pieces[i]->len = got < capacity ? got : capacity;
+        got -= pieces[i]->len;
+        body->left -= pieces[i]->len;
+        if (body->state == BODY_READING)
+            body_deliver(req, pieces[i]);
+        else
+            http_piece_release(req->loop->srv, pieces[i]);
+    }
+    if (body->left == 0 && body->state == BODY_READING)
         body_end(req, HTTP_BODY_COMPLETE);
 }
 
@@ -223,36 +234,63 @@ static void body_take_chunked(struct http_request *req, struct http_piece *piece
         body_end(req, HTTP_BODY_MALFORMED);
 }
 
+/*
+ * The pieces for one read. Where reads fill the largest piece there are several, if they are to be had at once: every
+ * read tells the sender of new room, which costs both sides more than the read itself. (TLS is read record by record
+ * anyhow, and what a chunked body brings is decoded piece by piece.) 0: there is none, and the flow waits.
+ */
+static int body_take_pieces(struct http_request *req, struct http_piece *pieces[PIECES_PER_READ])
+{
+    struct http_body *body = &req->body;
+    int count = 0;
+    if (!http_flow_take(body->flow, body_wanted(req), &pieces[count++]))
+        return 0;
+    uint64_t room = http_piece_capacity(pieces[0]);
+    bool several = body->kind == HTTP_BODY_LENGTH && !http_conn_ssl(req->conn) && room == PIECE_MAX;
+    while (several && count < PIECES_PER_READ && body->left > room &&
+           http_flow_take_free(body->flow, PIECE_MAX, &pieces[count]))
+        room += http_piece_capacity(pieces[count++]);
+    return count;
+}
+
 enum body_step { STEP_GO_ON, STEP_SOCKET, STEP_MEMORY, STEP_OVER };
 
 static enum body_step body_step(struct http_request *req)
 {
     struct http_body *body = &req->body;
-    struct http_piece *piece = NULL;
+    struct http_piece *pieces[PIECES_PER_READ];
+    struct iovec parts[PIECES_PER_READ];
     if (!req->conn || !body->flow || body->kind == HTTP_BODY_NONE) {
         bool complete = body->kind == HTTP_BODY_NONE;
         body_end(req, complete ? HTTP_BODY_COMPLETE : HTTP_BODY_CUT);
         return STEP_OVER;
     }
-    if (!http_flow_take(body->flow, body_wanted(req), &piece))
+    int count = body_take_pieces(req, pieces);
+    if (count == 0)
         return STEP_MEMORY;
-    size_t max = http_piece_capacity(piece);
-    if (body->kind == HTTP_BODY_LENGTH && max > body->left)
-        max = (size_t)body->left;
-    ssize_t got = conn_recv(req->conn, piece->data, max);
+    size_t max = 0;
+    for (int i = 0; i < count; i++) {
+        size_t part = http_piece_capacity(pieces[i]);
+        if (body->kind == HTTP_BODY_LENGTH && part > body->left - max)
+            part = (size_t)body->left - max;
+        parts[i] = (struct iovec){.iov_base = pieces[i]->data, .iov_len = part};
+        max += part;
+    }
+    ssize_t got = conn_recv(req->conn, parts, count);
     if (got <= 0) {
-        http_piece_release(req->loop->srv, piece);
+        for (int i = 0; i < count; i++)
+            http_piece_release(req->loop->srv, pieces[i]);
         if (got == RECV_AGAIN)
             return STEP_SOCKET;
         body_end(req, HTTP_BODY_CUT);
         return STEP_OVER;
     }
-    conn_learn(req->conn, piece, (size_t)got, body->kind == HTTP_BODY_LENGTH && body->left == (uint64_t)got);
+    conn_learn(req->conn, pieces[0], (size_t)got, body->kind == HTTP_BODY_LENGTH && body->left == (uint64_t)got);
     body->last_ms = http_now_ms();
     if (body->kind == HTTP_BODY_LENGTH)
-        body_take_length(req, piece, (size_t)got);
+        body_take_length(req, pieces, count, (size_t)got);
     else
-        body_take_chunked(req, piece, (size_t)got);
+        body_take_chunked(req, pieces[0], (size_t)got);
     if (body->state != BODY_READING)
         return STEP_OVER;
     return (size_t)got < max ? STEP_SOCKET : STEP_GO_ON;
@@ -263,7 +301,7 @@ static void body_run(struct http_request *req)
 {
     struct http_body *body = &req->body;
     enum body_step step = STEP_GO_ON;
-    for (int i = 0; i < PIECES_PER_WAKE && step == STEP_GO_ON; i++)
+    for (int i = 0; i < READS_PER_WAKE && step == STEP_GO_ON; i++)
         step = body_step(req);
     switch (step) {
     case STEP_GO_ON: /* what is already decrypted or buffered would not be announced */

@@ -283,6 +283,23 @@ bool http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **o
     return true;
 }
 
+bool http_flow_take_free(struct http_flow *flow, size_t wanted, struct http_piece **out)
+{
+    struct http_pool *pool = flow->pool;
+    struct pool_piece *piece = NULL;
+    enum piece_rank rank = rank_for(wanted);
+    pthread_mutex_lock(&pool->lock);
+    if (!pool->queue && flow->out + piece_rank_bytes(rank) <= flow->max_bytes)
+        piece = pool_cut(pool, flow, rank);
+    if (piece)
+        flow->refs++;
+    pthread_mutex_unlock(&pool->lock);
+    if (!piece)
+        return false;
+    *out = &piece->pub;
+    return true;
+}
+
 void http_pool_give(struct http_pool *pool, struct http_piece *pub)
 {
     struct pool_piece *piece = (struct pool_piece *)pub;

@@ -31,6 +31,8 @@ void http_flow_end(struct http_flow *flow);
 
 /* On the loop's thread. A piece for wanted bytes, or a smaller one where memory is short. False: resume() will come. */
 bool http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out);
+/* The same, if it can be had without waiting. False: it cannot, and nothing will come. */
+bool http_flow_take_free(struct http_flow *flow, size_t wanted, struct http_piece **out);
 /* How much a piece can hold. */
 size_t http_piece_capacity(const struct http_piece *piece);
 void http_pool_give(struct http_pool *pool, struct http_piece *piece);

@@ -3,8 +3,9 @@
  * and a blocking client on raw sockets that says exactly what goes over the wire.
  *
  * Paths: /hello; /echo (counts and sums the body); /refuse (413 before the body); /hold (keeps the pieces until
- * fixture_release); /first (answers 409 after the first piece); /job (answers when fixture_release is called);
- * /shared; /file; /short (a file shorter than it says); /stream (pushed by a job); /abort; /204; /304.
+ * fixture_release); /first (answers 409 after the first piece); /large (after the first that is as large as they get,
+ * or when it is late); /job (answers when fixture_release is called); /shared; /file; /short (a file shorter than it
+ * says); /stream (pushed by a job); /abort; /204; /304.
  *
  * Threads: handlers run on the server's loops; the fixture's counters are atomic, its lists are under lock.
  */
@@ -128,6 +129,16 @@ static inline void handler_first(struct http_request *req, struct http_piece *pi
     http_reply(req, 409, "first", 5);
 }
 
+static inline void handler_large(struct http_request *req, struct http_piece *piece, void *arg)
+{
+    struct fixture *fx = arg;
+    bool late = atomic_fetch_add(&fx->body_bytes, piece->len) + piece->len >= FIXTURE_BYTES / 2;
+    if (late || piece->len == 256u << 10)
+        handler_first(req, piece, arg);
+    else
+        http_piece_release(fx->srv, piece);
+}
+
 static inline void job_answer(struct http_task *task)
 {
     struct fixture_job *job = (struct fixture_job *)task;
@@ -216,6 +227,8 @@ static inline void handler_request(struct http_request *req, void *arg)
         handler_body(fx, req, handler_hold);
     else if (strcmp(path, "/first") == 0)
         handler_body(fx, req, handler_first);
+    else if (strcmp(path, "/large") == 0)
+        handler_body(fx, req, handler_large);
     else if (strcmp(path, "/job") == 0)
         handler_job(fx, req);
     else if (strcmp(path, "/shared") == 0)

@@ -145,12 +145,12 @@ static void test_refused_while_sending(void)
     fixture_end(&fx);
 }
 
-static void test_stopped_in_the_middle(void)
+static void stop_in_the_middle(const char *request)
 {
     struct fixture fx;
     fixture_begin(&fx);
     int fd = client_open(&fx);
-    client_send(fd, POST("/first", "Content-Length: 3145745\r\n"));
+    client_send(fd, request);
     CU_ASSERT(client_send_bytes(fd, fx.bytes, FIXTURE_BYTES));
     CU_ASSERT_EQUAL(client_status(fd), 409);
     CU_ASSERT(client_closed(fd));
@@ -160,6 +160,17 @@ static void test_stopped_in_the_middle(void)
         ends += atomic_load(&fx.body_ends[i]);
     CU_ASSERT_EQUAL(ends, 0);
     fixture_end(&fx);
+}
+
+static void test_stopped_in_the_middle(void)
+{
+    stop_in_the_middle(POST("/first", "Content-Length: 3145745\r\n"));
+}
+
+/* One read fills several pieces then: those behind the first are given back, not delivered. */
+static void test_stopped_in_a_large_read(void)
+{
+    stop_in_the_middle(POST("/large", "Content-Length: 3145745\r\n"));
 }
 
 static void test_cut(void)
@@ -328,6 +339,7 @@ int main(void)
                            {"100 Continue is sent when the body is wanted", test_continue},
                            {"a refused client that sends on sees the answer", test_refused_while_sending},
                            {"a body may be given up in its middle", test_stopped_in_the_middle},
+                           {"a body may be given up in the middle of a large read", test_stopped_in_a_large_read},
                            {"a lost client is told to the handler", test_cut},
                            {"a body that stalls is cut", test_stalled},
                            {"a body that trickles is too slow", test_too_slow},

@@ -94,6 +94,38 @@ static void test_pool_bound(void)
     tear_down();
 }
 
+static void no_resume(void *arg)
+{
+    (void)arg;
+}
+
+/* What a flow may have besides, without waiting: within its own bound, and never past those who wait. */
+static void test_take_free(void)
+{
+    enum { MIDDLES = 11 };
+    struct http_piece *small[3], *middle[MIDDLES], *none = NULL;
+    set_up(48 * ONE_PIECE, 3 * ONE_PIECE);
+    struct http_flow *other = http_flow_new(pool, &loop, 64 * ONE_PIECE, no_resume, NULL);
+    for (int i = 0; i < MIDDLES; i++)
+        CU_ASSERT_FATAL(http_flow_take(other, 4 * ONE_PIECE, &middle[i]));
+    CU_ASSERT_FATAL(http_flow_take(flow, ONE_PIECE, &small[0]));
+    CU_ASSERT_FATAL(http_flow_take_free(flow, ONE_PIECE, &small[1]));
+    CU_ASSERT_FATAL(http_flow_take_free(flow, ONE_PIECE, &small[2]));
+    CU_ASSERT_FALSE(http_flow_take_free(flow, ONE_PIECE, &none)); /* its bound */
+    http_pool_give(pool, small[2]);
+    CU_ASSERT_FALSE(http_flow_take(other, 4 * ONE_PIECE, &none)); /* two small ones are free, and it waits for more */
+    CU_ASSERT_FALSE(http_flow_take_free(flow, ONE_PIECE, &none));
+    CU_ASSERT_PTR_NULL(none);
+    http_pool_give(pool, small[0]);
+    http_pool_give(pool, small[1]);
+    while (loop_bridge_run(loop.bridge)) {}
+    CU_ASSERT_EQUAL(resumed, 0); /* nothing was awaited */
+    for (int i = 0; i < MIDDLES; i++)
+        http_pool_give(pool, middle[i]);
+    http_flow_end(other);
+    tear_down();
+}
+
 /* Large pieces that one flow gets before it would have to wait. */
 static size_t pieces_there(void)
 {
@@ -105,11 +137,6 @@ static size_t pieces_there(void)
         http_pool_give(pool, pieces[given++]);
     while (loop_bridge_run(loop.bridge)) {}
     return count;
-}
-
-static void no_resume(void *arg)
-{
-    (void)arg;
 }
 
 static void test_many_flows(void)
@@ -134,6 +161,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {{"memory given back while a request resumes wakes it again: its own bound", test_own_bound},
                            {"memory given back while a request resumes wakes it again: the pool's", test_pool_bound},
+                           {"what can be had without waiting is taken past nobody", test_take_free},
                            {"many open flows leave half of the pool for pieces", test_many_flows},
                            CU_TEST_INFO_NULL};
     return unit_main("http_pool", tests);

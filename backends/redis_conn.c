@@ -8,6 +8,7 @@
 #include "backends/redis_conn.h"
 
 #include "core/check.h"
+#include "core/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -58,12 +59,20 @@ void redis_call_begin_script(struct redis_call *call, enum redis_script script, 
  */
 
 /* hiredis' own failure: the connection is of no use any more. */
-static enum blob_status fail_conn(struct redis_conn *conn, const char *what, struct blob_error *err)
+static void set_dead(struct redis_conn *conn, const char *what)
 {
+    bool late = conn->context->err == 0 || (conn->context->err == REDIS_ERR_IO && errno == EAGAIN);
     conn->broken = true;
-    const char *why =
-        conn->context->err == REDIS_ERR_IO && errno == EAGAIN ? "no answer in time" : conn->context->errstr;
-    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "redis: %s: %s", what, why);
+    conn->dead = true;
+    (void)blob_fail(&conn->why, BLOB_E_UNAVAILABLE, 0, "redis: %s: %s", what,
+                    late ? "no answer in time" : conn->context->errstr);
+}
+
+static enum blob_status fail_dead(const struct redis_conn *conn, struct blob_error *err)
+{
+    if (err)
+        *err = conn->why;
+    return BLOB_E_UNAVAILABLE;
 }
 
 static bool begins(const char *text, const char *word)
@@ -97,16 +106,50 @@ static enum blob_status fail_reply(struct redis_conn *conn, const char *text, st
 /* ---- running ------------------------------------------------------------------------------------------------------
  */
 
-static enum blob_status exchange(struct redis_conn *conn, int argc, const char **argv, const size_t *lens,
-                                 redisReply **reply, const char *what, struct blob_error *err)
+/* Into the output buffer; by_text: a script's text instead of its name. */
+static void append_call(struct redis_conn *conn, const struct redis_call *call, bool by_text)
 {
-    CHECK(!conn->broken);
+    const char *argv[REDIS_ARGS_MAX];
+    size_t lens[REDIS_ARGS_MAX];
+    memcpy(argv, call->argv, (size_t)call->argc * sizeof *argv);
+    memcpy(lens, call->lens, (size_t)call->argc * sizeof *lens);
+    if (call->script != REDIS_SCRIPT_NONE) {
+        argv[0] = by_text ? "EVAL" : "EVALSHA";
+        lens[0] = strlen(argv[0]);
+        argv[1] = by_text ? redis_script_text(call->script) : conn->shas[call->script];
+        lens[1] = strlen(argv[1]);
+    }
+    if (!conn->dead && redisAppendCommandArgv(conn->context, call->argc, argv, lens) != REDIS_OK)
+        set_dead(conn, argv[0]);
+}
+
+static void write_out(struct redis_conn *conn, const char *what)
+{
+    int done = 0;
+    conn->posted_us = clock_steady_us();
     errno = 0;
-    redisReply *got = redisCommandArgv(conn->context, argc, argv, lens);
-    if (!got)
-        return fail_conn(conn, what, err);
-    *reply = got;
-    return BLOB_OK;
+    while (!conn->dead && !done)
+        if (redisBufferWrite(conn->context, &done) != REDIS_OK)
+            set_dead(conn, what);
+}
+
+/* The next answer, as it is; NULL: the connection is dead. first: of the exchange. */
+static redisReply *next_reply(struct redis_conn *conn, const char *what, bool first)
+{
+    void *got = NULL;
+    while (!conn->dead) {
+        errno = 0;
+        if (redisGetReplyFromReader(conn->context, &got) != REDIS_OK)
+            set_dead(conn, what);
+        if (got || conn->dead)
+            break;
+        /* Each read waits for the time-out at most: this bounds answers that come drop by drop. */
+        if (!first && clock_steady_us() - conn->posted_us > conn->timeout_us)
+            set_dead(conn, what);
+        else if (redisBufferRead(conn->context) != REDIS_OK)
+            set_dead(conn, what);
+    }
+    return got;
 }
 
 /* An error reply is freed and becomes a status. */
@@ -120,67 +163,91 @@ static enum blob_status settle(struct redis_conn *conn, redisReply **reply, stru
     return st;
 }
 
-static enum blob_status run_script(struct redis_conn *conn, const struct redis_call *call, redisReply **reply,
-                                   struct blob_error *err)
+static const char *call_name(const struct redis_call *call)
 {
-    const char *argv[REDIS_ARGS_MAX];
-    size_t lens[REDIS_ARGS_MAX];
-    memcpy(argv, call->argv, (size_t)call->argc * sizeof *argv);
-    memcpy(lens, call->lens, (size_t)call->argc * sizeof *lens);
-    argv[1] = conn->shas[call->script];
-    lens[1] = REDIS_SHA_CHARS;
-    enum blob_status st = exchange(conn, call->argc, argv, lens, reply, "script", err);
-    if (st != BLOB_OK || (*reply)->type != REDIS_REPLY_ERROR || !begins((*reply)->str, "NOSCRIPT"))
-        return st;
-    /* New, restarted or failed over: EVAL runs the text and keeps it. */
-    freeReplyObject(*reply);
-    *reply = NULL;
-    argv[0] = "EVAL";
-    lens[0] = strlen(argv[0]);
-    argv[1] = redis_script_text(call->script);
-    lens[1] = strlen(argv[1]);
-    return exchange(conn, call->argc, argv, lens, reply, "script", err);
+    return call->script == REDIS_SCRIPT_NONE ? call->argv[0] : "script";
+}
+
+static bool is_noscript(const redisReply *reply)
+{
+    return reply && reply->type == REDIS_REPLY_ERROR && begins(reply->str, "NOSCRIPT");
+}
+
+static void settle_asked(struct redis_conn *conn, struct redis_asked *asked)
+{
+    asked->st = asked->reply ? settle(conn, &asked->reply, &asked->err) : fail_dead(conn, &asked->err);
+}
+
+void redis_conn_post(struct redis_conn *conn, struct redis_asked *const *asked, size_t count)
+{
+    CHECK(!conn->broken && count > 0);
+    for (size_t i = 0; i < count; i++)
+        append_call(conn, asked[i]->call, false);
+    write_out(conn, call_name(asked[0]->call));
+}
+
+/* Redis is new, restarted or failed over: EVAL runs the text and keeps it. The refused call did not run. */
+static void ask_by_text(struct redis_conn *conn, struct redis_asked *const *asked, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_noscript(asked[i]->reply))
+            append_call(conn, asked[i]->call, true);
+    write_out(conn, "script");
+    bool first = true;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_noscript(asked[i]->reply))
+            continue;
+        freeReplyObject(asked[i]->reply);
+        asked[i]->reply = next_reply(conn, "script", first);
+        settle_asked(conn, asked[i]);
+        first = false;
+    }
+}
+
+void redis_conn_collect(struct redis_conn *conn, struct redis_asked *const *asked, size_t count)
+{
+    bool unknown = false;
+    for (size_t i = 0; i < count; i++) {
+        asked[i]->reply = next_reply(conn, call_name(asked[i]->call), i == 0);
+        if (is_noscript(asked[i]->reply))
+            unknown = true;
+        else
+            settle_asked(conn, asked[i]);
+    }
+    if (unknown)
+        ask_by_text(conn, asked, count);
 }
 
 enum blob_status redis_conn_run(struct redis_conn *conn, const struct redis_call *call, redisReply **reply,
                                 struct blob_error *err)
 {
-    redisReply *got = NULL;
-    enum blob_status st;
-    if (call->script != REDIS_SCRIPT_NONE)
-        st = run_script(conn, call, &got, err);
-    else
-        st = exchange(conn, call->argc, (const char **)call->argv, call->lens, &got, call->argv[0], err);
-    if (st == BLOB_OK)
-        st = settle(conn, &got, err);
-    if (st == BLOB_OK)
-        *reply = got;
-    return st;
+    struct redis_asked asked = {.call = call}, *all = &asked;
+    redis_conn_post(conn, &all, 1);
+    redis_conn_collect(conn, &all, 1);
+    if (asked.st == BLOB_OK)
+        *reply = asked.reply;
+    else if (err)
+        *err = asked.err;
+    return asked.st;
 }
 
 enum blob_status redis_conn_send(struct redis_conn *conn, const struct redis_call *call, struct blob_error *err)
 {
     CHECK(!conn->broken && call->script == REDIS_SCRIPT_NONE);
-    int done = 0;
-    if (redisAppendCommandArgv(conn->context, call->argc, (const char **)call->argv, call->lens) != REDIS_OK)
-        return fail_conn(conn, call->argv[0], err);
-    while (!done)
-        if (redisBufferWrite(conn->context, &done) != REDIS_OK)
-            return fail_conn(conn, call->argv[0], err);
-    return BLOB_OK;
+    append_call(conn, call, false);
+    write_out(conn, call->argv[0]);
+    return conn->dead ? fail_dead(conn, err) : BLOB_OK;
 }
 
 enum blob_status redis_conn_receive(struct redis_conn *conn, redisReply **reply, struct blob_error *err)
 {
-    void *got = NULL;
     CHECK(!conn->broken);
-    errno = 0;
-    if (redisGetReply(conn->context, &got) != REDIS_OK)
-        return fail_conn(conn, "answer", err);
-    redisReply *r = got;
-    enum blob_status st = settle(conn, &r, err);
+    redisReply *got = next_reply(conn, "answer", true);
+    if (!got)
+        return fail_dead(conn, err);
+    enum blob_status st = settle(conn, &got, err);
     if (st == BLOB_OK)
-        *reply = r;
+        *reply = got;
     return st;
 }
 
@@ -255,6 +322,7 @@ enum blob_status redis_conn_open(const struct redis_config *config, const struct
     for (int script = 0; script < REDIS_SCRIPT_COUNT; script++)
         redis_script_sha((enum redis_script)script, conn->shas[script]);
     enum blob_status st = BLOB_OK;
+    conn->timeout_us = config->command_timeout_ms * 1000;
     conn->context = connect_to(at, config->connect_timeout_ms);
     if (!conn->context)
         st = blob_fail(&why, BLOB_E_NO_MEMORY, 0, "no memory for a connection to redis");

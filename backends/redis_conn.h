@@ -24,8 +24,12 @@
 
 struct redis_conn {
     redisContext *context;
-    bool broken;  /* never to be used again */
-    bool demoted; /* it answered as a replica does: the master is elsewhere */
+    bool broken;           /* never to be used again */
+    bool dead;             /* broken, and no answer will come any more */
+    bool demoted;          /* broken: it answered as a replica does: the master is elsewhere */
+    struct blob_error why; /* it is dead */
+    int64_t timeout_us;
+    int64_t posted_us; /* when it was last written to */
     char shas[REDIS_SCRIPT_COUNT][REDIS_SHA_CHARS + 1];
     unsigned long generation; /* the pool's */
     struct redis_conn *next;  /* the pool's */
@@ -38,6 +42,14 @@ struct redis_call {
     size_t lens[REDIS_ARGS_MAX];
     unsigned numbers_used;
     char numbers[12][24];
+};
+
+/* A call, borrowed, and what became of it. */
+struct redis_asked {
+    const struct redis_call *call;
+    enum blob_status st;
+    redisReply *reply;     /* with BLOB_OK: given */
+    struct blob_error err; /* else */
 };
 
 void redis_call_begin(struct redis_call *call, const char *command);
@@ -56,6 +68,14 @@ bool redis_conn_stale(const struct redis_conn *conn);
 
 enum blob_status redis_conn_run(struct redis_conn *conn, const struct redis_call *call, redisReply **reply,
                                 struct blob_error *err) BLOB_MUST_CHECK;
+/*
+ * Several calls in one exchange: post writes them all, collect reads all answers. Both are to be called, and nothing
+ * in between. Each call has its own result: an error reply to one is no failure of another, and one that Redis did not
+ * know the script of is asked again with its text, after the others. Where the connection failed, those that were not
+ * answered are UNAVAILABLE. Waits no longer than twice the time-out.
+ */
+void redis_conn_post(struct redis_conn *conn, struct redis_asked *const *asked, size_t count);
+void redis_conn_collect(struct redis_conn *conn, struct redis_asked *const *asked, size_t count);
 /* The two halves of a command (not a script), to have several under way: answers come in order. */
 enum blob_status redis_conn_send(struct redis_conn *conn, const struct redis_call *call,
                                  struct blob_error *err) BLOB_MUST_CHECK;

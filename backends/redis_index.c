@@ -24,6 +24,7 @@
 
 struct redis_index {
     struct redis_pool *pool;
+    struct redis_batch *batch;
     struct redis_text *text;
     char base[96];
     pthread_mutex_t lock;
@@ -31,13 +32,14 @@ struct redis_index {
     struct uuid rebuild; /* the one this node began last */
 };
 
-enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_index **out,
-                                 struct blob_error *err)
+enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_batch *batch,
+                                 struct redis_index **out, struct blob_error *err)
 {
     struct redis_index *x = calloc(1, sizeof *x);
     if (!x)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for the file index");
     x->pool = pool;
+    x->batch = batch;
     snprintf(x->base, sizeof x->base, "%sindex:{files}:", config->prefix);
     enum blob_status st = redis_text_new(x->base, TEXT_KEPT_BYTES, &x->text, err);
     if (st != BLOB_OK) {
@@ -91,8 +93,11 @@ void redis_index_miss(struct redis_index *x)
 /* After a failure the record is there and its row is not, or the reverse. */
 static enum blob_status run_change(struct redis_index *x, const struct redis_call *call, struct blob_error *err)
 {
-    enum blob_status st = run_ignored(x, call, err);
-    if (st != BLOB_OK)
+    redisReply *reply = NULL;
+    enum blob_status st = redis_batch_run(x->batch, call, &reply, err);
+    if (st == BLOB_OK)
+        freeReplyObject(reply);
+    else
         redis_index_miss(x);
     return st;
 }

@@ -6,17 +6,17 @@
  * listings filter and sort by. A page in one order costs three commands; a search or several keys read the text, which
  * Redis gives out in large pieces without looking at it, and the work is done here.
  *
- * Threads: any. Ownership: borrows pool and config. Errors: as session_store.h.
+ * Threads: any. Ownership: borrows pool, batch and config. Errors: as session_store.h.
  */
 #ifndef BLOBD_BACKENDS_REDIS_INDEX_H
 #define BLOBD_BACKENDS_REDIS_INDEX_H
 
-#include "backends/redis_pool.h"
+#include "backends/redis_batch.h"
 
 struct redis_index;
 
-enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_index **out,
-                                 struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_batch *batch,
+                                 struct redis_index **out, struct blob_error *err) BLOB_MUST_CHECK;
 void redis_index_free(struct redis_index *x);
 
 /* As in session_store.h. */

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define STALE_AFTER_US   10000
 #define BACKOFF_FIRST_US 50000
 #define BACKOFF_MAX_US   1000000
 
@@ -279,7 +280,8 @@ enum blob_status redis_pool_take(struct redis_pool *pool, struct redis_conn **ou
     enum blob_status st = wait_turn(pool, &conn, &at, &generation, err);
     if (st != BLOB_OK)
         return st;
-    if (conn && redis_conn_stale(conn)) {
+    /* Looking takes a system call, and one that was used just now needs none. */
+    if (conn && clock_steady_us() - conn->posted_us > STALE_AFTER_US && redis_conn_stale(conn)) {
         redis_conn_close(conn);
         conn = NULL;
     }
@@ -304,6 +306,14 @@ void redis_pool_give(struct redis_pool *pool, struct redis_conn *conn)
     if (broken)
         go_down(pool, generation,
                 demoted ? "the server became a replica" : "a connection failed or an answer did not come in time");
+}
+
+bool redis_pool_keeps(struct redis_pool *pool, const struct redis_conn *conn)
+{
+    pthread_mutex_lock(&pool->lock);
+    bool keeps = !conn->broken && pool->up && conn->generation == pool->generation;
+    pthread_mutex_unlock(&pool->lock);
+    return keeps;
 }
 
 enum blob_status redis_pool_run(struct redis_pool *pool, const struct redis_call *call, redisReply **reply,

@@ -34,6 +34,8 @@ void redis_pool_where(struct redis_pool *pool, struct redis_endpoint *at, unsign
 enum blob_status redis_pool_take(struct redis_pool *pool, struct redis_conn **out,
                                  struct blob_error *err) BLOB_MUST_CHECK;
 void redis_pool_give(struct redis_pool *pool, struct redis_conn *conn);
+/* May a connection that was taken be used on? Else it is to be given back. */
+bool redis_pool_keeps(struct redis_pool *pool, const struct redis_conn *conn);
 /* take, run, give. */
 enum blob_status redis_pool_run(struct redis_pool *pool, const struct redis_call *call, redisReply **reply,
                                 struct blob_error *err) BLOB_MUST_CHECK;

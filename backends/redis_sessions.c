@@ -25,6 +25,7 @@ struct redis_store {
     struct session_store base;
     struct redis_config config;
     struct redis_pool *pool;
+    struct redis_batch *batch;
     struct redis_node *node;
     struct redis_index *index;
     int wake_fd;
@@ -48,7 +49,7 @@ static enum blob_status run(struct redis_store *r, const struct redis_call *call
                             struct blob_error *err)
 {
     enum blob_status st = redis_node_ready(r->node, err);
-    return st == BLOB_OK ? as_operation(redis_pool_run(r->pool, call, reply, err)) : st;
+    return st == BLOB_OK ? as_operation(redis_batch_run(r->batch, call, reply, err)) : st;
 }
 
 static void session_key(const struct redis_store *r, const struct uuid *id, char out[128])
@@ -305,6 +306,8 @@ static void redis_close(struct session_store *s)
         redis_node_free(r->node);
     if (r->index)
         redis_index_free(r->index);
+    if (r->batch)
+        redis_batch_free(r->batch);
     if (r->pool)
         redis_pool_free(r->pool);
     if (r->wake_fd >= 0)
@@ -360,7 +363,9 @@ enum blob_status redis_sessions_open(const struct redis_sessions_options *opt, s
     if (st == BLOB_OK)
         st = redis_pool_new(&r->config, opt->log, r->wake_fd, &r->pool, err);
     if (st == BLOB_OK)
-        st = redis_index_new(&r->config, r->pool, &r->index, err);
+        st = redis_batch_new(r->pool, &r->batch, err);
+    if (st == BLOB_OK)
+        st = redis_index_new(&r->config, r->pool, r->batch, &r->index, err);
     if (st == BLOB_OK)
         st = redis_node_new(&r->config, r->pool, r->wake_fd, opt->node_ttl_ms, tick, r->index, opt->log, &r->node, err);
     if (st != BLOB_OK) {

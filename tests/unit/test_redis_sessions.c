@@ -508,7 +508,7 @@ static void test_few_connections(void)
     load_start(&l, s, threads);
     sleep_ms(200);
     /* And the one that asks. */
-    CU_ASSERT_EQUAL(redis_server_info(&server, "connected_clients"), 3);
+    CU_ASSERT(redis_server_info(&server, "connected_clients") <= 3);
     load_stop(&l, threads);
     CU_ASSERT(l.ok > 0);
     CU_ASSERT_EQUAL(l.wrong, 0);

@@ -102,27 +102,34 @@ static enum blob_status run_change(struct redis_index *x, const struct redis_cal
     return st;
 }
 
+enum blob_status redis_index_make_put(struct redis_index *x, const struct index_row *row, struct redis_call *call,
+                                      struct bytebuf *bytes, struct blob_error *err)
+{
+    casefold_add(row->name, bytes);
+    bytebuf_u8(bytes, 0);
+    bytebuf_add(bytes, row->owner, strlen(row->owner) + 1);
+    bytebuf_printf(bytes, "%lld", (long long)row->created_ms);
+    bytebuf_u8(bytes, 0);
+    bytebuf_printf(bytes, "%llu", (unsigned long long)row->size);
+    bytebuf_u8(bytes, 0);
+    index_row_encode(row, bytes);
+    if (bytes->failed)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a row");
+    begin_script(x, call, REDIS_SCRIPT_INDEX_PUT);
+    redis_call_text(call, row->id);
+    redis_call_bytes(call, bytes->data, bytes->len);
+    redis_call_number(call, row->expires_ms > 0 ? row->expires_ms : 0);
+    return BLOB_OK;
+}
+
 enum blob_status redis_index_put(struct redis_index *x, const struct index_row *row, struct blob_error *err)
 {
     struct redis_call call;
     struct bytebuf bytes;
     bytebuf_init(&bytes);
-    casefold_add(row->name, &bytes);
-    bytebuf_u8(&bytes, 0);
-    bytebuf_add(&bytes, row->owner, strlen(row->owner) + 1);
-    bytebuf_printf(&bytes, "%lld", (long long)row->created_ms);
-    bytebuf_u8(&bytes, 0);
-    bytebuf_printf(&bytes, "%llu", (unsigned long long)row->size);
-    bytebuf_u8(&bytes, 0);
-    index_row_encode(row, &bytes);
-    enum blob_status st = bytes.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a row") : BLOB_OK;
-    if (st == BLOB_OK) {
-        begin_script(x, &call, REDIS_SCRIPT_INDEX_PUT);
-        redis_call_text(&call, row->id);
-        redis_call_bytes(&call, bytes.data, bytes.len);
-        redis_call_number(&call, row->expires_ms > 0 ? row->expires_ms : 0);
+    enum blob_status st = redis_index_make_put(x, row, &call, &bytes, err);
+    if (st == BLOB_OK)
         st = run_change(x, &call, err);
-    }
     bytebuf_release(&bytes);
     return st;
 }

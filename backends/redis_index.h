@@ -22,6 +22,10 @@ void redis_index_free(struct redis_index *x);
 /* As in session_store.h. */
 enum blob_status redis_index_put(struct redis_index *x, const struct index_row *row,
                                  struct blob_error *err) BLOB_MUST_CHECK;
+/* The call that redis_index_put() would run, for who runs it with others; after its failure, redis_index_miss(). bytes:
+ * initialised; the call borrows it. */
+enum blob_status redis_index_make_put(struct redis_index *x, const struct index_row *row, struct redis_call *call,
+                                      struct bytebuf *bytes, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_remove(struct redis_index *x, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_list(struct redis_index *x, const struct index_query *q, uint64_t *count, index_row_fn *fn,
                                   void *arg, struct blob_error *err) BLOB_MUST_CHECK;

@@ -136,24 +136,28 @@ static enum blob_status redis_load(struct session_store *s, const struct uuid *i
     return st;
 }
 
-static enum blob_status redis_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
-                                      const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
-{
-    struct redis_store *r = store_of(s);
+struct replacing {
     struct redis_call call;
-    redisReply *reply = NULL;
     char key[128];
     uint8_t before[EPOCH_BYTES], bytes[EPOCH_BYTES + SESSION_VALUE_MAX];
-    session_key(r, id, key);
-    encode_epoch(expected, before);
-    redis_call_begin_script(&call, REDIS_SCRIPT_REPLACE, 1);
-    redis_call_text(&call, key);
-    redis_call_bytes(&call, before, sizeof before);
-    redis_call_bytes(&call, bytes, encode_session(next, value, len, bytes));
-    add_expiry(&call, expires_ms);
-    enum blob_status st = run(r, &call, &reply, err);
-    if (st != BLOB_OK)
-        return st;
+};
+
+static void make_replace(const struct redis_store *r, const struct uuid *id, uint64_t expected, uint64_t next,
+                         const void *value, size_t len, int64_t expires_ms, struct replacing *to)
+{
+    session_key(r, id, to->key);
+    encode_epoch(expected, to->before);
+    redis_call_begin_script(&to->call, REDIS_SCRIPT_REPLACE, 1);
+    redis_call_text(&to->call, to->key);
+    redis_call_bytes(&to->call, to->before, sizeof to->before);
+    redis_call_bytes(&to->call, to->bytes, encode_session(next, value, len, to->bytes));
+    add_expiry(&to->call, expires_ms);
+}
+
+/* Frees the reply. */
+static enum blob_status read_replaced(redisReply *reply, const struct uuid *id, struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
     if (reply->type != REDIS_REPLY_INTEGER)
         st = blob_fail(err, BLOB_E_IO, 0, "redis: an answer that makes no sense");
     else if (reply->integer == 0)
@@ -162,6 +166,53 @@ static enum blob_status redis_replace(struct session_store *s, const struct uuid
         st = blob_fail(err, BLOB_E_CONFLICT, 0, "session %s has changed", id->text);
     freeReplyObject(reply);
     return st;
+}
+
+static enum blob_status redis_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
+                                      const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
+{
+    struct redis_store *r = store_of(s);
+    struct replacing to;
+    redisReply *reply = NULL;
+    make_replace(r, id, expected, next, value, len, expires_ms, &to);
+    enum blob_status st = run(r, &to.call, &reply, err);
+    return st == BLOB_OK ? read_replaced(reply, id, err) : st;
+}
+
+/* One exchange, in which the row goes first. */
+static enum blob_status redis_replace_listed(struct session_store *s, const struct uuid *id, uint64_t expected,
+                                             uint64_t next, const void *value, size_t len, int64_t expires_ms,
+                                             struct index_put *put, struct blob_error *err)
+{
+    struct redis_store *r = store_of(s);
+    struct redis_call put_call;
+    struct replacing to;
+    struct bytebuf bytes;
+    bytebuf_init(&bytes);
+    put->st = redis_node_ready(r->node, &put->err);
+    if (put->st == BLOB_OK)
+        put->st = redis_index_make_put(r->index, put->row, &put_call, &bytes, &put->err);
+    if (put->st != BLOB_OK) {
+        redis_index_miss(r->index);
+        bytebuf_release(&bytes);
+        return redis_replace(s, id, expected, next, value, len, expires_ms, err);
+    }
+    make_replace(r, id, expected, next, value, len, expires_ms, &to);
+    struct redis_asked asked[] = {{.call = &put_call}, {.call = &to.call}};
+    redis_batch_run_all(r->batch, asked, 2);
+    bytebuf_release(&bytes);
+    put->st = as_operation(asked[0].st);
+    if (put->st == BLOB_OK) {
+        freeReplyObject(asked[0].reply);
+    } else {
+        redis_index_miss(r->index);
+        put->err = asked[0].err;
+    }
+    if (asked[1].st == BLOB_OK)
+        return read_replaced(asked[1].reply, id, err);
+    if (err)
+        *err = asked[1].err;
+    return as_operation(asked[1].st);
 }
 
 static enum blob_status redis_remove(struct session_store *s, const struct uuid *id, struct blob_error *err)
@@ -328,6 +379,7 @@ static const struct session_store_ops redis_ops = {
     .insert = redis_insert,
     .load = redis_load,
     .replace = redis_replace,
+    .replace_listed = redis_replace_listed,
     .remove = redis_remove,
     .sweep = redis_sweep,
     .announce = redis_announce,

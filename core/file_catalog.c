@@ -170,10 +170,12 @@ enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest
 
 /* ---- adding ---- */
 
-enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *file, unsigned flags,
-                                  struct blob_error *err)
+enum blob_status file_catalog_add_begin(struct file_catalog *c, struct file_record *file, unsigned flags,
+                                        struct file_row *row, struct blob_error *err)
 {
     struct file_record made = *file;
+    row->put.row = NULL;
+    row->json = NULL;
     for (int tries = 0; tries < NUMBER_TRIES; tries++, made.number--) {
         char key[FILE_KEY_CHARS + 1], *json;
         size_t len;
@@ -185,11 +187,14 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
         st = record_put(c->store, key, json, len, flags | BLOB_IF_NONE, err);
         tell_watcher(c, &made.digest); /* also after a failure: it may have happened */
         if (st == BLOB_OK) {
-            file_index_put(c->index, &made, json, len);
+            file_index_row(&made, json, len, &row->row);
+            row->put.row = &row->row;
+            row->json = json;
             *file = made;
-        } else if (st != BLOB_E_EXISTS) {
-            file_index_doubt(c->index, &made.digest, made.number);
+            return BLOB_OK;
         }
+        if (st != BLOB_E_EXISTS)
+            file_index_doubt(c->index, &made.digest, made.number);
         free(json);
         if (st != BLOB_E_EXISTS)
             return st;
@@ -205,6 +210,26 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
             return st;
     }
     return blob_fail(err, BLOB_E_IO, 0, "no free number for a file of upload %s", file->upload.text);
+}
+
+void file_catalog_add_end(struct file_catalog *c, const struct file_record *file, struct file_row *row)
+{
+    if (row->put.row)
+        file_index_was_put(c->index, file, row->put.st, &row->put.err);
+    free(row->json);
+}
+
+enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *file, unsigned flags,
+                                  struct blob_error *err)
+{
+    struct file_row row;
+    enum blob_status st = file_catalog_add_begin(c, file, flags, &row, err);
+    if (st != BLOB_OK)
+        return st;
+    if (row.put.row)
+        row.put.st = index_put(c->sessions, row.put.row, &row.put.err);
+    file_catalog_add_end(c, file, &row);
+    return BLOB_OK;
 }
 
 enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *digest, uint64_t number,

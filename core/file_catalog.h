@@ -44,6 +44,19 @@ struct identity {
  */
 enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *file, unsigned flags,
                                   struct blob_error *err) BLOB_MUST_CHECK;
+/*
+ * The same in two halves, for who can put the row along with another change: the record is written, and the row is the
+ * caller's to put (row->put; its row is NULL where the file was made by an earlier try and is listed already), who then
+ * says what became of it. end frees what begin made; it is called once after every begin that went well.
+ */
+struct file_row {
+    struct index_put put;
+    struct index_row row;
+    char *json;
+};
+enum blob_status file_catalog_add_begin(struct file_catalog *c, struct file_record *file, unsigned flags,
+                                        struct file_row *row, struct blob_error *err) BLOB_MUST_CHECK;
+void file_catalog_add_end(struct file_catalog *c, const struct file_record *file, struct file_row *row);
 /* The file that file_catalog_add() has made of this upload, number being what it was given then. NOT_FOUND: it has not,
  * or the file was destroyed. */
 enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *digest, uint64_t number,

@@ -78,17 +78,23 @@ void file_index_doubt(struct file_index *ix, const struct digest *digest, uint64
     pthread_mutex_unlock(&ix->lock);
 }
 
+void file_index_row(const struct file_record *file, const char *json, size_t len, struct index_row *row)
+{
+    *row = (struct index_row){.size = file->size,
+                              .created_ms = file->created_ms,
+                              .expires_ms = file->expires_ms,
+                              .value_len = (uint32_t)len,
+                              .value = json};
+    memcpy(row->id, file->id, sizeof row->id);
+    memcpy(row->name, file->name, sizeof row->name);
+    memcpy(row->owner, file->owner, sizeof row->owner);
+}
+
 static enum blob_status put_row(struct file_index *ix, const struct file_record *file, const char *json, size_t len,
                                 struct blob_error *err)
 {
-    struct index_row row = {.size = file->size,
-                            .created_ms = file->created_ms,
-                            .expires_ms = file->expires_ms,
-                            .value_len = (uint32_t)len,
-                            .value = json};
-    memcpy(row.id, file->id, sizeof row.id);
-    memcpy(row.name, file->name, sizeof row.name);
-    memcpy(row.owner, file->owner, sizeof row.owner);
+    struct index_row row;
+    file_index_row(file, json, len, &row);
     return index_put(ix->sessions, &row, err);
 }
 
@@ -123,13 +129,12 @@ static enum blob_status settle(struct file_index *ix, const struct file_ref *ref
     return st;
 }
 
-void file_index_put(struct file_index *ix, const struct file_record *file, const char *json, size_t len)
+void file_index_was_put(struct file_index *ix, const struct file_record *file, enum blob_status st,
+                        const struct blob_error *err)
 {
-    struct blob_error err;
-    enum blob_status st = put_row(ix, file, json, len, &err);
     if (st == BLOB_OK)
         return;
-    log_line(ix->log, LOG_WARN, NULL, "file %s is not listed yet: %s", file->id, err.text);
+    log_line(ix->log, LOG_WARN, NULL, "file %s is not listed yet: %s", file->id, err->text);
     file_index_doubt(ix, &file->digest, file->number);
 }
 

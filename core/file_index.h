@@ -23,9 +23,12 @@ struct file_index;
 struct file_index *file_index_new(struct blob_store *store, struct session_store *sessions, struct logger *log);
 void file_index_free(struct file_index *ix);
 
-/* A new record, and its JSON. A failure is logged and remembered. */
-void file_index_put(struct file_index *ix, const struct file_record *file, const char *json, size_t len);
-/* A deleted record; likewise. */
+/* The row of a record, which borrows its JSON. */
+void file_index_row(const struct file_record *file, const char *json, size_t len, struct index_row *row);
+/* What became of the row of a new record, which its maker has put: a failure is logged and remembered. */
+void file_index_was_put(struct file_index *ix, const struct file_record *file, enum blob_status st,
+                        const struct blob_error *err);
+/* A deleted record: removes its row; likewise. */
 void file_index_remove(struct file_index *ix, const struct digest *digest, uint64_t number);
 /* Makes the row agree with the record, whatever it is now, also beside somebody who destroys the file; likewise. */
 void file_index_settle(struct file_index *ix, const struct digest *digest, uint64_t number);

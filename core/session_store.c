@@ -21,6 +21,7 @@ enum session_op {
     OP_SWEEP,
     OP_LEASE,
     OP_INDEX_PUT,
+    OP_REPLACE_LISTED,
     OP_INDEX_REMOVE,
     OP_INDEX_LIST,
     OP_INDEX_EXPIRED,
@@ -41,6 +42,7 @@ static const char *const fault_names[OP_COUNT] = {
     [OP_SWEEP] = "sessions.sweep",
     [OP_LEASE] = "sessions.lease",
     [OP_INDEX_PUT] = "sessions.index_put",
+    [OP_REPLACE_LISTED] = "sessions.replace_listed",
     [OP_INDEX_REMOVE] = "sessions.index_remove",
     [OP_INDEX_LIST] = "sessions.index_list",
     [OP_INDEX_EXPIRED] = "sessions.index_expired",
@@ -131,11 +133,17 @@ enum blob_status session_load(struct session_store *s, const struct uuid *id, st
     return timed_op_end(&t, st);
 }
 
+static bool change_fine(const struct uuid *id, uint64_t expected, uint64_t next, const void *value, size_t len,
+                        int64_t expires_ms)
+{
+    return uuid_whole(id) && expected >= 1 && next > expected && (value || !len) && len <= SESSION_VALUE_MAX &&
+           expires_ms > 0;
+}
+
 enum blob_status session_replace(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
                                  const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
 {
-    CHECK(uuid_whole(id) && expected >= 1 && next > expected && (value || !len) && len <= SESSION_VALUE_MAX &&
-          expires_ms > 0);
+    CHECK(change_fine(id, expected, next, value, len, expires_ms));
     struct timed_op t;
     enum blob_status st = op_begin(&t, s, OP_REPLACE, err);
     if (st == BLOB_OK)
@@ -192,15 +200,38 @@ enum blob_status session_lease(struct session_store *s, const char *name, int64_
 /* ---- the file index -----------------------------------------------------------------------------------------------
  */
 
+static bool row_fine(const struct index_row *row)
+{
+    return row && *row->id && memchr(row->id, 0, sizeof row->id) && memchr(row->name, 0, sizeof row->name) &&
+           memchr(row->owner, 0, sizeof row->owner) && row->value_len <= INDEX_VALUE_MAX &&
+           (row->value || !row->value_len);
+}
+
 enum blob_status index_put(struct session_store *s, const struct index_row *row, struct blob_error *err)
 {
-    CHECK(row && *row->id && memchr(row->id, 0, sizeof row->id) && memchr(row->name, 0, sizeof row->name) &&
-          memchr(row->owner, 0, sizeof row->owner) && row->value_len <= INDEX_VALUE_MAX &&
-          (row->value || !row->value_len));
+    CHECK(row_fine(row));
     struct timed_op t;
     enum blob_status st = op_begin(&t, s, OP_INDEX_PUT, err);
     if (st == BLOB_OK)
         st = s->ops->index_put(s, row, err);
+    return timed_op_end(&t, st);
+}
+
+enum blob_status session_replace_listed(struct session_store *s, const struct uuid *id, uint64_t expected,
+                                        uint64_t next, const void *value, size_t len, int64_t expires_ms,
+                                        struct index_put *put, struct blob_error *err)
+{
+    CHECK(change_fine(id, expected, next, value, len, expires_ms) && row_fine(put->row));
+    if (!s->ops->replace_listed) {
+        put->st = index_put(s, put->row, &put->err);
+        return session_replace(s, id, expected, next, value, len, expires_ms, err);
+    }
+    struct timed_op t;
+    enum blob_status st = put->st = op_begin(&t, s, OP_REPLACE_LISTED, &put->err);
+    if (st == BLOB_OK)
+        st = s->ops->replace_listed(s, id, expected, next, value, len, expires_ms, put, err);
+    else if (err)
+        *err = put->err;
     return timed_op_end(&t, st);
 }
 

@@ -57,6 +57,13 @@ struct index_row {
     const void *value;  /* borrowed */
 };
 
+/* A row to put along with another change, and what became of it. */
+struct index_put {
+    const struct index_row *row; /* borrowed */
+    enum blob_status st;
+    struct blob_error err;
+};
+
 /* Names are compared as search compares them: by the bytes of their folded form, so "a" and "A" are equal. */
 enum index_key { INDEX_BY_CREATED, INDEX_BY_NAME, INDEX_BY_SIZE };
 
@@ -127,6 +134,14 @@ struct session_store_ops {
     /* Adds or replaces rows. The implementation may gather puts and write them later, so long as a listing begun after
      * the put returned, on the same node, shows it. */
     enum blob_status (*index_put)(struct session_store *s, const struct index_row *row, struct blob_error *err);
+    /*
+     * index_put, then replace, in one: for less than both cost apart. Each has its own result, put->st and what is
+     * returned, and neither depends on the other's; but nobody sees the session replaced and the row not yet put. NULL:
+     * they are called one after the other.
+     */
+    enum blob_status (*replace_listed)(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
+                                       const void *value, size_t len, int64_t expires_ms, struct index_put *put,
+                                       struct blob_error *err);
     /* OK also when it is not there. */
     enum blob_status (*index_remove)(struct session_store *s, const char *id, struct blob_error *err);
     /* *count: all that match, whatever skip and top; then fn for each of the page. */
@@ -176,6 +191,9 @@ enum blob_status session_lease(struct session_store *s, const char *name, int64_
                                struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_put(struct session_store *s, const struct index_row *row,
                            struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status session_replace_listed(struct session_store *s, const struct uuid *id, uint64_t expected,
+                                        uint64_t next, const void *value, size_t len, int64_t expires_ms,
+                                        struct index_put *put, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_remove(struct session_store *s, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
                             void *arg, struct blob_error *err) BLOB_MUST_CHECK;

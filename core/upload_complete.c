@@ -99,17 +99,17 @@ static enum api_code announce_completing(struct upload_append *a, struct session
     return upload_fail(a->svc, &a->id, "completing it", st, &detail, err);
 }
 
-/* Names the blob, which the caller has committed or touched just now; *file is the file, made now or by an earlier try.
- */
+/* Names the blob, which the caller has committed or touched just now; *file is the file, made now or by an earlier try;
+ * after OK store_completed() follows. */
 static enum blob_status make_file(struct upload_service *svc, struct session *s, struct file_record *file,
-                                  struct blob_error *detail)
+                                  struct file_row *row, struct blob_error *detail)
 {
     s->file_number = file_number(s->created_ms, &s->id);
     fill_file(s, file);
     if (s->temporary)
         file->expires_ms = s->completed_ms + svc->opt.temp_file_retention_ms;
     unsigned flags = svc->opt.sync == UPLOAD_SYNC_NEVER ? BLOB_LAZY : 0;
-    enum blob_status st = file_catalog_add(svc->catalog, file, flags, detail);
+    enum blob_status st = file_catalog_add_begin(svc->catalog, file, flags, row, detail);
     if (st != BLOB_OK)
         return st;
     s->file_number = file->number;
@@ -119,7 +119,7 @@ static enum blob_status make_file(struct upload_service *svc, struct session *s,
 
 /* The steps that make it true; each may be repeated. */
 static enum blob_status make_true(struct upload_append *a, struct session *next, struct file_record *file,
-                                  const char **what, struct blob_error *detail)
+                                  struct file_row *row, const char **what, struct blob_error *detail)
 {
     struct upload_service *svc = a->svc;
     *what = "recording its completion";
@@ -136,14 +136,17 @@ static enum blob_status make_true(struct upload_append *a, struct session *next,
     if (a->mode == APPEND_WRITE)
         a->writer = NULL;
     *what = "writing its file record";
-    return make_file(svc, next, file, detail);
+    return make_file(svc, next, file, row, detail);
 }
 
-/* The records say it all; a session that cannot be moved only makes the next look at it slower. */
-static void store_completed(struct upload_service *svc, struct session *s)
+/* Lists the file and moves the session, in this order or at once: whoever sees it completed asks for no row any more.
+ * The records say it all; a session that cannot be moved only makes the next look at it slower. */
+static void store_completed(struct upload_service *svc, struct session *s, const struct file_record *file,
+                            struct file_row *row)
 {
     struct blob_error detail;
-    enum blob_status st = recover_persist(svc, s, &detail);
+    enum blob_status st = recover_persist_listed(svc, s, row->put.row ? &row->put : NULL, &detail);
+    file_catalog_add_end(svc->catalog, file, row);
     if (st != BLOB_OK)
         log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, but its session was not moved: %s: %s", s->id.text,
                  blob_status_name(st), detail.text);
@@ -154,12 +157,13 @@ enum api_code complete_committed(struct upload_service *svc, struct session *s, 
                                  struct api_error *err)
 {
     struct blob_error detail;
+    struct file_row row;
     enum blob_status st = blob_touch(svc->store, &s->digest, &detail);
     if (st == BLOB_OK)
-        st = make_file(svc, s, &result->file, &detail);
+        st = make_file(svc, s, &result->file, &row, &detail);
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "completing what was cut off", st, &detail, err);
-    store_completed(svc, s);
+    store_completed(svc, s, &result->file, &row);
     complete_result(svc, s, result);
     return API_OK;
 }
@@ -169,6 +173,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     struct upload_service *svc = a->svc;
     struct digest actual;
     struct blob_error detail = {0};
+    struct file_row row;
     const char *what;
 
     hash_peek(&a->hash, &actual);
@@ -191,7 +196,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     next.mark.state_len = 0;
     next.digest = actual;
     next.completed_ms = clock_wall_ms();
-    enum blob_status st = make_true(a, &next, &result->file, &what, &detail);
+    enum blob_status st = make_true(a, &next, &result->file, &row, &what, &detail);
     if (st != BLOB_OK) {
         struct api_error ignored;
         code = upload_fail(svc, &a->id, what, st, &detail, err);
@@ -199,7 +204,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
             log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
         return code;
     }
-    store_completed(svc, &next);
+    store_completed(svc, &next, &result->file, &row);
     pthread_mutex_lock(&a->lock);
     a->s = next;
     pthread_mutex_unlock(&a->lock);

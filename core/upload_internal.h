@@ -163,6 +163,9 @@ uint64_t recover_next_epoch(uint64_t last);
 /* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
  * or s was recalled and is not there any more. */
 enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err) BLOB_MUST_CHECK;
+/* The same, and puts a row with it (put may be NULL); what became of that is in *put. */
+enum blob_status recover_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+                                        struct blob_error *err) BLOB_MUST_CHECK;
 /* Writes the record uploads/<id>. */
 enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
                                     struct blob_error *err) BLOB_MUST_CHECK;

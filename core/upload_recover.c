@@ -356,17 +356,31 @@ static enum blob_status insert_again(struct upload_service *svc, const struct se
 }
 
 static enum blob_status replace(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
-                                struct blob_error *err)
+                                struct index_put *put, struct blob_error *err)
 {
-    enum blob_status st =
-        session_replace(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data, value->len, s->expires_ms, err);
+    enum blob_status st = put ? session_replace_listed(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data,
+                                                       value->len, s->expires_ms, put, err)
+                              : session_replace(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data,
+                                                value->len, s->expires_ms, err);
     return st == BLOB_E_NOT_FOUND && !s->recalled ? insert_again(svc, s, value, err) : st;
 }
 
 enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
 {
+    return recover_persist_listed(svc, s, NULL, err);
+}
+
+enum blob_status recover_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+                                        struct blob_error *err)
+{
     struct bytebuf value;
     int64_t now = clock_wall_ms();
+    if (put)
+        put->st = blob_fail(&put->err, BLOB_E_NO_MEMORY, 0, "no memory for a session"); /* till it is put */
+    if (put && s->epoch == 0) {
+        put->st = index_put(svc->sessions, put->row, &put->err);
+        put = NULL;
+    }
     s->expires_ms = now + (s->state == SESSION_COMPLETED ? svc->opt.completed_retention_ms : svc->opt.timeout_ms);
     if (s->append_from != NO_APPEND && sessions_shared(svc)) {
         memcpy(s->node, svc->node, sizeof s->node);
@@ -380,11 +394,11 @@ enum blob_status recover_persist(struct upload_service *svc, struct session *s, 
         bool uncertain = s->tried_epoch != 0;
         if (!uncertain)
             s->tried_epoch = recover_next_epoch(s->epoch);
-        st = s->epoch == 0 ? insert(svc, s, &value, err) : replace(svc, s, &value, err);
+        st = s->epoch == 0 ? insert(svc, s, &value, err) : replace(svc, s, &value, put, err);
         if (st == BLOB_E_CONFLICT && uncertain && s->epoch != 0) {
             s->epoch = s->tried_epoch;
             s->tried_epoch = recover_next_epoch(s->epoch);
-            st = replace(svc, s, &value, err);
+            st = replace(svc, s, &value, NULL, err);
         }
         if (st == BLOB_OK)
             s->epoch = s->tried_epoch;

@@ -227,6 +227,42 @@ static bool keep_row(const struct index_row *row, void *arg)
     return true;
 }
 
+static enum blob_status replace_listed(struct session_store *s, const struct uuid *id, uint64_t expected,
+                                       const char *row_id)
+{
+    char value[FILE_ID_MAX + 16];
+    struct index_row row = {.size = 1, .created_ms = 1, .value = value};
+    struct index_put put = {.row = &row, .st = BLOB_E_IO};
+    snprintf(row.id, sizeof row.id, "%s", row_id);
+    snprintf(row.name, sizeof row.name, "%s", row_id);
+    row.value_len = (uint32_t)snprintf(value, sizeof value, "{\"of\":\"%s\"}", row_id);
+    enum blob_status st =
+        session_replace_listed(s, id, expected, expected + 1, "v", 1, clock_wall_ms() + 60000, &put, NULL);
+    CU_ASSERT_EQUAL(put.st, BLOB_OK);
+    return st;
+}
+
+void contract_index_with_session(void)
+{
+    struct session_store *s = contract_start();
+    struct index_query q = {.order = {{INDEX_BY_NAME, false}}, .orders = 1, .top = 100};
+    struct uuid id;
+    struct bytebuf value;
+    uint64_t epoch = 0;
+    uuid_new(&id);
+    CU_ASSERT_EQUAL(replace_listed(s, &id, 1, "a"), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(session_insert(s, &id, 5, "", 0, clock_wall_ms() + 60000, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(replace_listed(s, &id, 4, "b"), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(replace_listed(s, &id, 5, "c"), BLOB_OK);
+    CU_ASSERT_EQUAL(replace_listed(s, &id, 6, "c"), BLOB_OK);
+    EXPECT_LIST(s, &q, 3, "a b c");
+    bytebuf_init(&value);
+    CU_ASSERT_EQUAL(session_load(s, &id, &value, &epoch, NULL), BLOB_OK);
+    CU_ASSERT(epoch == 7 && value.len == 1);
+    bytebuf_release(&value);
+    session_store_close(s);
+}
+
 void contract_index_fields(void)
 {
     struct session_store *s = contract_start();

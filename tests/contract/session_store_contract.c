@@ -491,6 +491,7 @@ CU_TestInfo *session_contract_tests(void)
         {"search finds parts of names in any case, beyond ASCII too", contract_index_search},
         {"a listing can be of one owner", contract_index_owner},
         {"putting a row again replaces it; removing it twice is fine", contract_index_replace},
+        {"a row put with a session's change: each has its own result", contract_index_with_session},
         {"every field of a row comes back, at its bounds", contract_index_fields},
         {"a listing ends when its callback says so, and may call back", contract_index_callback},
         {"expired rows are told, up to a limit", contract_index_expired},

@@ -320,6 +320,34 @@ static void test_index_after_restart(void)
     start_plain();
 }
 
+/* Completing an upload asks Redis once for both. */
+static void test_row_with_session(void)
+{
+    struct session_store *s = joined_here();
+    struct index_row row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
+    struct index_put put = {.row = &row};
+    struct uuid id;
+    uuid_new(&id);
+    CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace_listed(s, &id, 1, 2, "b", 1, later(), &put, NULL), BLOB_OK);
+    long long before = redis_server_info(&server, "total_reads_processed");
+    for (uint64_t epoch = 2; epoch < 102; epoch++)
+        CU_ASSERT_EQUAL(session_replace_listed(s, &id, epoch, epoch + 1, "b", 1, later(), &put, NULL), BLOB_OK);
+    /* And a few for a heartbeat, and for asking. */
+    CU_ASSERT(redis_server_info(&server, "total_reads_processed") - before < 120);
+    /* Lost together: the row is remembered as missed. */
+    CU_ASSERT_EQUAL(index_rebuild_begin(s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(index_rebuild_end(s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(index_whole(s, NULL), BLOB_OK);
+    redis_server_signal(&server, SIGSTOP);
+    CU_ASSERT_EQUAL(session_replace_listed(s, &id, 102, 103, "b", 1, later(), &put, NULL), BLOB_E_UNAVAILABLE);
+    CU_ASSERT_EQUAL(put.st, BLOB_E_UNAVAILABLE);
+    redis_server_signal(&server, SIGCONT);
+    CU_ASSERT(wait_for(s, 3000) >= 0);
+    CU_ASSERT_EQUAL(index_whole(s, NULL), BLOB_E_NOT_FOUND);
+    session_store_close(s);
+}
+
 static void test_missed_row(void)
 {
     struct session_store *s = joined_here();
@@ -622,6 +650,7 @@ int main(void)
                          {"killed and restarted under load: no epoch is won twice", test_killed_under_load},
                          {"emptied: sessions are gone, the index knows, the node enters again", test_emptied},
                          {"restarted with its data: the index asks to be rebuilt", test_index_after_restart},
+                         {"a row and its session go in one exchange, and are lost as two", test_row_with_session},
                          {"a row that Redis missed is remembered and told to all", test_missed_row},
                          {"away at start: joined as soon as it is there", test_away_at_start},
                          {"nodes on different blob stores are found out later too", test_stores_differ_later},

@@ -341,11 +341,17 @@ static enum blob_status ask_segment(struct redis_text *text, struct redis_conn *
     return redis_conn_send(conn, &call, err);
 }
 
-/* Asks for the next segment from *next on that is not there. */
-static enum blob_status ask_missing(struct redis_text *text, struct redis_conn *conn,
-                                    const struct redis_text_view *view, size_t *next, struct blob_error *err)
+/* Is this one to be fetched? For a page all that are not there; only to be kept, those that do not change any more. */
+static bool is_wanted(const struct redis_text_view *view, const struct view_part *part, const struct index_page *page)
 {
-    while (*next < view->count && view->parts[*next].segment)
+    return !part->segment && (page || part->number < view->last);
+}
+
+/* Asks for the next wanted segment from *next on. */
+static enum blob_status ask_next(struct redis_text *text, struct redis_conn *conn, const struct redis_text_view *view,
+                                 const struct index_page *page, size_t *next, struct blob_error *err)
+{
+    while (*next < view->count && !is_wanted(view, &view->parts[*next], page))
         ++*next;
     return *next < view->count ? ask_segment(text, conn, view->parts[(*next)++].number, err) : BLOB_OK;
 }
@@ -356,40 +362,44 @@ static void offer_lasting(const struct segment *segment, struct index_page *page
         index_page_offer_lasting(page, &segment->rows[i]);
 }
 
-/* A segment that is not kept goes at once: that bounds what a listing of very many files holds. */
-static void offer_fetched(struct redis_text *text, struct redis_text_view *view, struct view_part *part,
-                          struct segment *segment, struct index_page *page)
+/* A segment that is not kept goes at once: that bounds what a listing of very many files holds. false: it was not. */
+static bool take_fetched(struct redis_text *text, struct redis_text_view *view, struct view_part *part,
+                         struct segment *segment, struct index_page *page)
 {
-    if (keep_if_closed(text, view, segment)) {
+    bool kept = keep_if_closed(text, view, segment);
+    if (kept)
         part->segment = segment;
+    if (kept && page)
         offer_lasting(segment, page);
-        return;
-    }
-    for (size_t i = 0; i < segment->count; i++)
+    for (size_t i = 0; !kept && page && i < segment->count; i++)
         index_page_offer(page, &segment->rows[i], NULL, 0);
-    segment_free(segment);
+    if (!kept)
+        segment_free(segment);
+    return kept;
 }
 
-/* Fetches what is missing; one segment is on its way while the one before it is looked at. */
-static enum blob_status scan_missing(struct redis_text *text, struct redis_conn *conn, struct redis_text_view *view,
-                                     struct index_page *page, struct blob_error *err)
+/* Fetches what is missing and offers it to page, or (NULL) only keeps it, while there is room. One segment is on its
+ * way while the one before it is looked at. */
+static enum blob_status fetch_missing(struct redis_text *text, struct redis_conn *conn, struct redis_text_view *view,
+                                      struct index_page *page, struct blob_error *err)
 {
-    size_t next = 0;
-    enum blob_status st = ask_missing(text, conn, view, &next, err);
-    for (size_t i = 0; st == BLOB_OK && i < view->count; i++) {
+    size_t next = 0; /* behind the last one asked for */
+    bool more = true;
+    enum blob_status st = ask_next(text, conn, view, page, &next, err);
+    for (size_t i = 0; st == BLOB_OK && i < next; i++) {
         redisReply *bytes = NULL;
         struct segment *segment = NULL;
-        if (view->parts[i].segment)
+        if (!is_wanted(view, &view->parts[i], page))
             continue;
         st = redis_conn_receive(conn, &bytes, err);
-        if (st == BLOB_OK)
-            st = ask_missing(text, conn, view, &next, err);
+        if (st == BLOB_OK && more)
+            st = ask_next(text, conn, view, page, &next, err);
         if (st == BLOB_OK)
             st = segment_new(&view->parts[i], bytes, &segment, err);
         else if (bytes)
             freeReplyObject(bytes);
-        if (st == BLOB_OK)
-            offer_fetched(text, view, &view->parts[i], segment, page);
+        if (st == BLOB_OK && !take_fetched(text, view, &view->parts[i], segment, page))
+            more = page != NULL;
     }
     if (st != BLOB_OK)
         conn->broken = true; /* an answer may still be under way */
@@ -408,7 +418,7 @@ enum blob_status redis_text_scan(struct redis_text *text, struct redis_conn *con
         for (size_t i = 0; i < view->count; i++)
             if (view->parts[i].segment)
                 offer_lasting(view->parts[i].segment, page);
-        st = scan_missing(text, conn, view, page, err);
+        st = fetch_missing(text, conn, view, page, err);
     }
     if (st == BLOB_OK && page->failed)
         st = no_memory(err);
@@ -419,39 +429,16 @@ enum blob_status redis_text_scan(struct redis_text *text, struct redis_conn *con
     return st;
 }
 
-/* Fetches and keeps one; *room: there may be room for another. */
-static enum blob_status refresh_part(struct redis_text *text, struct redis_conn *conn, struct redis_text_view *view,
-                                     struct view_part *part, bool *room, struct blob_error *err)
-{
-    redisReply *bytes = NULL;
-    struct segment *segment = NULL;
-    enum blob_status st = ask_segment(text, conn, part->number, err);
-    if (st == BLOB_OK)
-        st = redis_conn_receive(conn, &bytes, err);
-    if (st == BLOB_OK)
-        st = segment_new(part, bytes, &segment, err);
-    if (st != BLOB_OK)
-        return st;
-    *room = keep_if_closed(text, view, segment);
-    if (*room)
-        part->segment = segment;
-    else
-        segment_free(segment);
-    return BLOB_OK;
-}
-
 enum blob_status redis_text_refresh(struct redis_text *text, struct redis_conn *conn, struct blob_error *err)
 {
     struct redis_text_view *view = calloc(1, sizeof *view);
-    bool room = true;
     if (!view)
         return no_memory(err);
     enum blob_status st = ask_view(text, conn, view, err);
-    if (st == BLOB_OK)
+    if (st == BLOB_OK) {
         take_kept(text, view);
-    for (size_t i = 0; st == BLOB_OK && room && i < view->count; i++)
-        if (!view->parts[i].segment && view->parts[i].number < view->last)
-            st = refresh_part(text, conn, view, &view->parts[i], &room, err);
+        st = fetch_missing(text, conn, view, NULL, err);
+    }
     redis_text_close(text, view);
     return st;
 }

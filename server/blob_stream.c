@@ -2,9 +2,12 @@
  * blob_stream - the first piece is read before the head is sent, so that a store that fails at once is answered with a
  * status and not with a broken connection.
  *
+ * Pieces are lent to the connection, not copied: copying into fresh pages took more than all else. So a piece is read
+ * into again when the last of it is out.
+ *
  * Invariants. `current` is the loop's. `ahead` belongs to the job while `reading`, to the loop otherwise. The
- * stream is freed once the answer is closed, no job is under way and no function of ours is on the stack (`pins`):
- * pushing can close the answer before it returns.
+ * stream is freed once the answer is closed, nothing is lent, no job is under way and no function of ours is on the
+ * stack (`pins`): pushing can close the answer before it returns.
  */
 #include "server/blob_stream.h"
 
@@ -29,8 +32,10 @@ struct stream_budget {
 };
 
 struct piece {
+    struct blob_stream *stream;
     uint8_t *data; /* piece_bytes of it; NULL until used */
     size_t len, at;
+    unsigned lent; /* pushes whose bytes are not all out yet */
 };
 
 struct blob_stream {
@@ -43,8 +48,9 @@ struct blob_stream {
     struct selection sel;
     size_t piece_bytes;
     uint64_t next_offset, end_offset; /* what is still to be read */
-    struct piece current, ahead;
-    size_t wanted; /* 0: no want is outstanding */
+    struct piece pieces[2];
+    struct piece *current, *ahead; /* one of them each */
+    size_t wanted;                 /* 0: no want is outstanding */
     bool reading, closed;
     unsigned pins;
     struct worker_job job;
@@ -97,8 +103,8 @@ static void stream_free(struct blob_stream *s)
 {
     budget_return(s->svc->streams);
     blob_answer_release(s->entry);
-    free(s->current.data);
-    free(s->ahead.data);
+    free(s->pieces[0].data);
+    free(s->pieces[1].data);
     s->magic = 0;
     free(s);
 }
@@ -106,7 +112,7 @@ static void stream_free(struct blob_stream *s)
 static void stream_unpin(struct blob_stream *s)
 {
     s->pins--;
-    if (s->pins == 0 && s->closed && !s->reading)
+    if (s->pins == 0 && s->closed && !s->reading && s->pieces[0].lent == 0 && s->pieces[1].lent == 0)
         stream_free(s);
 }
 
@@ -132,6 +138,9 @@ static struct blob_stream *stream_new(struct exchange *x, struct blob_entry *ent
     s->end_offset = sel->first + sel->length;
     s->verify = sel->length == entry->size;
     hash_init(&s->hash);
+    s->pieces[0].stream = s->pieces[1].stream = s;
+    s->current = &s->pieces[0];
+    s->ahead = &s->pieces[1];
     return s;
 }
 
@@ -175,7 +184,7 @@ static void stream_job(struct worker_job *job)
 {
     struct blob_stream *s = (struct blob_stream *)(void *)((char *)job - offsetof(struct blob_stream, job));
     MAGIC_OK(s, STREAM_MAGIC);
-    stream_read(s, &s->ahead);
+    stream_read(s, s->ahead);
     http_loop_post(s->loop, &s->task);
 }
 
@@ -195,7 +204,8 @@ static bool piece_empty(const struct piece *piece)
 
 static void stream_read_ahead(struct blob_stream *s)
 {
-    if (s->reading || s->closed || !piece_empty(&s->ahead) || s->next_offset == s->end_offset || s->status != BLOB_OK)
+    if (s->reading || s->closed || !piece_empty(s->ahead) || s->ahead->lent > 0 || s->next_offset == s->end_offset ||
+        s->status != BLOB_OK)
         return;
     s->reading = true;
     worker_pool_submit(s->svc->pool, NULL, &s->job);
@@ -203,32 +213,44 @@ static void stream_read_ahead(struct blob_stream *s)
 
 static void stream_swap(struct blob_stream *s)
 {
-    struct piece empty = s->current;
-    empty.at = empty.len = 0;
+    struct piece *empty = s->current;
+    empty->at = empty->len = 0;
     s->current = s->ahead;
     s->ahead = empty;
+}
+
+static void piece_released(void *arg)
+{
+    struct piece *piece = arg;
+    struct blob_stream *s = piece->stream;
+    MAGIC_OK(s, STREAM_MAGIC);
+    piece->lent--;
+    s->pins++;
+    stream_read_ahead(s);
+    stream_unpin(s);
 }
 
 /* Answers an outstanding want, if there is something to answer it with. Under a pin. */
 static void stream_pump(struct blob_stream *s)
 {
     while (s->wanted > 0) {
-        if (piece_empty(&s->current) && !s->reading && s->status != BLOB_OK) {
+        if (piece_empty(s->current) && !s->reading && s->status != BLOB_OK) {
             s->wanted = 0;
             http_stream_abort(s->req);
             return;
         }
-        if (piece_empty(&s->current) && !s->reading && !piece_empty(&s->ahead))
+        if (piece_empty(s->current) && !s->reading && !piece_empty(s->ahead))
             stream_swap(s);
         stream_read_ahead(s);
-        if (piece_empty(&s->current))
+        if (piece_empty(s->current))
             return;
-        struct piece *piece = &s->current;
+        struct piece *piece = s->current;
         size_t left = piece->len - piece->at, n = left < s->wanted ? left : s->wanted;
         const uint8_t *data = piece->data + piece->at;
         piece->at += n;
+        piece->lent++;
         s->wanted = 0;
-        http_stream_push(s->req, data, n);
+        http_stream_push(s->req, data, n, piece_released, piece);
     }
 }
 
@@ -267,7 +289,7 @@ static void stream_task(struct http_task *task)
     struct blob_stream *s = stream_of_task(task);
     s->reading = false;
     if (s->status != BLOB_OK) {
-        s->ahead.at = s->ahead.len = 0;
+        s->ahead->at = s->ahead->len = 0;
         stream_log(s, s->closed ? NULL : http_request_id(s->req));
     }
     s->pins++;

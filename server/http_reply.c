@@ -554,12 +554,16 @@ static bool stream_answered(struct http_request *req)
     return false;
 }
 
-void http_stream_push(struct http_request *req, const void *data, size_t len)
+void http_stream_push(struct http_request *req, const void *data, size_t len, void (*release)(void *arg), void *arg)
 {
-    if (!stream_answered(req))
+    struct reply_release *holder = release_new(release, arg);
+    if (!stream_answered(req)) {
+        release_run(holder);
         return;
+    }
     CHECK(len > 0 && len <= req->reply.left);
-    if (evbuffer_add(http_conn_output(req->conn), data, len) != 0) {
+    if (evbuffer_add_reference(http_conn_output(req->conn), data, len, released_memory, holder) != 0) {
+        release_run(holder);
         http_conn_reset(req->conn);
         return;
     }

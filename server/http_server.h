@@ -197,7 +197,7 @@ void http_reply_file(struct http_request *req, int status, int fd, uint64_t offs
  * thread each time there is room (one outstanding want at a time); the source answers it, then or later, on the loop's
  * thread, with http_stream_push() or http_stream_abort(). closed() comes once, last: after the last byte is out, or the
  * connection was lost, or the answer was aborted. It never comes while a want is outstanding (an answer to it is then
- * still due, and is dropped in silence), so the source's memory may go in it.
+ * still due, and is dropped in silence), so the source's memory may go in it, but for pieces that are still borrowed.
  */
 struct http_source {
     void (*want)(struct http_request *req, size_t max_bytes, void *arg);
@@ -205,8 +205,10 @@ struct http_source {
     void *arg;
 };
 void http_reply_stream(struct http_request *req, int status, uint64_t length, const struct http_source *source);
-/* Copies data; len > 0 and at most the max_bytes of the want. Exactly length bytes in all end the answer. */
-void http_stream_push(struct http_request *req, const void *data, size_t len);
+/* len > 0 and at most the max_bytes of the want; exactly length bytes in all end the answer. Borrows data until
+ * release(arg), which comes once, on the loop's thread, when the last of it is out or dropped: perhaps before this
+ * returns, perhaps after closed(). */
+void http_stream_push(struct http_request *req, const void *data, size_t len, void (*release)(void *arg), void *arg);
 /* Breaks the connection, so that the client cannot take what it has for the whole. */
 void http_stream_abort(struct http_request *req);
 

@@ -39,8 +39,8 @@ struct fixture {
     int file;
     size_t max_in_flight;
     atomic_uint requests, faults, done, released, sources_closed, body_ends[4];
-    atomic_ulong body_bytes; /* received, over all requests */
-    atomic_int last_status;
+    atomic_ulong body_bytes;      /* received, over all requests */
+    atomic_int last_status, lent; /* pushed and not released */
     pthread_mutex_t lock;
     struct http_piece *held;
     struct fixture_job *jobs;
@@ -165,6 +165,11 @@ static inline void release_count(void *arg)
     atomic_fetch_add(&((struct fixture *)arg)->released, 1);
 }
 
+static inline void release_pushed(void *arg)
+{
+    atomic_fetch_sub(&((struct fixture *)arg)->lent, 1);
+}
+
 static inline void source_push(struct http_task *task)
 {
     struct fixture_job *job = (struct fixture_job *)task;
@@ -175,7 +180,8 @@ static inline void source_push(struct http_task *task)
     }
     uint64_t from = job->pushed;
     job->pushed += len;
-    http_stream_push(job->req, job->fx->bytes + from, len);
+    atomic_fetch_add(&job->fx->lent, 1);
+    http_stream_push(job->req, job->fx->bytes + from, len, release_pushed, job->fx);
 }
 
 /* Now and then at once, otherwise later: both are allowed. */

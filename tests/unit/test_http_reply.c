@@ -36,6 +36,7 @@ static void test_kinds(void)
     WAIT_UNTIL(atomic_load(&fx.done) == 50);
     CU_ASSERT_EQUAL(atomic_load(&fx.released), 30);
     CU_ASSERT_EQUAL(atomic_load(&fx.sources_closed), 10);
+    CU_ASSERT_EQUAL(atomic_load(&fx.lent), 0);
     close(fd);
     fixture_end(&fx);
 }
@@ -136,6 +137,7 @@ static void test_reader_leaves(void)
     WAIT_UNTIL(atomic_load(&fx.released) == 20);
     CU_ASSERT_EQUAL(atomic_load(&fx.sources_closed), 10);
     WAIT_UNTIL(http_server_connections(fx.srv) == 0);
+    WAIT_UNTIL(atomic_load(&fx.lent) == 0);
     fixture_end(&fx);
 }
 

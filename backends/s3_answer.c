@@ -15,6 +15,8 @@
 
 struct builder {
     const char *root;
+    /* An element within an item of a listing; at its own end tag, the item itself. */
+    void (*see_field)(struct builder *b, const char *name, const char *text);
     bool wrong; /* not the document expected */
     bool no_memory;
     bool more;
@@ -92,12 +94,6 @@ static const char *below_root(struct builder *b, const char *path)
         return NULL;
     }
     return path[len] ? path + len + 1 : "";
-}
-
-static void see_truncated(struct builder *b, const char *text)
-{
-    b->has_more = true;
-    b->more = strcmp(text, "true") == 0;
 }
 
 static enum blob_status builder_end(struct builder *b, enum blob_status read)
@@ -189,6 +185,27 @@ void s3_answer_write_parts(struct bytebuf *out, const struct s3_part *parts, uns
 
 /* ---- listings ---- */
 
+static bool see_listed(const char *path, const char *text, void *arg)
+{
+    struct builder *b = arg;
+    const char *name = below_root(b, path);
+    if (name && strcmp(name, "IsTruncated") == 0) {
+        b->has_more = true;
+        b->more = strcmp(text, "true") == 0;
+    } else if (name) {
+        b->see_field(b, name, text);
+    }
+    return !b->no_memory;
+}
+
+/* Reads a whole listing; it must say whether there is more, and then hold something to go on after. */
+static enum blob_status read_list(struct builder *b, const char *text, size_t len)
+{
+    enum blob_status read = s3_xml_read(text, len, see_listed, b);
+    b->wrong |= !b->has_more || (b->more && b->count == 0);
+    return builder_end(b, read);
+}
+
 static void push_entry(struct builder *b)
 {
     struct s3_entry *e;
@@ -201,15 +218,9 @@ static void push_entry(struct builder *b)
     b->object = (struct s3_object){.size = UINT64_MAX};
 }
 
-static bool see_entry(const char *path, const char *text, void *arg)
+static void see_entry(struct builder *b, const char *name, const char *text)
 {
-    struct builder *b = arg;
-    const char *name = below_root(b, path);
-    if (!name)
-        return true;
-    if (strcmp(name, "IsTruncated") == 0)
-        see_truncated(b, text);
-    else if (strcmp(name, "Contents/Key") == 0)
+    if (strcmp(name, "Contents/Key") == 0)
         keep_text(b, &b->key, text);
     else if (strcmp(name, "Contents/Size") == 0)
         b->wrong |= !parse_number(text, &b->object.size);
@@ -219,16 +230,13 @@ static bool see_entry(const char *path, const char *text, void *arg)
         b->wrong |= !copy_text(b->object.etag, sizeof b->object.etag, text);
     else if (strcmp(name, "Contents") == 0)
         push_entry(b);
-    return !b->no_memory;
 }
 
 enum blob_status s3_answer_page(const char *text, size_t len, struct s3_page *out)
 {
-    struct builder b = {.root = "ListBucketResult", .object = {.size = UINT64_MAX}};
-    enum blob_status read = s3_xml_read(text, len, see_entry, &b);
-    b.wrong |= !b.has_more || (b.more && b.count == 0);
+    struct builder b = {.root = "ListBucketResult", .see_field = see_entry, .object = {.size = UINT64_MAX}};
+    enum blob_status st = read_list(&b, text, len);
     struct s3_page page = {b.items, b.count, b.more};
-    enum blob_status st = builder_end(&b, read);
     if (st == BLOB_OK)
         *out = page;
     else
@@ -246,16 +254,10 @@ static void push_part(struct builder *b)
     b->part = (struct s3_part){.size = UINT64_MAX};
 }
 
-static bool see_part(const char *path, const char *text, void *arg)
+static void see_part(struct builder *b, const char *name, const char *text)
 {
-    struct builder *b = arg;
-    const char *name = below_root(b, path);
     uint64_t number = 0;
-    if (!name)
-        return true;
-    if (strcmp(name, "IsTruncated") == 0) {
-        see_truncated(b, text);
-    } else if (strcmp(name, "Part/PartNumber") == 0) {
+    if (strcmp(name, "Part/PartNumber") == 0) {
         b->wrong |= !parse_number(text, &number) || number == 0 || number > S3_PART_MAX;
         b->part.number = (unsigned)number;
     } else if (strcmp(name, "Part/Size") == 0) {
@@ -265,16 +267,13 @@ static bool see_part(const char *path, const char *text, void *arg)
     } else if (strcmp(name, "Part") == 0) {
         push_part(b);
     }
-    return !b->no_memory;
 }
 
 enum blob_status s3_answer_parts(const char *text, size_t len, struct s3_parts *out)
 {
-    struct builder b = {.root = "ListPartsResult", .part = {.size = UINT64_MAX}};
-    enum blob_status read = s3_xml_read(text, len, see_part, &b);
-    b.wrong |= !b.has_more || (b.more && b.count == 0);
+    struct builder b = {.root = "ListPartsResult", .see_field = see_part, .part = {.size = UINT64_MAX}};
+    enum blob_status st = read_list(&b, text, len);
     struct s3_parts parts = {b.items, b.count, b.more};
-    enum blob_status st = builder_end(&b, read);
     if (st == BLOB_OK)
         *out = parts;
     else
@@ -295,15 +294,9 @@ static void push_upload(struct builder *b)
     b->object.modified_ms = 0;
 }
 
-static bool see_upload(const char *path, const char *text, void *arg)
+static void see_upload(struct builder *b, const char *name, const char *text)
 {
-    struct builder *b = arg;
-    const char *name = below_root(b, path);
-    if (!name)
-        return true;
-    if (strcmp(name, "IsTruncated") == 0)
-        see_truncated(b, text);
-    else if (strcmp(name, "Upload/Key") == 0)
+    if (strcmp(name, "Upload/Key") == 0)
         keep_text(b, &b->key, text);
     else if (strcmp(name, "Upload/UploadId") == 0)
         keep_text(b, &b->id, text);
@@ -311,16 +304,13 @@ static bool see_upload(const char *path, const char *text, void *arg)
         b->object.modified_ms = parse_time(text);
     else if (strcmp(name, "Upload") == 0)
         push_upload(b);
-    return !b->no_memory;
 }
 
 enum blob_status s3_answer_uploads(const char *text, size_t len, struct s3_uploads *out)
 {
-    struct builder b = {.root = "ListMultipartUploadsResult"};
-    enum blob_status read = s3_xml_read(text, len, see_upload, &b);
-    b.wrong |= !b.has_more || (b.more && b.count == 0);
+    struct builder b = {.root = "ListMultipartUploadsResult", .see_field = see_upload};
+    enum blob_status st = read_list(&b, text, len);
     struct s3_uploads uploads = {b.items, b.count, b.more};
-    enum blob_status st = builder_end(&b, read);
     if (st == BLOB_OK)
         *out = uploads;
     else

@@ -1,5 +1,6 @@
 /*
- * s3_driver - the contract between s3_client (the checked wrappers) and its drivers. Nobody else includes this.
+ * s3_driver - the contract between s3_client (the checked wrappers) and its drivers, and what these have in common.
+ * Nobody else includes this.
  *
  * The wrappers have validated keys, numbers and bounds, and give every out pointer. A callback is NULL where the
  * driver's capability bits say so. Semantics, threads and statuses are those of the function of the same name in
@@ -9,6 +10,25 @@
 #define BLOBD_BACKENDS_S3_DRIVER_H
 
 #include "backends/s3_client.h"
+#include "backends/s3_credentials.h"
+#include "backends/s3_endpoint.h"
+#include "backends/s3_retry.h"
+
+/* What every driver keeps of the options. */
+struct s3_driver_base {
+    struct s3_endpoint endpoint;
+    struct s3_credentials cred;
+    char bucket[64];
+    int64_t retry_timeout_ms;
+    unsigned retries;
+    struct s3_gate gate;
+};
+
+/* INVALID: no endpoint or no credentials are to be had from the options. After a failure there is nothing to release.
+ */
+enum blob_status s3_driver_base_init(struct s3_driver_base *base, const struct s3_options *opts,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
+void s3_driver_base_release(struct s3_driver_base *base);
 
 /* whole: no range is asked for, and an object over length is TOO_LARGE. */
 struct s3_span {

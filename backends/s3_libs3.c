@@ -11,11 +11,8 @@
  * What cannot be helped: TLS certificates are not verified, timeouts are fixed (1 KB/s over 15 s), header names must
  * come in their usual case, no multipart, no conditions, no presigning here. The capability bits say so.
  */
-#include "backends/s3_credentials.h"
 #include "backends/s3_driver.h"
-#include "backends/s3_endpoint.h"
 #include "backends/s3_error.h"
-#include "backends/s3_retry.h"
 #include "core/check.h"
 
 #include <libs3.h>
@@ -33,13 +30,8 @@
 
 struct libs3 {
     unsigned magic;
-    struct s3_endpoint endpoint;
-    struct s3_credentials cred;
-    char bucket[64];
-    S3BucketContext context; /* points into the above */
-    int64_t retry_timeout_ms;
-    unsigned retries;
-    struct s3_gate gate;
+    struct s3_driver_base base;
+    S3BucketContext context; /* points into base */
 };
 
 /* One operation: what goes in, and what libs3's callbacks saw in its last attempt. */
@@ -109,7 +101,7 @@ static int on_put_data(int size, char *buffer, void *arg)
     struct call *c = call_of(arg);
     uint64_t left = c->body->length - c->sent;
     size_t len = left < (uint64_t)size ? (size_t)left : (size_t)size;
-    if (s3_gate_is_shut(&c->d->gate))
+    if (s3_gate_is_shut(&c->d->base.gate))
         return -1;
     if (len == 0)
         return 0;
@@ -132,7 +124,7 @@ static S3Status on_get_data(int size, const char *buffer, void *arg)
         c->overflow = true;
         return S3StatusAbortedByCallback;
     }
-    if (s3_gate_is_shut(&c->d->gate))
+    if (s3_gate_is_shut(&c->d->base.gate))
         return S3StatusAbortedByCallback;
     memcpy(c->buf + c->got, buffer, (size_t)size);
     c->got += (size_t)size;
@@ -184,7 +176,7 @@ static enum blob_status unconvincing(struct blob_error *err, const struct call *
 {
     *retry = true;
     return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s %.64s at %.64s: %s", c->verb, c->key ? c->key : "bucket",
-                     c->d->endpoint.host, what);
+                     c->d->base.endpoint.host, what);
 }
 
 /* An HTTP status for the refusals that libs3 reports without S3's code. */
@@ -211,7 +203,7 @@ static enum blob_status judge(const struct call *c, bool *retry, struct blob_err
 {
     const struct libs3 *d = c->d;
     *retry = false;
-    if (s3_gate_is_shut(&d->gate))
+    if (s3_gate_is_shut(&d->base.gate))
         return blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", c->verb);
     if (c->body_st != BLOB_OK)
         return c->body_st;
@@ -225,11 +217,11 @@ static enum blob_status judge(const struct call *c, bool *retry, struct blob_err
     case S3StatusNameLookupError:
         *retry = true;
         return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the name of %s cannot be resolved: check storage.s3.endpoint",
-                         d->endpoint.host);
+                         d->base.endpoint.host);
     case S3StatusFailedToConnect:
         *retry = true;
         return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "no connection to %s: check storage.s3.endpoint",
-                         d->endpoint.host);
+                         d->base.endpoint.host);
     case S3StatusInternalError:
     case S3StatusConnectionFailed:
     case S3StatusInterrupted:
@@ -237,7 +229,7 @@ static enum blob_status judge(const struct call *c, bool *retry, struct blob_err
     case S3StatusXmlParseFailure:
         *retry = true;
         return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s: exchange with %s broke off (%s)", c->verb,
-                         d->endpoint.host, S3_get_status_name(c->status));
+                         d->base.endpoint.host, S3_get_status_name(c->status));
     default:
         break;
     }
@@ -247,7 +239,7 @@ static enum blob_status judge(const struct call *c, bool *retry, struct blob_err
     if (strncmp(name, "Error", 5) == 0 && c->status != S3StatusErrorUnknown)
         snprintf(refusal.code, sizeof refusal.code, "%s", name + 5);
     const struct s3_errand errand = {
-        .verb = c->verb, .key = c->key, .bucket = d->bucket, .endpoint = d->endpoint.host, .region = ""};
+        .verb = c->verb, .key = c->key, .bucket = d->base.bucket, .endpoint = d->base.endpoint.host, .region = ""};
     return s3_refusal_judge(&refusal, &errand, retry, err);
 }
 
@@ -256,7 +248,7 @@ typedef enum blob_status attempt_fn(struct call *c, bool *retry, struct blob_err
 static enum blob_status repeat(struct call *c, attempt_fn *attempt, struct blob_error *err)
 {
     struct s3_retry retries;
-    s3_retry_start(&retries, &c->d->gate, c->d->retry_timeout_ms, c->d->retries);
+    s3_retry_start(&retries, &c->d->base.gate, c->d->base.retry_timeout_ms, c->d->base.retries);
     for (;;) {
         bool again;
         c->object = (struct s3_object){0};
@@ -266,7 +258,8 @@ static enum blob_status repeat(struct call *c, attempt_fn *attempt, struct blob_
         if (st == BLOB_OK || !again)
             return st;
         if (!s3_retry_wait(&retries, 0))
-            return s3_gate_is_shut(&c->d->gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", c->verb) : st;
+            return s3_gate_is_shut(&c->d->base.gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", c->verb)
+                                                     : st;
     }
 }
 
@@ -415,7 +408,7 @@ static enum blob_status libs3_get(void *self, const char *key, const struct s3_s
     uint64_t left = object.size - span->offset;
     size_t want = left < span->length ? (size_t)left : span->length;
     struct s3_retry retries;
-    s3_retry_start(&retries, &d->gate, d->retry_timeout_ms, d->retries);
+    s3_retry_start(&retries, &d->base.gate, d->base.retry_timeout_ms, d->base.retries);
     for (;;) {
         bool again;
         c.object = (struct s3_object){0};
@@ -506,10 +499,10 @@ static enum blob_status libs3_list(void *self, const char *prefix, const char *a
 
 static enum blob_status check_endpoint(const struct libs3 *d, const struct s3_options *opts, struct blob_error *err)
 {
-    if (!opts->endpoint || !opts->endpoint[0] || strstr(d->endpoint.host, ".amazonaws.com"))
+    if (!opts->endpoint || !opts->endpoint[0] || strstr(d->base.endpoint.host, ".amazonaws.com"))
         return blob_fail(err, BLOB_E_INVALID, 0,
                          "storage.s3.driver=libs3 signs with V2, which Amazon does not take: use driver=sigv4");
-    if (d->cred.token[0])
+    if (d->base.cred.token[0])
         return blob_fail(err, BLOB_E_INVALID, 0, "storage.s3.driver=libs3 knows no session tokens: use driver=sigv4");
     return BLOB_OK;
 }
@@ -520,40 +513,29 @@ static enum blob_status libs3_open(const struct s3_options *opts, void **self, s
     if (!d)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 client");
     d->magic = LIBS3_MAGIC;
-    d->retry_timeout_ms = opts->retry_timeout_ms;
-    d->retries = opts->retries;
-    snprintf(d->bucket, sizeof d->bucket, "%s", opts->bucket ? opts->bucket : "");
-
     struct s3_options plain = *opts; /* libs3 puts the bucket before the host itself */
     plain.path_style = true;
-    enum blob_status st = s3_endpoint_from_options(&plain, &d->endpoint, err);
-    if (st != BLOB_OK)
-        goto fail;
-    st = s3_credentials_load(opts, &d->cred, err);
+    enum blob_status st = s3_driver_base_init(&d->base, &plain, err);
     if (st != BLOB_OK)
         goto fail;
     st = check_endpoint(d, opts, err);
-    if (st == BLOB_OK)
-        st = s3_gate_init(&d->gate);
     if (st != BLOB_OK)
-        goto fail_cred;
-    if (S3_initialize("blobd", S3_INIT_ALL, d->endpoint.host) != S3StatusOK) {
+        goto fail_base;
+    if (S3_initialize("blobd", S3_INIT_ALL, d->base.endpoint.host) != S3StatusOK) {
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "libs3 cannot be initialised");
-        goto fail_gate;
+        goto fail_base;
     }
-    d->context = (S3BucketContext){.hostName = d->endpoint.host,
-                                   .bucketName = d->bucket,
-                                   .protocol = d->endpoint.tls ? S3ProtocolHTTPS : S3ProtocolHTTP,
+    d->context = (S3BucketContext){.hostName = d->base.endpoint.host,
+                                   .bucketName = d->base.bucket,
+                                   .protocol = d->base.endpoint.tls ? S3ProtocolHTTPS : S3ProtocolHTTP,
                                    .uriStyle = opts->path_style ? S3UriStylePath : S3UriStyleVirtualHost,
-                                   .accessKeyId = d->cred.id,
-                                   .secretAccessKey = d->cred.secret};
+                                   .accessKeyId = d->base.cred.id,
+                                   .secretAccessKey = d->base.cred.secret};
     *self = d;
     return BLOB_OK;
 
-fail_gate:
-    s3_gate_release(&d->gate);
-fail_cred:
-    s3_credentials_release(&d->cred);
+fail_base:
+    s3_driver_base_release(&d->base);
 fail:
     free(d);
     return st;
@@ -563,15 +545,14 @@ static void libs3_close(void *self)
 {
     struct libs3 *d = self_of(self);
     S3_deinitialize();
-    s3_gate_release(&d->gate);
-    s3_credentials_release(&d->cred);
+    s3_driver_base_release(&d->base);
     d->magic = 0;
     free(d);
 }
 
 static void libs3_cancel(void *self)
 {
-    s3_gate_shut(&self_of(self)->gate);
+    s3_gate_shut(&self_of(self)->base.gate);
 }
 
 const struct s3_driver s3_driver_libs3 = {

@@ -10,12 +10,9 @@
  * range other than the one asked for, an answer without the length it must have.
  */
 #include "backends/s3_answer.h"
-#include "backends/s3_credentials.h"
 #include "backends/s3_driver.h"
-#include "backends/s3_endpoint.h"
 #include "backends/s3_error.h"
 #include "backends/s3_http.h"
-#include "backends/s3_retry.h"
 #include "backends/s3_sign.h"
 #include "core/bytebuf.h"
 #include "core/check.h"
@@ -37,13 +34,9 @@
 
 struct sigv4 {
     unsigned magic;
-    struct s3_endpoint endpoint;
-    struct s3_credentials cred;
+    struct s3_driver_base base;
     char region[64];
-    char bucket[64];
-    int64_t stall_timeout_ms, complete_timeout_ms, retry_timeout_ms;
-    unsigned retries;
-    struct s3_gate gate;
+    int64_t stall_timeout_ms, complete_timeout_ms;
     struct s3_http *http;
     atomic_int_least64_t
         sign_offset_ms; /* added to our clock for signing; moved only when a signature was too skewed */
@@ -118,7 +111,7 @@ static enum blob_status payload_of(const struct sigv4 *d, const struct request *
 {
     if (!rq->body || rq->body->length == 0)
         snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_EMPTY_SHA256);
-    else if (d->endpoint.tls && !rq->body->data)
+    else if (d->base.endpoint.tls && !rq->body->data)
         snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_UNSIGNED_PAYLOAD);
     else
         return hash_body(rq->body, out, err);
@@ -127,7 +120,7 @@ static enum blob_status payload_of(const struct sigv4 *d, const struct request *
 
 static struct s3_sign_key sign_key(const struct sigv4 *d)
 {
-    return (struct s3_sign_key){d->cred.id, d->cred.secret, d->cred.token, d->region};
+    return (struct s3_sign_key){d->base.cred.id, d->base.cred.secret, d->base.cred.token, d->region};
 }
 
 /* Adds "name: value" to lines, at most 16 of them. false without memory. */
@@ -167,7 +160,7 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
         built = add_line(lines, &count, rq->headers[i].name, rq->headers[i].value);
     built = built && add_line(lines, &count, "x-amz-content-sha256", payload) &&
             add_line(lines, &count, "x-amz-date", sig.date) &&
-            (!d->cred.token[0] || add_line(lines, &count, "x-amz-security-token", d->cred.token)) &&
+            (!d->base.cred.token[0] || add_line(lines, &count, "x-amz-security-token", d->base.cred.token)) &&
             add_line(lines, &count, "Authorization", sig.authorization);
     if (built) {
         const struct s3_http_request http = {.method = rq->method,
@@ -227,8 +220,11 @@ static bool follow(const struct s3_http_answer *answer, struct place *place)
 static enum blob_status judge(const struct sigv4 *d, const struct request *rq, const struct s3_refusal *refusal,
                               bool *retry, struct blob_error *err)
 {
-    struct s3_errand errand = {
-        .verb = rq->method, .key = rq->key, .bucket = d->bucket, .endpoint = d->endpoint.host, .region = d->region};
+    struct s3_errand errand = {.verb = rq->method,
+                               .key = rq->key,
+                               .bucket = d->base.bucket,
+                               .endpoint = d->base.endpoint.host,
+                               .region = d->region};
     for (size_t i = 0; i < rq->header_count; i++)
         errand.create_only |= strcmp(rq->headers[i].name, "If-None-Match") == 0;
     return s3_refusal_judge(refusal, &errand, retry, err);
@@ -245,10 +241,10 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
     enum blob_status st = payload_of(d, rq, payload, err);
     if (st != BLOB_OK)
         return st;
-    struct place place = {.endpoint = d->endpoint};
-    snprintf(place.path, sizeof place.path, "%s/%s", d->endpoint.path, rq->key ? rq->key : "");
+    struct place place = {.endpoint = d->base.endpoint};
+    snprintf(place.path, sizeof place.path, "%s/%s", d->base.endpoint.path, rq->key ? rq->key : "");
     struct s3_retry retries;
-    s3_retry_start(&retries, &d->gate, d->retry_timeout_ms, d->retries);
+    s3_retry_start(&retries, &d->base.gate, d->base.retry_timeout_ms, d->base.retries);
     unsigned hops = 0;
     bool clock_learned = false;
 
@@ -277,7 +273,8 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
             }
         }
         if (!again || !s3_retry_wait(&retries, answer->retry_after_ms))
-            return s3_gate_is_shut(&d->gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", rq->method) : st;
+            return s3_gate_is_shut(&d->base.gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", rq->method)
+                                                  : st;
         if (rq->repeated)
             *rq->repeated = true;
     }
@@ -595,16 +592,16 @@ static enum blob_status sigv4_presign(void *self, const char *key, int64_t expir
         query[count++] = (struct s3_pair){"response-content-disposition", disposition};
     if (content_type)
         query[count++] = (struct s3_pair){"response-content-type", content_type};
-    snprintf(path, sizeof path, "%s/%s", d->endpoint.path, key);
+    snprintf(path, sizeof path, "%s/%s", d->base.endpoint.path, key);
     const struct s3_signable what = {
-        .method = "GET", .host = d->endpoint.host, .path = path, .query = query, .query_count = count};
+        .method = "GET", .host = d->base.endpoint.host, .path = path, .query = query, .query_count = count};
     const struct s3_sign_key sign = sign_key(d);
     char *target = NULL;
     int64_t now_s = (clock_wall_ms() + atomic_load(&d->sign_offset_ms)) / 1000;
     enum blob_status st = s3_sign_url(&sign, &what, now_s, expiry_s, &target);
     if (st != BLOB_OK)
         return blob_fail(err, st, 0, "S3 URL cannot be signed");
-    s3_endpoint_base(&d->endpoint, base, sizeof base);
+    s3_endpoint_base(&d->base.endpoint, base, sizeof base);
     char *made;
     int n = asprintf(&made, "%s%s", base, target);
     free(target);
@@ -624,34 +621,23 @@ static enum blob_status sigv4_open(const struct s3_options *opts, void **self, s
     d->magic = SIGV4_MAGIC;
     d->stall_timeout_ms = opts->stall_timeout_ms;
     d->complete_timeout_ms = opts->complete_timeout_ms;
-    d->retry_timeout_ms = opts->retry_timeout_ms;
-    d->retries = opts->retries;
     snprintf(d->region, sizeof d->region, "%s", opts->region && opts->region[0] ? opts->region : "us-east-1");
-    snprintf(d->bucket, sizeof d->bucket, "%s", opts->bucket ? opts->bucket : "");
 
-    enum blob_status st = s3_endpoint_from_options(opts, &d->endpoint, err);
+    enum blob_status st = s3_driver_base_init(&d->base, opts, err);
     if (st != BLOB_OK)
         goto fail;
-    st = s3_credentials_load(opts, &d->cred, err);
-    if (st != BLOB_OK)
-        goto fail;
-    st = s3_gate_init(&d->gate);
-    if (st != BLOB_OK)
-        goto fail_cred;
     const struct s3_http_config http = {.ca_file = opts->ca_file,
                                         .connect_timeout_ms = opts->connect_timeout_ms,
                                         .max_connections = opts->max_connections,
-                                        .gate = &d->gate};
+                                        .gate = &d->base.gate};
     st = s3_http_new(&http, &d->http, err);
     if (st != BLOB_OK)
-        goto fail_gate;
+        goto fail_base;
     *self = d;
     return BLOB_OK;
 
-fail_gate:
-    s3_gate_release(&d->gate);
-fail_cred:
-    s3_credentials_release(&d->cred);
+fail_base:
+    s3_driver_base_release(&d->base);
 fail:
     free(d);
     return st;
@@ -661,15 +647,14 @@ static void sigv4_close(void *self)
 {
     struct sigv4 *d = self_of(self);
     s3_http_free(d->http);
-    s3_gate_release(&d->gate);
-    s3_credentials_release(&d->cred);
+    s3_driver_base_release(&d->base);
     d->magic = 0;
     free(d);
 }
 
 static void sigv4_cancel(void *self)
 {
-    s3_gate_shut(&self_of(self)->gate);
+    s3_gate_shut(&self_of(self)->base.gate);
 }
 
 static int64_t sigv4_clock_offset_ms(void *self)

@@ -490,18 +490,16 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
     next.writer_epoch = a->s.writer_epoch;
     next.tried_epoch = a->s.tried_epoch;
     next.append_from = NO_APPEND;
-    enum blob_status st = BLOB_OK;
-    if (a->mode == APPEND_WRITE && a->received > 0) {
+    /* The session first: cut off in between, it must not tell of bytes that the store has let go. */
+    enum blob_status st = recover_persist(a->svc, &next, &detail);
+    if (st == BLOB_OK)
+        set_session(a, &next);
+    if (st == BLOB_OK && a->mode == APPEND_WRITE && a->received > 0) {
         st = upload_open(a->svc->store, &a->id, &next.mark, next.writer_epoch, &a->writer, &detail);
         writer_close(a->writer);
         a->writer = NULL;
     }
-    if (st == BLOB_OK)
-        st = recover_persist(a->svc, &next, &detail);
-    if (st != BLOB_OK)
-        return persist_failed(a, st, &detail, err);
-    set_session(a, &next);
-    return API_OK;
+    return st == BLOB_OK ? API_OK : persist_failed(a, st, &detail, err);
 }
 
 static bool same_as_staged(struct upload_append *a, const struct digest *actual, struct blob_error *detail)

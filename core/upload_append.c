@@ -143,22 +143,49 @@ static enum api_code answer_settled(struct upload_service *svc, const struct upl
     return API_OK;
 }
 
+/* The store has completed the upload, perhaps but for its file: that is made now, and the session told, so that this
+ * and every later request find one and the same. */
+static enum api_code finish_cut_off(struct upload_service *svc, const struct upload_request *req, struct session *s,
+                                    struct upload_result *result, struct api_error *err)
+{
+    struct upload_result ignored;
+    memset(&ignored, 0, sizeof ignored);
+    enum api_code code = complete_committed(svc, s, &ignored, err);
+    return code == API_OK ? answer_settled(svc, req, s, result, err) : code;
+}
+
 static bool needs_writer(const struct upload_request *req)
 {
     return req->completes || !req->body_known || req->body_length > 0;
 }
 
+/* Of opening an upload for a body, where nothing failed. */
+enum outcome {
+    OUTCOME_BEGUN,
+    OUTCOME_CHANGED, /* the session was: the rules must be asked again */
+    OUTCOME_SETTLED, /* it takes no more bytes: the session is now what the store has made of it */
+};
+
 /*
  * The staged bytes are gone or shorter than the session says. A completion that was cut short by a crash explains it:
- * then its blob is there, and the request goes on without writing. Else the store's word is taken, and the caller
- * decides anew.
+ * by its record, and the session becomes what that tells; or its blob is there, and the request goes on without
+ * writing. Else the store's word is taken. Where the session was changed, the caller decides anew.
  */
 static enum api_code explain_missing(struct upload_service *svc, const struct upload_request *req, struct session *s,
-                                     enum append_mode *mode, struct api_error *err)
+                                     enum append_mode *mode, enum outcome *outcome, struct api_error *err)
 {
     struct blob_info info;
     struct blob_error detail;
     struct digest digest = req->digest;
+    if (s->state == SESSION_OPEN) {
+        enum api_code code = recover_settle_gone(svc, s, err);
+        if (code != API_OK)
+            return code;
+        if (s->state != SESSION_OPEN) {
+            *outcome = OUTCOME_SETTLED;
+            return API_OK;
+        }
+    }
     if (!req->completes)
         hash_peek(&s->hash, &digest);
     enum blob_status st = blob_stat(svc->store, &digest, &info, &detail);
@@ -174,10 +201,9 @@ static enum api_code explain_missing(struct upload_service *svc, const struct up
     return recover_from_store(svc, s, err);
 }
 
-/* Opens the store's writer at the session's offset; *again: the session was changed and the rules must be asked again.
- */
+/* Opens the store's writer at the session's offset. */
 static enum api_code open_writer(struct upload_append *a, const struct upload_request *req, struct session *s,
-                                 bool contended, bool *again, struct api_error *err)
+                                 bool contended, enum outcome *outcome, struct api_error *err)
 {
     struct blob_error detail;
     struct upload_mark from = s->mark;
@@ -190,11 +216,11 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     if (st != BLOB_E_NOT_FOUND)
         return upload_fail(a->svc, &s->id, "opening it", st, &detail, err);
     uint64_t was = s->mark.offset;
-    enum api_code code = explain_missing(a->svc, req, s, &a->mode, err);
-    *again = code == API_OK && a->mode == APPEND_WRITE;
-    if (*again && s->mark.offset == was)
-        return upload_fail(a->svc, &s->id, "opening it", BLOB_E_IO, &detail, err);
-    return code;
+    enum api_code code = explain_missing(a->svc, req, s, &a->mode, outcome, err);
+    if (code != API_OK || *outcome == OUTCOME_SETTLED || a->mode != APPEND_WRITE)
+        return code;
+    *outcome = OUTCOME_CHANGED;
+    return s->mark.offset != was ? API_OK : upload_fail(a->svc, &s->id, "opening it", BLOB_E_IO, &detail, err);
 }
 
 /* A complete that brings no bytes, and whose digest is that of what is there. */
@@ -247,8 +273,8 @@ static enum api_code check_size(const struct upload_service *svc, uint64_t offse
 
 /* From a decided mode to an append that takes bytes. */
 static enum api_code start_append(struct upload_service *svc, const struct upload_request *req, struct session *s,
-                                  enum append_mode mode, bool contended, bool *again, struct upload_append **out,
-                                  struct api_error *err)
+                                  enum append_mode mode, bool contended, enum outcome *outcome,
+                                  struct upload_append **out, struct api_error *err)
 {
     enum api_code code = mode == APPEND_WRITE ? recover_hash(svc, s, err) : API_OK;
     if (code == API_OK && mode == APPEND_WRITE && req->body_known)
@@ -261,8 +287,8 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     s->writer_epoch = recover_next_epoch(s->writer_epoch);
     code = claim(a, req, s, contended, err);
     if (code == API_OK && mode == APPEND_WRITE && needs_writer(req))
-        code = open_writer(a, req, s, contended, again, err);
-    if (code != API_OK || *again) {
+        code = open_writer(a, req, s, contended, outcome, err);
+    if (code != API_OK || *outcome != OUTCOME_BEGUN) {
         append_unref(a);
         return code;
     }
@@ -293,13 +319,15 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
     /* Twice at most: the second time on what the store itself says. */
     for (int round = 0; round < 2; round++) {
         enum append_mode mode = APPEND_WRITE;
-        bool again = false;
+        enum outcome outcome = OUTCOME_BEGUN;
         code = decide_append(req, readable, s, &mode, err);
         if (code == API_OK && mode == APPEND_REPEAT)
             remember_rotation(svc, s, was_rotating);
         if (code == API_OK)
-            code = start_append(svc, req, s, mode, contended, &again, out, err);
-        if (code != API_OK || !again)
+            code = start_append(svc, req, s, mode, contended, &outcome, out, err);
+        if (code == API_OK && outcome == OUTCOME_SETTLED)
+            return finish_cut_off(svc, req, s, result, err);
+        if (code != API_OK || outcome == OUTCOME_BEGUN)
             break;
     }
     if (code == API_UPLOAD_OFFSET_MISMATCH || code == API_SIZE_LIMIT_EXCEEDED) {
@@ -320,14 +348,14 @@ static bool start_recalled(struct upload_service *svc, const struct upload_reque
     struct session s;
     struct upload_append *a = NULL;
     enum append_mode mode;
-    bool again = false;
+    enum outcome outcome = OUTCOME_BEGUN;
     if (live_find(svc, &req->id) || !recall_take(svc, &req->id, &s) || !recover_may_use(&s, req->who))
         return false;
     if (recover_settle(svc, &s, err) != API_OK || s.state != SESSION_OPEN ||
         decide_append(req, svc->store->caps & STORE_READ_STAGED, &s, &mode, err) != API_OK || mode != APPEND_WRITE)
         return false;
-    *code = start_append(svc, req, &s, mode, false, &again, &a, err);
-    if (s.recalled || again)
+    *code = start_append(svc, req, &s, mode, false, &outcome, &a, err);
+    if (s.recalled || outcome != OUTCOME_BEGUN)
         return false;
     *out = a;
     return true;

@@ -151,6 +151,9 @@ enum api_code recover_load(struct upload_service *svc, const struct uuid *id, co
 bool recover_is_contended(const struct upload_service *svc, const struct session *s);
 /* The same, and that node is taken for alive. */
 bool recover_is_busy(const struct upload_service *svc, const struct session *s);
+/* Less is staged than s says, perhaps nothing: nothing has come yet, or the upload was completed, or cut off just
+ * before its file, and its session is older than that. Then s becomes what the store knows. */
+enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Ends in s what a dead append left, and takes over from the store what it has beyond the session. Writes nothing. */
 enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Sets s to what the store has, after it turned out to have less than the session says. */

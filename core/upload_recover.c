@@ -75,14 +75,15 @@ static enum api_code rebuild_progress(struct upload_service *svc, struct session
     return API_OK;
 }
 
-/* Bytes that are staged no more, and have become the blob that the record names? */
-static enum blob_status is_committed(struct upload_service *svc, const struct session *s, bool *committed,
+/* Bytes that are staged no more, and have become the blob that the record names? gone: that they are no more staged is
+ * known. */
+static enum blob_status is_committed(struct upload_service *svc, const struct session *s, bool gone, bool *committed,
                                      struct blob_error *detail)
 {
     struct upload_stat stat;
     struct blob_info info;
     *committed = false;
-    enum blob_status st = upload_stat(svc->store, &s->id, &stat, detail);
+    enum blob_status st = gone ? BLOB_E_NOT_FOUND : upload_stat(svc->store, &s->id, &stat, detail);
     if (st == BLOB_E_NOT_FOUND) {
         st = blob_stat(svc->store, &s->digest, &info, detail);
         *committed = st == BLOB_OK && info.size == s->mark.offset && s->mark.offset > 0;
@@ -94,7 +95,7 @@ static enum blob_status is_committed(struct upload_service *svc, const struct se
  * An upload that was about to complete: that it did, its file tells; that it was cut off between its blob and its file,
  * the staged bytes, by being gone. Otherwise it did not, and is open.
  */
-static enum api_code rebuild_completion(struct upload_service *svc, struct session *s, struct api_error *err)
+static enum api_code rebuild_completion(struct upload_service *svc, struct session *s, bool gone, struct api_error *err)
 {
     struct file_record file;
     struct blob_error detail;
@@ -108,7 +109,7 @@ static enum api_code rebuild_completion(struct upload_service *svc, struct sessi
         keep_ms = svc->opt.completed_retention_ms;
         file_catalog_list_again(svc->catalog, &file);
     } else if (st == BLOB_E_NOT_FOUND) {
-        st = is_committed(svc, s, &committed, &detail);
+        st = is_committed(svc, s, gone, &committed, &detail);
     }
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
@@ -116,7 +117,7 @@ static enum api_code rebuild_completion(struct upload_service *svc, struct sessi
         return s->completed_ms + keep_ms < clock_wall_ms() ? unknown_upload(err) : API_OK;
     s->state = SESSION_OPEN;
     s->mark.offset = 0;
-    return rebuild_progress(svc, s, err);
+    return gone ? API_OK : rebuild_progress(svc, s, err);
 }
 
 static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
@@ -139,7 +140,7 @@ static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, 
         return unknown_upload(err);
     if (st != BLOB_OK)
         return upload_fail(svc, id, "reading its record", st, &detail, err);
-    return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, err);
+    return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, false, err);
 }
 
 enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
@@ -196,8 +197,7 @@ void recover_count_append(struct session *s, const struct digest *chunk)
         s->chunk.digest = *chunk;
 }
 
-/* Nothing is staged: nothing has come yet, or the upload was completed and its session is older than that. */
-static enum api_code settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     char key[RECORD_KEY_MAX];
     struct bytebuf value;
@@ -214,8 +214,8 @@ static enum api_code settle_gone(struct upload_service *svc, struct session *s, 
         return API_OK;
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "reading its record", st, &detail, err);
-    enum api_code code = rebuild_completion(svc, &made, err);
-    if (code != API_OK || made.state == SESSION_OPEN)
+    enum api_code code = rebuild_completion(svc, &made, true, err);
+    if (code != API_OK || made.state == SESSION_OPEN || made.mark.offset < s->mark.offset)
         return code;
     log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has completed it, its session is old", s->id.text);
     made.epoch = s->epoch;
@@ -231,7 +231,7 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     struct upload_stat stat;
     enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
     if (st == BLOB_E_NOT_FOUND)
-        return settle_gone(svc, s, err);
+        return recover_settle_gone(svc, s, err);
     if (st == BLOB_OK && stat.mark.offset <= s->mark.offset)
         return API_OK;
     uint64_t from = s->mark.offset;

@@ -98,10 +98,21 @@ static bool names(const struct staged *s, uint64_t epoch, uint32_t sequence)
     return false;
 }
 
-/* Deletes those of old's objects that this writer wrote and neither now nor `from` names. What cannot be deleted goes
- * with the upload. */
+static bool any_names(const struct staged *const states[], size_t count, uint64_t epoch, uint32_t sequence)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (names(states[i], epoch, sequence))
+            return true;
+    }
+    return false;
+}
+
+/* Deletes those of old's objects that this writer wrote and no state names that somebody may stand at: `from`, the last
+ * one, by which the session goes until core has stored what this flush gives, and now. What cannot be deleted goes with
+ * the upload. */
 static void drop_superseded(struct s3_writer *w, const struct staged *old, const struct staged *now)
 {
+    const struct staged *const needed[] = {&w->from, &w->state, now};
     struct blob_error ignored;
     struct s3_key keys[STAGED_SEGMENTS_MAX + 1];
     unsigned count = 0;
@@ -109,11 +120,10 @@ static void drop_superseded(struct s3_writer *w, const struct staged *old, const
         const struct staged_segment *g = &old->segments[i];
         uint64_t offset;
         struct s3_key k = staged_segment_key(&w->id, old, i, &offset);
-        if (g->epoch == w->epoch && !names(now, g->epoch, g->sequence) && !names(&w->from, g->epoch, g->sequence))
+        if (g->epoch == w->epoch && !any_names(needed, 3, g->epoch, g->sequence))
             keys[count++] = k;
     }
-    if (old->sequence && old->epoch == w->epoch && !names(now, old->epoch, old->sequence) &&
-        !names(&w->from, old->epoch, old->sequence))
+    if (old->sequence && old->epoch == w->epoch && !any_names(needed, 3, old->epoch, old->sequence))
         keys[count++] = staged_state_key(&w->id, old->epoch, old->sequence, old->offset);
     for (unsigned i = 0; i < count; i++) {
         if (s3_delete(w->store->client, keys[i].text, &ignored) != BLOB_OK)
@@ -139,7 +149,7 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
     enum blob_status st = s3_writer_settle(w, offset, err);
     if (st != BLOB_OK)
         return st;
-    struct staged next, old = w->state;
+    struct staged next;
     s3_writer_advance(w, offset, &next);
     uint64_t from = staged_parts_end(&next);
     for (unsigned i = 0; i < next.segment_count; i++)
@@ -154,9 +164,10 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
     w->keep_len = (uint32_t)keep_len;
     if (keep_len > 0)
         memcpy(w->keep, keep, keep_len);
-    adopt(w, &next);
     if (!s3_writer_sends_staged(w))
-        drop_superseded(w, &old, &next);
+        drop_superseded(w, &w->before, &next);
+    w->before = w->state;
+    adopt(w, &next);
     staged_to_mark(&next, mark);
     return BLOB_OK;
 }

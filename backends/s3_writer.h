@@ -43,8 +43,9 @@ struct s3_writer {
     pthread_mutex_t order; /* taken first: one thread at a time numbers parts and sends them */
     pthread_mutex_t lock;  /* guards what follows; slots' states too */
     pthread_cond_t changed;
-    struct staged state; /* as of the last flush */
-    uint32_t sequence;   /* of the last state object written */
+    struct staged state;  /* as of the last flush */
+    struct staged before; /* as of the one before it */
+    uint32_t sequence;    /* of the last state object written */
     struct part_slot *first,
         *last; /* parts that begin at staged_parts_end(&state), in order; the last one is filling */
     char upload_id[STAGED_UPLOAD_ID_MAX + 1];

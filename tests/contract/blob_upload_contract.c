@@ -133,6 +133,7 @@ void contract_upload_rollback(void)
 {
     struct blob_store *s = blob_contract_start();
     rollback_at(s, 0, 5000);
+    rollback_at(s, 5 * MIB, 6 * MIB); /* where a part ends */
     rollback_at(s, 3000, 5000);
     rollback_at(s, 200000, 200001);
     rollback_at(s, 200000, 700000);

@@ -30,6 +30,7 @@
 #define BLOBD_BACKENDS_S3_CLIENT_H
 
 #include "backends/s3_options.h"
+#include "core/digest.h"
 #include "core/status.h"
 
 #include <stddef.h>
@@ -59,7 +60,8 @@ struct s3_object {
 /* What is sent: memory, or read() from any offset (again after a retry, so it must answer the same bytes). */
 struct s3_body {
     uint64_t length;
-    const void *data; /* NULL: read() */
+    const void *data;            /* NULL: read() */
+    const struct digest *sha256; /* of all of it, where it is known: spares hashing it again; NULL */
     enum blob_status (*read)(void *arg, uint64_t offset, void *buf, size_t len, struct blob_error *err);
     void *arg;
 };

@@ -166,20 +166,22 @@ static struct s3_key small_key(const struct s3_writer *w, const struct digest *d
     return k;
 }
 
-/* No part has left memory: the whole content goes as one request. */
-static enum blob_status make_small(struct s3_writer *w, const struct s3_key *key, struct blob_error *err)
+/* No part has left memory: the whole content goes as one request, under the digest that it was promised to have, so
+ * that the endpoint takes nothing else. */
+static enum blob_status make_small(struct s3_writer *w, const struct digest *digest, const struct s3_key *key,
+                                   struct blob_error *err)
 {
     size_t size = (size_t)w->base.position;
     const struct part_slot *slot = w->first;
     if (slot && slot->start == 0 && slot->have == 0 && slot->len == size) {
-        const struct s3_body body = {.data = slot->buf, .length = size};
+        const struct s3_body body = {.data = slot->buf, .length = size, .sha256 = digest};
         return s3_put(w->store->client, key->text, &body, NULL, NULL, err);
     }
     uint8_t *buf = malloc(size + 1);
     if (!buf)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 upload");
     enum blob_status st = s3_writer_copy(w, 0, buf, size, err);
-    const struct s3_body body = {.data = buf, .length = size};
+    const struct s3_body body = {.data = buf, .length = size, .sha256 = digest};
     if (st == BLOB_OK)
         st = s3_put(w->store->client, key->text, &body, NULL, NULL, err);
     free(buf);
@@ -216,15 +218,17 @@ static enum blob_status read_joined(void *arg, uint64_t offset, void *buf, size_
     return len > 0 ? s3_writer_copy(j->w, offset, out, len, err) : BLOB_OK;
 }
 
-/* Without multipart uploads: one request whose body is read from the pieces. */
-static enum blob_status make_joined(struct s3_writer *w, const struct s3_key *key, struct blob_error *err)
+/* Without multipart uploads: one request whose body is read from the pieces; its digest tells whether they are right.
+ */
+static enum blob_status make_joined(struct s3_writer *w, const struct digest *digest, const struct s3_key *key,
+                                    struct blob_error *err)
 {
     struct joined j = {.w = w};
     enum blob_status st = s3_writer_settle(w, w->base.position, err);
     if (st != BLOB_OK)
         return st;
     s3_writer_advance(w, w->base.position, &j.state);
-    const struct s3_body body = {.length = w->base.position, .read = read_joined, .arg = &j};
+    const struct s3_body body = {.length = w->base.position, .sha256 = digest, .read = read_joined, .arg = &j};
     return s3_put(w->store->client, key->text, &body, NULL, NULL, err);
 }
 
@@ -329,9 +333,9 @@ static enum blob_status make_data(struct s3_writer *w, const struct digest *dige
                      !(w->first && w->first->number);
     *key = small_key(w, digest);
     if (in_memory)
-        return make_small(w, key, err);
+        return make_small(w, digest, key, err);
     if (!w->store->multipart)
-        return make_joined(w, key, err);
+        return make_joined(w, digest, key, err);
     return make_multipart(w, digest, key, err);
 }
 

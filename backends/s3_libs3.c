@@ -44,6 +44,7 @@ struct call {
     const struct s3_body *body;
     uint64_t sent;
     EVP_MD_CTX *md5;
+    struct hash sha256; /* where the body says what it must be */
     enum blob_status body_st;
     struct blob_error *body_err;
     /* get */
@@ -113,6 +114,8 @@ static int on_put_data(int size, char *buffer, void *arg)
             return -1;
     }
     CHECK(EVP_DigestUpdate(c->md5, buffer, len) == 1);
+    if (c->body->sha256)
+        hash_update(&c->sha256, buffer, len);
     c->sent += len;
     return (int)len;
 }
@@ -341,12 +344,17 @@ static enum blob_status put_once(struct call *c, bool *retry, struct blob_error 
     c->body_st = BLOB_OK;
     c->body_err = err;
     CHECK(EVP_DigestInit_ex(c->md5, EVP_md5(), NULL) == 1);
+    hash_init(&c->sha256);
     S3_put_object(&c->d->context, c->key, c->body->length, NULL, NULL, &handler, c);
     enum blob_status st = judge(c, retry, err);
     if (st != BLOB_OK)
         return st;
     if (c->sent != c->body->length)
         return unconvincing(err, c, "the body was not sent to its end", retry);
+    struct digest sent;
+    hash_peek(&c->sha256, &sent);
+    if (c->body->sha256 && !digest_equal(&sent, c->body->sha256))
+        return unconvincing(err, c, "the body was damaged before it was sent", retry);
     CHECK(EVP_DigestFinal_ex(c->md5, md, NULL) == 1);
     hex_of(md, md5_hex);
 

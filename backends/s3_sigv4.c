@@ -4,7 +4,8 @@
  * One function, call(), is the loop around all operations: sign, send, judge, wait, again. A request is described once,
  * so what an operation adds is its query, its headers, and how it accepts the answer. Signing happens at each attempt,
  * since a signature ages and the clock's offset may have been learned meanwhile. A payload in memory, or over plain
- * http, is covered by its real SHA-256 (the endpoint then refuses a damaged one); a stream over TLS goes unsigned.
+ * http, is covered by its real SHA-256 (the endpoint then refuses a damaged one); a stream over TLS goes unsigned,
+ * unless its SHA-256 is known.
  *
  * What is not believed: a bare 404 to HEAD (asked again with GET, which has a body), a 200 with an <Error> in it, a
  * range other than the one asked for, an answer without the length it must have.
@@ -111,6 +112,8 @@ static enum blob_status payload_of(const struct sigv4 *d, const struct request *
 {
     if (!rq->body || rq->body->length == 0)
         snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_EMPTY_SHA256);
+    else if (rq->body->sha256)
+        digest_hex(rq->body->sha256, out);
     else if (d->base.endpoint.tls && !rq->body->data)
         snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_UNSIGNED_PAYLOAD);
     else

@@ -105,7 +105,7 @@ static bool holds(const struct part_list *list, unsigned number)
 }
 
 static enum blob_status copy_part(struct s3_store *s, const char *from, uint64_t offset, const char *to, const char *id,
-                                  struct s3_part *part, struct blob_error *err)
+                                  struct s3_part *part, struct hash *hash, struct blob_error *err)
 {
     uint8_t *buf = malloc(part->size);
     size_t got;
@@ -115,19 +115,25 @@ static enum blob_status copy_part(struct s3_store *s, const char *from, uint64_t
     if (st == BLOB_OK && got != part->size)
         st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is shorter than its parts", from);
     const struct s3_body body = {.data = buf, .length = part->size};
-    if (st == BLOB_OK)
+    if (st == BLOB_OK) {
+        hash_update(hash, buf, part->size);
         st = s3_multipart_put(s->client, to, id, part->number, &body, part, err);
+    }
     free(buf);
     return st;
 }
 
-/* from holds all of `all`, one after another; to will hold those of `own`. */
+/* from holds all of `all`, one after another; to will hold those of `own`, which must have the digest. */
 static enum blob_status copy_without(struct s3_store *s, const char *from, const struct part_list *all,
-                                     const struct part_list *own, const char *to, struct blob_error *err)
+                                     const struct part_list *own, const char *to, const struct digest *digest,
+                                     struct blob_error *err)
 {
     char id[S3_UPLOAD_ID_MAX];
     uint64_t offset = 0;
     unsigned n = 0;
+    struct hash hash;
+    struct digest copied;
+    hash_init(&hash);
     struct s3_part *parts = calloc(own->count, sizeof *parts);
     if (!parts)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part list");
@@ -139,10 +145,13 @@ static enum blob_status copy_without(struct s3_store *s, const char *from, const
     for (unsigned i = 0; i < all->count && st == BLOB_OK; i++) {
         if (holds(own, all->parts[i].number)) {
             parts[n] = (struct s3_part){.number = n + 1, .size = all->parts[i].size};
-            st = copy_part(s, from, offset, to, id, &parts[n++], err);
+            st = copy_part(s, from, offset, to, id, &parts[n++], &hash, err);
         }
         offset += all->parts[i].size;
     }
+    hash_peek(&hash, &copied);
+    if (st == BLOB_OK && !digest_equal(&copied, digest))
+        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s: other bytes come back than were written", from);
     if (st == BLOB_OK)
         st = s3_multipart_complete(s->client, to, id, parts, n, NULL, err);
     free(parts);
@@ -317,7 +326,7 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
         struct s3_key copy = small_key(w, digest);
         st = s3_multipart_complete(w->store->client, key->text, w->upload_id, all.parts, all.count, NULL, err);
         if (st == BLOB_OK)
-            st = copy_without(w->store, key->text, &all, &own, copy.text, err);
+            st = copy_without(w->store, key->text, &all, &own, copy.text, digest, err);
         if (st == BLOB_OK)
             *key = copy;
     }

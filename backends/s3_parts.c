@@ -9,13 +9,15 @@
  */
 #include "backends/s3_writer.h"
 
+#include "backends/crc32c.h"
 #include "core/check.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_CAP (64u * 1024)
-#define GROWN_CAP (1024u * 1024) /* larger slots, and those behind a part that is not flushed, take a whole part's */
+#define SEGMENT_TRIES 3
+#define FIRST_CAP     (64u * 1024)
+#define GROWN_CAP     (1024u * 1024) /* larger slots, and those behind a part that is not flushed, take a whole part's */
 
 /* ---- slots ---- */
 
@@ -99,21 +101,36 @@ static void slot_count(struct part_slot *slot)
 
 /* ---- sending ---- */
 
-/* Bytes of an upload's segments: [offset, offset + len) must lie in them. */
+/* Bytes of one segment. A whole one is read again when it comes damaged. */
+static enum blob_status read_segment(struct s3_store *s, const struct s3_key *key, const struct staged_segment *segment,
+                                     uint64_t in, uint8_t *out, size_t len, struct blob_error *err)
+{
+    bool whole = len == segment->length;
+    for (int tries = 0; tries < SEGMENT_TRIES; tries++) {
+        size_t got;
+        enum blob_status st = s3_get_range(s->client, key->text, STAGED_HEADER_BYTES + in, len, out, &got, NULL, err);
+        if (st == BLOB_OK && got != len)
+            st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is shorter than its upload says", key->text);
+        if (st != BLOB_OK || !whole || crc32c(0, out, len) == segment->crc32c)
+            return st;
+    }
+    return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s: other bytes come back than were written", key->text);
+}
+
+/* Bytes of an upload's segments: [offset, offset + len) must lie in them. Who asks for less than whole segments must
+ * check by other means what comes. */
 static enum blob_status read_segments(struct s3_store *s, const struct uuid *id, const struct staged *state,
                                       uint64_t offset, uint8_t *out, size_t len, struct blob_error *err)
 {
     for (unsigned i = 0; i < state->segment_count && len > 0; i++) {
         uint64_t begin;
         struct s3_key k = staged_segment_key(id, state, i, &begin);
-        uint64_t end = begin + state->segments[i].length;
+        const struct staged_segment *segment = &state->segments[i];
+        uint64_t end = begin + segment->length;
         if (offset >= end || offset < begin)
             continue;
-        size_t n = end - offset < len ? (size_t)(end - offset) : len, got;
-        enum blob_status st =
-            s3_get_range(s->client, k.text, STAGED_HEADER_BYTES + (offset - begin), n, out, &got, NULL, err);
-        if (st == BLOB_OK && got != n)
-            st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is shorter than its upload says", k.text);
+        size_t n = end - offset < len ? (size_t)(end - offset) : len;
+        enum blob_status st = read_segment(s, &k, segment, offset - begin, out, n, err);
         if (st != BLOB_OK)
             return st;
         offset += n;

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FORMAT       1
+#define FORMAT       2
 #define HEADER_MAGIC 0x73746731u
 
 uint64_t staged_part_count(const struct staged *s)
@@ -100,6 +100,7 @@ static void encode(const struct staged *s, struct bytebuf *b)
         bytebuf_u64(b, s->segments[i].epoch);
         bytebuf_u32(b, s->segments[i].sequence);
         bytebuf_u32(b, s->segments[i].length);
+        bytebuf_u32(b, s->segments[i].crc32c);
     }
     bytebuf_u64(b, s->epoch);
     bytebuf_u32(b, s->sequence);
@@ -135,6 +136,7 @@ static enum blob_status decode(const void *data, size_t len, struct staged *out)
         s.segments[i].epoch = byteview_u64(&v);
         s.segments[i].sequence = byteview_u32(&v);
         s.segments[i].length = byteview_u32(&v);
+        s.segments[i].crc32c = byteview_u32(&v);
         end += s.segments[i].length;
     }
     s.epoch = byteview_u64(&v);

@@ -33,6 +33,7 @@ struct staged_segment {
     uint64_t epoch;
     uint32_t sequence;
     uint32_t length;
+    uint32_t crc32c; /* nothing else tells bytes that were damaged in S3, or on their way back */
 };
 
 struct staged {

@@ -12,6 +12,7 @@
  */
 #include "backends/s3_writer.h"
 
+#include "backends/crc32c.h"
 #include "core/check.h"
 
 #include <inttypes.h>
@@ -70,12 +71,15 @@ enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, c
     next->epoch = w->epoch;
     next->sequence = w->sequence + 1;
     next->offset = from + len;
-    if (len > 0)
-        next->segments[next->segment_count++] =
-            (struct staged_segment){.epoch = w->epoch, .sequence = next->sequence, .length = (uint32_t)len};
-    staged_write_header(next, keep, keep_len, object);
-    enum blob_status st = s3_writer_copy(w, from, object + STAGED_HEADER_BYTES, len, err);
+    uint8_t *bytes = object + STAGED_HEADER_BYTES;
+    enum blob_status st = s3_writer_copy(w, from, bytes, len, err);
     if (st == BLOB_OK) {
+        if (len > 0)
+            next->segments[next->segment_count++] = (struct staged_segment){.epoch = w->epoch,
+                                                                            .sequence = next->sequence,
+                                                                            .length = (uint32_t)len,
+                                                                            .crc32c = crc32c(0, bytes, len)};
+        staged_write_header(next, keep, keep_len, object);
         struct s3_key k = staged_state_key(&w->id, next->epoch, next->sequence, next->offset);
         const struct s3_body body = {.data = object, .length = STAGED_HEADER_BYTES + len};
         st = s3_put(w->store->client, k.text, &body, NULL, NULL, err);

@@ -26,6 +26,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from harness import make_certificate
+
 CLOCK_AHEAD = 3600  # of a skewed endpoint's clock, in seconds
 LATE = 3            # a late answer
 
@@ -165,7 +167,8 @@ class Handler(BaseHTTPRequestHandler):
         xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.server.objects[k])}</Size><ETag>x</ETag>"
                       f"<LastModified>{now}</LastModified></Contents>" for k in keys[:limit])
         more = "true" if len(keys) > limit else "false"
-        self.send(200, f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{xml}</ListBucketResult>".encode())
+        self.send(200, f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{xml}</ListBucketResult>".encode(),
+                  {"Content-Type": "application/xml"})
 
     def list_parts(self, upload):
         if upload not in self.server.uploads:
@@ -379,15 +382,10 @@ class FaultyS3:
 
     bucket, access, secret, region = "testbucket", "testaccess", "testsecret", "us-east-1"
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         self.state = ({}, {}, {}, threading.Lock())
         self.plain, self.tls = Server(self.state), Server(self.state)
-        self.dir = Path(tempfile.mkdtemp())
-        self.ca_file = self.dir / "cert.pem"
-        key = self.dir / "key.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                        "-keyout", str(key), "-out", str(self.ca_file), "-days", "2", "-subj", "/CN=faulty",
-                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        self.ca_file, key = certificate or make_certificate(tempfile.mkdtemp())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca_file, key)
         self.tls.socket = context.wrap_socket(self.tls.socket, server_side=True)

@@ -61,6 +61,39 @@ def make_certificate(directory, name="127.0.0.1", days=30):
     return cert, key
 
 
+EXPIRED_CA = """
+[ca]
+default_ca = d
+[d]
+database = {dir}/index
+new_certs_dir = {dir}
+serial = {dir}/serial
+default_md = sha256
+policy = p
+x509_extensions = e
+[p]
+commonName = supplied
+[e]
+basicConstraints = CA:TRUE
+subjectAltName = IP:127.0.0.1
+"""
+
+
+def make_expired_certificate():
+    """A self-signed certificate of January 2020: (cert, key) paths."""
+    work = temp_dir()
+    cert, key, request, config = work / "cert.pem", work / "key.pem", work / "request", work / "config"
+    config.write_text(EXPIRED_CA.format(dir=work))
+    (work / "index").touch()
+    (work / "serial").write_text("01\n")
+    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                    str(key), "-out", str(request), "-subj", "/CN=127.0.0.1"], check=True, capture_output=True)
+    subprocess.run(["openssl", "ca", "-batch", "-config", str(config), "-selfsign", "-keyfile", str(key), "-in", str(request),
+                    "-out", str(cert), "-startdate", "20200101000000Z", "-enddate", "20200201000000Z", "-notext"],
+                   check=True, capture_output=True)
+    return cert, key
+
+
 def write_tokens(path, tokens):
     lines = [f"{name} {hashlib.sha256(secret.encode()).hexdigest()}{' admin' if admin else ''}"
              for name, (secret, admin) in tokens.items()]

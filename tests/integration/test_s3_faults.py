@@ -22,9 +22,16 @@ PASSING = [("empty-503", "."), ("html-502", "."), ("internal", "."), ("slowdown"
 def faulty(**more):
     """A blobd on an endpoint that misbehaves when told."""
     with FaultyS3() as s3:
-        options = Bucket(s3).options(storage__s3__part_size="5M", downloads__cache="0", **more)
+        options = Bucket(s3).options(**{"storage__s3__part_size": "5M", "downloads__cache": "0"} | more)
         with Blobd(options) as srv:
             yield s3, srv
+
+
+@contextmanager
+def on_rgw(**more):
+    """A blobd on a real endpoint, to be stopped and killed."""
+    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0", **more)) as srv:
+        yield s3, srv
 
 
 def upload(srv, content):
@@ -99,6 +106,44 @@ def test_wrong_bytes_never_end_in_a_clean_200():
             whole(download(srv, content.digest()), data)
 
 
+def test_wrong_bytes_of_a_small_blob_are_not_cached():
+    with faulty(downloads__cache="64M") as (s3, srv):
+        data = Content(1000, 9).read(0, 1000)
+        store(srv, data)
+        with s3.fault("wrong-bytes", "GET .*/data/") as rule:
+            assert download(srv, sha256(data)).status >= 500
+            assert rule.met
+        whole(download(srv, sha256(data)), data)
+
+
+def test_staged_bytes_that_come_back_wrong_become_no_blob():
+    with faulty() as (s3, srv):
+        for seed, (first, second) in enumerate(((3 * MIB, 4 * MIB), (MIB, 2 * MIB))):  # of a part, and in one request
+            content = Content(first + second, seed)
+            up = Upload(srv, mode="offset")
+            accepted(up.append(content.read(0, first)), 203, first, up)
+            with s3.fault("wrong-bytes", "GET .*/staging/.*/s/") as rule:
+                answers = [up.append(content.read(first, second)), up.complete(content.digest())]
+                assert all(a.status != 201 for a in answers), answers
+                assert rule.met, "nothing was read back"
+            refused(download(srv, content.digest()), "BLOB_UNKNOWN")
+            with s3.fault("wrong-bytes", "GET .*/staging/.*/s/", times=1) as rule:
+                finish(srv, up, content)
+                assert rule.met
+
+
+def test_libs3_joins_no_blob_of_pieces_that_come_back_wrong():
+    with faulty(storage__s3__driver="libs3", storage__s3__retry_timeout="2s") as (s3, srv):
+        content = Content(13 * MIB, 1)
+        up = Upload(srv, mode="offset")
+        accepted(up.append(content.read(0, content.size)), 203, content.size, up)
+        with s3.fault("wrong-bytes", "GET .*/staging/.*/p/") as rule:
+            assert up.complete(content.digest()).status >= 500
+            assert rule.met
+            refused(download(srv, content.digest()), "BLOB_UNKNOWN")
+        finish(srv, up, content)
+
+
 # -- a real endpoint that stalls and dies
 
 
@@ -171,7 +216,7 @@ def finish(srv, up, content):
 
 def test_rgw_stopped_for_5_s_amid_an_append_and_a_download():
     stored, content = Content(40 * MIB, 1), Content(41 * MIB, 2)
-    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0")) as srv:
+    with on_rgw() as (s3, srv):
         store(srv, stored.read(0, stored.size))
 
         def stop():
@@ -186,7 +231,7 @@ def test_rgw_stopped_for_5_s_amid_an_append_and_a_download():
 
 def test_rgw_killed_amid_an_append_and_a_download_and_restarted():
     stored, content = Content(40 * MIB, 3), Content(41 * MIB, 4)
-    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0", storage__s3__retry_timeout="20s")) as srv:
+    with on_rgw(storage__s3__retry_timeout="20s") as (s3, srv):
         store(srv, stored.read(0, stored.size))
         up, appending, downloading = both_ways(srv, stored, content, s3.kill_gateway)
         time.sleep(2)
@@ -202,7 +247,7 @@ def test_rgw_killed_amid_an_append_and_a_download_and_restarted():
 
 def test_rgw_that_stays_away_is_a_503_and_all_goes_on_when_it_is_back():
     stored, content = Content(40 * MIB, 5), Content(41 * MIB, 6)
-    with rgw() as s3, Blobd(Bucket(s3).options(downloads__cache="0", storage__s3__retry_timeout="2s")) as srv:
+    with on_rgw(storage__s3__retry_timeout="2s") as (s3, srv):
         store(srv, stored.read(0, stored.size))
         up, appending, downloading = both_ways(srv, stored, content, s3.kill_gateway)
         refused(appending.result(), "UNAVAILABLE")

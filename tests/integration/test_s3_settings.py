@@ -8,7 +8,7 @@ import urllib.request
 
 from api import whole
 from faulty_s3 import FaultyS3
-from harness import Blobd, free_port, make_certificate, temp_dir
+from harness import Blobd, free_port, make_certificate, make_expired_certificate, temp_dir
 from s3_bucket import Bucket, endpoint, rgw
 from uploader import Content, download, sha256, store
 
@@ -78,6 +78,24 @@ def test_certificate_that_is_not_trusted_is_told_and_ca_file_cures_it():
         with Blobd(place.options(storage__s3__endpoint=s3.tls_endpoint, storage__s3__ca_file=str(cert))) as srv:
             store(srv, data)
             whole(download(srv, sha256(data)), data)
+
+
+def test_certificate_that_has_expired_is_told_as_such():
+    certificate = make_expired_certificate()
+    with FaultyS3(certificate) as s3:
+        tls = {"storage__s3__endpoint": s3.tls_endpoint, "storage__s3__ca_file": str(certificate[0])}
+        refuses(Bucket(s3), f"the certificate of {s3.tls_endpoint.partition('//')[2]} is not trusted", "expired",
+                "renew it, or set this machine's clock right", **tls)
+
+
+def test_store_json_that_is_not_ours_stops_the_start():
+    with endpoint() as s3:
+        place, file = Bucket(s3), temp_dir() / "store.json"
+        for text, words in (('{"format":9999,"store_id":"00000000-0000-4000-8000-000000000000"}', "of a newer blobd"),
+                            ("<html>", "is not blobd's: is storage.s3.prefix right?")):
+            file.write_text(text)
+            place.s3cmd("put", str(file), place.url + "store.json")
+            refuses(place, "store.json", words)
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):

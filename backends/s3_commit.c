@@ -11,6 +11,7 @@
  * put together with them and then, once, copied without them.
  */
 #include "backends/s3_writer.h"
+#include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -20,7 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRIES_MAX 5
+#define TRIES_MAX       5
+#define LIST_ITEM_BYTES 12 /* a part's number and size */
+#define LIST_MAX        (S3_PART_MAX * LIST_ITEM_BYTES)
 
 /* ---- the parts, as the endpoint has them ---- */
 
@@ -60,9 +63,12 @@ static enum blob_status list_parts(struct s3_writer *w, struct part_list *out, s
     return BLOB_OK;
 }
 
-/* Picks the upload's own parts out of all; CORRUPT unless they are what its writers acknowledged. */
+/*
+ * Picks the upload's own parts out of all: those its state names, and the last of all where there is a remainder, which
+ * put_last() puts there. CORRUPT unless they are there and, with etags, are what its writers acknowledged.
+ */
 static enum blob_status own_parts(const struct s3_writer *w, const struct staged *state, const struct part_list *all,
-                                  const struct s3_part *last, struct part_list *out, struct blob_error *err)
+                                  bool etags, struct part_list *out, struct blob_error *err)
 {
     uint64_t count = staged_part_count(state);
     uint8_t chain[STAGED_CHAIN_BYTES] = {0};
@@ -83,17 +89,60 @@ static enum blob_status own_parts(const struct s3_writer *w, const struct staged
         parts[i] = all->parts[at];
         staged_chain_add(chain, number, parts[i].etag);
     }
-    if (memcmp(chain, state->chain, sizeof chain) != 0) {
+    if (etags && memcmp(chain, state->chain, sizeof chain) != 0) {
         free(parts);
         return blob_fail(err, BLOB_E_CORRUPT, 0, "upload %s: another writer has overwritten its parts", w->id.text);
     }
-    if (last->number)
-        parts[count++] = *last;
+    if (w->base.position > staged_parts_end(state) && all->count > 0)
+        parts[count++] = all->parts[all->count - 1];
     *out = (struct part_list){parts, (unsigned)count};
     return BLOB_OK;
 }
 
 /* ---- copying without the parts that are left over ---- */
+
+/*
+ * Once an object is put together of all parts, its multipart upload is gone, and with it the only list of them: a
+ * commit that is cut off then could not be repeated. So the list is kept beside the upload's states before.
+ */
+static enum blob_status keep_list(struct s3_writer *w, const struct part_list *all, struct blob_error *err)
+{
+    struct bytebuf b;
+    struct s3_key k = staged_list_key(&w->id);
+    bytebuf_init(&b);
+    for (unsigned i = 0; i < all->count; i++) {
+        bytebuf_u32(&b, all->parts[i].number);
+        bytebuf_u64(&b, all->parts[i].size);
+    }
+    const struct s3_body body = {.data = b.data, .length = b.len};
+    enum blob_status st = b.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part list")
+                                   : s3_put(w->store->client, k.text, &body, NULL, NULL, err);
+    bytebuf_release(&b);
+    return st;
+}
+
+static enum blob_status kept_list(struct s3_writer *w, struct part_list *out, struct blob_error *err)
+{
+    struct s3_key k = staged_list_key(&w->id);
+    uint8_t *text = malloc(LIST_MAX);
+    struct s3_part *parts = calloc(S3_PART_MAX, sizeof *parts);
+    size_t len = 0;
+    enum blob_status st = text && parts ? s3_get(w->store->client, k.text, text, LIST_MAX, &len, NULL, err)
+                                        : blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part list");
+    struct byteview v = {.data = text, .len = len};
+    unsigned count = st == BLOB_OK ? (unsigned)(len / LIST_ITEM_BYTES) : 0;
+    for (unsigned i = 0; i < count; i++) {
+        parts[i].number = byteview_u32(&v);
+        parts[i].size = byteview_u64(&v);
+    }
+    free(text);
+    if (st != BLOB_OK) {
+        free(parts);
+        return st;
+    }
+    *out = (struct part_list){parts, count};
+    return BLOB_OK;
+}
 
 static bool holds(const struct part_list *list, unsigned number)
 {
@@ -259,8 +308,9 @@ static enum blob_status announce(struct s3_writer *w, const struct digest *diges
  * can be smaller than the endpoint's minimum, and a repeated commit takes the same number. It is added to all.
  */
 static enum blob_status put_last(struct s3_writer *w, const struct staged *state, struct part_list *all,
-                                 struct s3_part *last, struct blob_error *err)
+                                 struct blob_error *err)
 {
+    struct s3_part last;
     unsigned number = w->next_number;
     if (all->count > 0 && all->parts[all->count - 1].number > number)
         number = all->parts[all->count - 1].number;
@@ -275,23 +325,52 @@ static enum blob_status put_last(struct s3_writer *w, const struct staged *state
     enum blob_status st = s3_writer_copy(w, from, buf, len, err);
     const struct s3_body body = {.data = buf, .length = len};
     if (st == BLOB_OK)
-        st = s3_multipart_put(w->store->client, k.text, w->upload_id, number, &body, last, err);
+        st = s3_multipart_put(w->store->client, k.text, w->upload_id, number, &body, &last, err);
     free(buf);
     if (st != BLOB_OK)
         return st;
     if (all->count == 0 || all->parts[all->count - 1].number != number)
         all->count++; /* list_parts() left room for it */
-    all->parts[all->count - 1] = *last;
+    all->parts[all->count - 1] = last;
     return BLOB_OK;
 }
 
-/* The multipart upload is gone: put together by an earlier try, or lost. */
-static enum blob_status was_made(struct s3_writer *w, struct blob_error *err)
+static enum blob_status copy_again(struct s3_writer *w, const struct staged *state, const struct digest *digest,
+                                   const struct s3_key *copy, struct blob_error *err)
 {
-    struct s3_object object;
-    struct s3_key k = staged_data_key(&w->id);
-    enum blob_status st = s3_head(w->store->client, k.text, &object, err);
-    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && object.size != w->base.position))
+    struct part_list all, own = {0};
+    struct s3_key data = staged_data_key(&w->id);
+    enum blob_status st = kept_list(w, &all, err);
+    if (st != BLOB_OK)
+        return st;
+    st = own_parts(w, state, &all, false, &own, err);
+    if (st == BLOB_OK)
+        st = copy_without(w->store, data.text, &all, &own, copy->text, digest, err);
+    free(all.parts);
+    free(own.parts);
+    return st;
+}
+
+/* The multipart upload is gone: put together by an earlier try, which may have been cut off while copying; or lost. */
+static enum blob_status was_made(struct s3_writer *w, const struct staged *state, const struct digest *digest,
+                                 struct s3_key *key, struct blob_error *err)
+{
+    struct s3_object object = {0};
+    struct s3_key copy = small_key(w, digest);
+    *key = staged_data_key(&w->id);
+    enum blob_status st = s3_head(w->store->client, key->text, &object, err);
+    if (st == BLOB_OK && object.size == w->base.position)
+        return BLOB_OK;
+    bool all_there = st == BLOB_OK && object.size > w->base.position;
+    if (st == BLOB_OK || st == BLOB_E_NOT_FOUND) {
+        *key = copy;
+        st = s3_head(w->store->client, copy.text, &object, err);
+    }
+    if (st == BLOB_OK && object.size == w->base.position)
+        return BLOB_OK;
+    if (all_there && (st == BLOB_OK || st == BLOB_E_NOT_FOUND))
+        st = copy_again(w, state, digest, &copy, err);
+    if (st == BLOB_E_NOT_FOUND)
         return blob_fail(err, BLOB_E_CORRUPT, 0,
                          "upload %s: its multipart upload is gone from S3: does a lifecycle rule end such uploads?",
                          w->id.text);
@@ -302,7 +381,6 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
                                        struct blob_error *err)
 {
     struct staged state;
-    struct s3_part last = {0};
     struct part_list all = {0}, own = {0};
     *key = staged_data_key(&w->id);
     enum blob_status st = s3_writer_settle(w, w->base.position, err);
@@ -313,18 +391,20 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
     if (st == BLOB_OK)
         st = list_parts(w, &all, err);
     if (st == BLOB_OK)
-        st = put_last(w, &state, &all, &last, err);
+        st = put_last(w, &state, &all, err);
     if (st == BLOB_E_NOT_FOUND) {
         free(all.parts);
-        return was_made(w, err);
+        return was_made(w, &state, digest, key, err);
     }
     if (st == BLOB_OK)
-        st = own_parts(w, &state, &all, &last, &own, err);
+        st = own_parts(w, &state, &all, true, &own, err);
     if (st == BLOB_OK)
         st = s3_multipart_complete(w->store->client, key->text, w->upload_id, own.parts, own.count, NULL, err);
     if (st == BLOB_E_CONFLICT && own.count < all.count) {
         struct s3_key copy = small_key(w, digest);
-        st = s3_multipart_complete(w->store->client, key->text, w->upload_id, all.parts, all.count, NULL, err);
+        st = keep_list(w, &all, err);
+        if (st == BLOB_OK)
+            st = s3_multipart_complete(w->store->client, key->text, w->upload_id, all.parts, all.count, NULL, err);
         if (st == BLOB_OK)
             st = copy_without(w->store, key->text, &all, &own, copy.text, digest, err);
         if (st == BLOB_OK)

@@ -250,6 +250,11 @@ struct s3_key staged_piece_key(const struct uuid *id, uint32_t number, uint64_t 
     return key_of(STAGED_ROOT, id->text, rest);
 }
 
+struct s3_key staged_list_key(const struct uuid *id)
+{
+    return key_of(STAGED_ROOT, id->text, "/l");
+}
+
 struct s3_key staged_data_key(const struct uuid *id)
 {
     return key_of("data/", id->text, "");

@@ -87,6 +87,8 @@ struct s3_key staged_prefix(const struct uuid *id);
 struct s3_key staged_state_prefix(const struct uuid *id);
 struct s3_key staged_state_key(const struct uuid *id, uint64_t epoch, uint32_t sequence, uint64_t offset);
 struct s3_key staged_piece_key(const struct uuid *id, uint32_t number, uint64_t epoch);
+/* The list of all parts, kept while an object is copied without some of them. */
+struct s3_key staged_list_key(const struct uuid *id);
 struct s3_key staged_data_key(const struct uuid *id);
 /* The segment with this index; *offset is where its bytes begin in the upload. */
 struct s3_key staged_segment_key(const struct uuid *id, const struct staged *s, unsigned index, uint64_t *offset);

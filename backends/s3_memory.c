@@ -2,15 +2,19 @@
  * s3_memory - how the S3 store shares out its part of server.max_memory, and its buffers for parts.
  *
  * Counted is what is resident: of a fresh buffer what was written to it, of a used one all of it. Used ones are kept
- * and handed out where that stays within the share; beyond it, fresh ones cost less memory.
+ * where that stays within the share, and a few beyond it: clearing fresh pages takes longer than hashing. Fresh ones
+ * are in large pages, where the system has them, since small ones cost a page fault each besides.
  */
 #include "backends/s3_memory.h"
 
 #include "core/check.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
+#define LARGE_PAGE_BYTES ((size_t)2 << 20)
 #define DIRTY_MIN_BYTES  (16u << 10)
+#define SPARE_PART       8 /* of the share may be spare when parts hold all of it */
 #define WINDOW_MIN_BYTES (256u << 10)
 #define WINDOW_MAX_BYTES (4u << 20)
 
@@ -52,19 +56,52 @@ void s3_memory_writer(struct s3_memory *m, bool opens)
     pthread_mutex_unlock(&m->lock);
 }
 
-uint8_t *s3_memory_part(struct s3_memory *m, size_t *held)
+uint8_t *s3_memory_block(size_t bytes)
 {
-    pthread_mutex_lock(&m->lock);
-    struct spare *spare = m->held + m->part_size <= m->parts_share ? m->spares : NULL;
+    void *block;
+    if (bytes < LARGE_PAGE_BYTES)
+        return malloc(bytes);
+    if (posix_memalign(&block, LARGE_PAGE_BYTES, bytes) != 0)
+        return NULL;
+    /* Refused where there are no large pages: then it is memory as any other. */
+    (void)madvise(block, bytes / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES, MADV_HUGEPAGE);
+    return block;
+}
+
+size_t s3_memory_touched(size_t bytes)
+{
+    return (bytes + LARGE_PAGE_BYTES - 1) / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES;
+}
+
+/* With the lock held: a spare buffer, no longer on the list; NULL: there is none. */
+static struct spare *take_spare(struct s3_memory *m)
+{
+    struct spare *spare = m->spares;
     if (spare) {
         m->spares = spare->next;
         m->spare_bytes -= m->part_size;
+    }
+    return spare;
+}
+
+/* With the lock held: may there be so much more spare? What is about to be used anew may, also beyond the share. */
+static bool may_spare(const struct s3_memory *m, size_t more)
+{
+    size_t bytes = m->spare_bytes + more;
+    return m->held + bytes <= m->parts_share || bytes <= m->parts_share / SPARE_PART;
+}
+
+uint8_t *s3_memory_part(struct s3_memory *m, size_t *held)
+{
+    pthread_mutex_lock(&m->lock);
+    struct spare *spare = take_spare(m);
+    if (spare) {
         m->held += m->part_size;
         tell(m);
     }
     pthread_mutex_unlock(&m->lock);
     *held = spare ? m->part_size : 0;
-    return spare ? (uint8_t *)spare : malloc(m->part_size);
+    return spare ? (uint8_t *)spare : s3_memory_block(m->part_size);
 }
 
 void s3_memory_part_free(struct s3_memory *m, uint8_t *buf, size_t held)
@@ -72,7 +109,7 @@ void s3_memory_part_free(struct s3_memory *m, uint8_t *buf, size_t held)
     struct spare *spare = (struct spare *)(void *)buf;
     pthread_mutex_lock(&m->lock);
     m->held -= held;
-    bool keep = m->held + m->spare_bytes + m->part_size <= m->parts_share;
+    bool keep = may_spare(m, m->part_size);
     if (keep) {
         spare->next = m->spares;
         m->spares = spare;
@@ -89,11 +126,8 @@ void s3_memory_hold(struct s3_memory *m, size_t bytes)
     struct spare *spare = NULL;
     pthread_mutex_lock(&m->lock);
     m->held += bytes;
-    if (m->held + m->spare_bytes > m->parts_share && m->spares) {
-        spare = m->spares;
-        m->spares = spare->next;
-        m->spare_bytes -= m->part_size;
-    }
+    if (!may_spare(m, 0))
+        spare = take_spare(m);
     tell(m);
     pthread_mutex_unlock(&m->lock);
     free(spare);

@@ -36,6 +36,11 @@ struct s3_memory {
 void s3_memory_init(struct s3_memory *m, size_t bytes, size_t part_size, atomic_size_t *dirty_bytes);
 void s3_memory_release(struct s3_memory *m);
 
+/* Fresh memory, for free(); NULL without. Blocks from 2 MiB are in large pages where they can be. */
+uint8_t *s3_memory_block(size_t bytes);
+/* How much of such a block is resident once its first bytes were written. */
+size_t s3_memory_touched(size_t bytes);
+
 /* A writer opens, or closes. */
 void s3_memory_writer(struct s3_memory *m, bool opens);
 

@@ -93,10 +93,13 @@ static bool slot_reserve(const struct s3_writer *w, struct part_slot *slot, size
 /* Counts what has been written to the slot's buffer. */
 static void slot_count(struct part_slot *slot)
 {
-    if (slot->len <= slot->held)
+    size_t touched = slot->whole ? s3_memory_touched(slot->len) : slot->len;
+    if (touched > slot->cap)
+        touched = slot->cap;
+    if (touched <= slot->held)
         return;
-    s3_memory_hold(&slot->writer->store->memory, slot->len - slot->held);
-    slot->held = slot->len;
+    s3_memory_hold(&slot->writer->store->memory, touched - slot->held);
+    slot->held = touched;
 }
 
 /* ---- sending ---- */

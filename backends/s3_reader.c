@@ -110,7 +110,7 @@ static void read_ahead(struct s3_reader *r, uint64_t offset)
             win = w;
     }
     if (win && !win->buf)
-        win->buf = malloc(r->window_bytes);
+        win->buf = s3_memory_block(r->window_bytes);
     if (!win || !win->buf)
         return;
     uint64_t left = r->base.size - offset;

@@ -8,6 +8,7 @@
 #include "backends/s3_http.h"
 
 #include "core/check.h"
+#include "core/fault.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -425,7 +426,9 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, detail);
     set_transport(easy, &x);
     set_request(easy, &x, headers);
-    CURLcode rc = curl_easy_perform(easy);
+    CURLcode rc = FAULT_POINT("s3.request") ? CURLE_SEND_ERROR : curl_easy_perform(easy);
+    if (rc == CURLE_OK && FAULT_POINT("s3.answer")) /* it was done, and nobody knows */
+        rc = CURLE_RECV_ERROR;
     enum blob_status st = BLOB_OK;
     if (rc != CURLE_OK)
         st = judge(&x, easy, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);

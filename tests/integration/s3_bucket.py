@@ -14,7 +14,7 @@ import uuid
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from harness import need, temp_dir
+from harness import STORAGE, need, temp_dir
 from rgw import Rgw
 
 
@@ -27,17 +27,31 @@ def rgw(**kw):
     shutil.rmtree(directory, ignore_errors=True)
 
 
+def endpoint_of_environment():
+    e = os.environ
+    return SimpleNamespace(endpoint=e["BLOBD_TEST_S3_ENDPOINT"], bucket=e["BLOBD_TEST_S3_BUCKET"],
+                           access=e["BLOBD_TEST_S3_KEY"], secret=e["BLOBD_TEST_S3_SECRET"],
+                           region=e.get("BLOBD_TEST_S3_REGION", "us-east-1"))
+
+
 @contextmanager
 def endpoint():
     """The endpoint that the environment names, or an RGW for as long as this lasts."""
-    e = os.environ
-    if "BLOBD_TEST_S3_ENDPOINT" in e:
-        yield SimpleNamespace(endpoint=e["BLOBD_TEST_S3_ENDPOINT"], bucket=e["BLOBD_TEST_S3_BUCKET"],
-                              access=e["BLOBD_TEST_S3_KEY"], secret=e["BLOBD_TEST_S3_SECRET"],
-                              region=e.get("BLOBD_TEST_S3_REGION", "us-east-1"))
+    if "BLOBD_TEST_S3_ENDPOINT" in os.environ:
+        yield endpoint_of_environment()
         return
     with rgw() as s3:
         yield s3
+
+
+def bucket_of(srv):
+    """What a server of the suite, run over S3, has of the bucket."""
+    return Bucket(endpoint_of_environment(), srv.s3_prefix.rstrip("/"))
+
+
+def stored(srv, under=""):
+    """Names of what a server's storage holds: of files below its root, or of objects below its prefix."""
+    return list(srv.files(under) if STORAGE == "disk" else bucket_of(srv).objects(under))
 
 
 class Bucket:

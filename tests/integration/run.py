@@ -7,6 +7,9 @@ a test, with the last line it printed itself, and the count; the exit status is 
 
 With --again, up to five tests that failed are run once more at the end, each alone: what fails beside others on a busy
 machine and passes by itself is named as such, and does not fail the run.
+
+With --rgw the servers' storage is a Ceph RGW that is started for the run. A test that runs alone gets one to itself, since
+what the largest blobs leave behind would fill it.
 """
 
 import argparse
@@ -20,9 +23,11 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from harness import BINARY, Skip
+from rgw import Rgw
 
 HERE = Path(__file__).resolve().parent
 SKIPPED = 77
@@ -104,9 +109,18 @@ def discover(words, files):
     return tests
 
 
+@contextmanager
+def rgw_storage():
+    """The tests that run meanwhile find a Ceph RGW in their environment."""
+    driver = os.environ.get("BLOBD_TEST_S3_DRIVER", "sigv4")
+    with tempfile.TemporaryDirectory(prefix="rgw-") as directory, Rgw(directory) as s3:
+        os.environ.update(s3.settings(driver))
+        yield
+
+
 class Runner:
-    def __init__(self, tests, parallel, again):
-        self.queue, self.parallel, self.again = tests, parallel, again
+    def __init__(self, tests, parallel, again, storage):
+        self.queue, self.parallel, self.again, self.storage = tests, parallel, again, storage
         self.lock = threading.Lock()
         self.passed = self.skipped = 0
         self.failed = []
@@ -136,13 +150,16 @@ class Runner:
     def run(self):
         together = [t for t in self.queue if not t.alone]
         alone = [t for t in self.queue if t.alone]
-        threads = [threading.Thread(target=self.worker, args=(together,)) for _ in range(self.parallel)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        if together:
+            with self.storage():
+                threads = [threading.Thread(target=self.worker, args=(together,)) for _ in range(self.parallel)]
+                for t in threads:
+                    t.start()
+                for t in threads:
+                    t.join()
         for test in alone:
-            self.one(test)
+            with self.storage():
+                self.one(test)
         if self.again and len(self.failed) <= AGAIN_MAX:
             self.run_again()
 
@@ -150,7 +167,8 @@ class Runner:
         first, self.failed = self.failed, []
         for test in first:
             print(f"again, alone: {test.name}", flush=True)
-            self.one(test)
+            with self.storage():
+                self.one(test)
 
 
 def main():
@@ -158,6 +176,7 @@ def main():
     p.add_argument("-k", action="append", default=[], metavar="WORD", help="only tests whose name holds WORD; repeatable")
     p.add_argument("-j", type=int, default=3, choices=(1, 2, 3, 4), help="how many at a time (3: they wait more than they work)")
     p.add_argument("--again", action="store_true", help="run what failed once more, alone")
+    p.add_argument("--rgw", action="store_true", help="with storage.backend=s3, on a Ceph RGW of the run's own")
     p.add_argument("--list", action="store_true", help="print the names, run nothing")
     p.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     p.add_argument("file", nargs="*", help="only these files (test_resume or test_resume.py)")
@@ -171,7 +190,7 @@ def main():
     if not os.access(BINARY, os.X_OK):
         sys.exit(f"no binary at {BINARY}: build it, or name another in BLOBD_BIN")
     began = time.monotonic()
-    runner = Runner(tests, a.j, a.again)
+    runner = Runner(tests, a.j, a.again, rgw_storage if a.rgw else nullcontext)
     runner.run()
     for test in runner.failed:
         print(f"failed: {test.name}")

@@ -2,6 +2,7 @@
 """The figures of docs/s3.md: blobd, docker-registry's S3 driver and bare libcurl on one Ceph RGW, on a quiet machine.
 
     s3_figures.py throughput     8 clients, 8 uploads of 64 MiB each, then the same downloaded
+    s3_figures.py turns [N]      the same in turns, N times (4), with the processors' time: what varies with the machine cancels
     s3_figures.py complete       a 1 GiB upload: how long its completion takes once every byte is acknowledged
     s3_figures.py memory         peak RSS at 32 parallel uploads of 32 MiB
     s3_figures.py amplification  bytes and requests that RGW gets for each byte uploaded
@@ -14,7 +15,9 @@ import hmac
 import http.client
 import json
 import os
+import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -95,7 +98,7 @@ http: {{addr: '127.0.0.1:{port}', secret: bench}}
             except OSError:
                 return False
         wait_for(answers, what="docker-registry to answer")
-        yield port
+        yield port, proc.pid
     finally:
         proc.terminate()
         proc.wait(20)
@@ -136,7 +139,7 @@ def throughput():
             run = load("blobd", srv.port, 1, UPLOADS, SIZE, CLIENTS, "--token", token)
             show("blobd, upload", run["seconds"])
             ours = [f"http://127.0.0.1:{srv.port}{s['path']}" for s in run["samples"]]
-            with registry(s3, work) as port:
+            with registry(s3, work) as (port, _):
                 run = load("registry", port, 2, UPLOADS, SIZE, CLIENTS)
                 show("docker-registry, upload", run["seconds"])
                 theirs = [f"http://127.0.0.1:{port}{s['path']}" for s in run["samples"]]
@@ -146,6 +149,83 @@ def throughput():
                     show("curl from blobd, download", curl_get(ours))
                     show("curl from docker-registry, download", curl_get(theirs))
             print(f"blobd's peak RSS {srv.peak_rss() / MIB:.0f} MiB")
+
+
+# -- in turns
+
+TURN_SIZE, TURNS_PER_RGW = 32 * MIB, 2  # the RGW keeps all of it in memory, of which it has 4 GiB
+
+
+def cpu_of(pid):
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Turns:
+    """Measures actions, and what they take of the processors: their clients, the server between, and RGW with its OSD."""
+
+    def __init__(self):
+        self.found = {}
+
+    def measure(self, what, s3, server_pid, action):
+        def clocks():
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return (time.monotonic(), used.ru_utime + used.ru_stime, cpu_of(server_pid) if server_pid else 0.0,
+                    cpu_of(s3.procs["rgw"].pid) + cpu_of(s3.procs["osd"].pid))
+        before = clocks()
+        result = action()
+        self.found.setdefault(what, []).append([b - a for a, b in zip(before, clocks())])
+        return result
+
+    def show(self):
+        size = UPLOADS * TURN_SIZE
+        print(f"{'':34} {'MB/s, median and range':>26}   CPU seconds a GiB: client server  RGW")
+        for what, rows in self.found.items():
+            rates = [size / row[0] / 1e6 for row in rows]
+            used = [statistics.median(row[i] for row in rows) * 2**30 / size for i in (1, 2, 3)]
+            print(f"{what:34} {statistics.median(rates):10.1f} ({min(rates):5.1f} to {max(rates):5.1f})"
+                  f"{'':21} {used[0]:6.2f} {used[1]:6.2f} {used[2]:6.2f}")
+        for ours, theirs in (("blobd, upload", "curl, upload"), ("curl from blobd, download", "curl from RGW, download"),
+                             ("blobd, upload", "docker-registry, upload"),
+                             ("curl from blobd, download", "curl from docker-registry, download")):
+            ratios = sorted(b[0] / a[0] for a, b in zip(self.found[ours], self.found[theirs]))
+            print(f"{ours} / {theirs}: median {statistics.median(ratios):.2f}, all {' '.join(f'{r:.2f}' for r in ratios)}")
+
+
+def one_turn(turns, s3, srv, registry_pid, registry_port, files, seed):
+    keys = [f"bare/{i}" for i in range(UPLOADS)]
+    samples = {}
+
+    def bare():
+        curl([f'url = "{presigned(s3, "PUT", k)}"\nupload-file = "{f}"' for k, f in zip(keys, files)])
+
+    def into(dialect, port, *more):
+        run = load(dialect, port, seed, UPLOADS, TURN_SIZE, CLIENTS, *more)
+        samples[dialect] = [f"http://127.0.0.1:{port}{s['path']}" for s in run["samples"]]
+
+    up = [("curl, upload", None, bare),
+          ("blobd, upload", srv.proc.pid, lambda: into("blobd", srv.port, "--token", srv.tokens["alice"][0])),
+          ("docker-registry, upload", registry_pid, lambda: into("registry", registry_port))]
+    down = [("curl from RGW, download", None, lambda: curl_get([presigned(s3, "GET", k) for k in keys])),
+            ("curl from blobd, download", srv.proc.pid, lambda: curl_get(samples["blobd"])),
+            ("curl from docker-registry, download", registry_pid, lambda: curl_get(samples["registry"]))]
+    for actions in (up, down):
+        for what, pid, action in actions if seed % 2 else actions[::-1]:
+            turns.measure(what, s3, pid, action)
+
+
+def in_turns(count=4):
+    turns = Turns()
+    for first in range(0, count, TURNS_PER_RGW):
+        with rig() as (s3, work):
+            files = [work / f"f{i}" for i in range(UPLOADS)]
+            for file in files:
+                file.write_bytes(os.urandom(TURN_SIZE))
+            with blobd(s3) as srv, registry(s3, work) as (port, pid):
+                for seed in range(first, min(first + TURNS_PER_RGW, count)):
+                    one_turn(turns, s3, srv, pid, port, files, seed + 1)
+    turns.show()
 
 
 def complete():
@@ -160,7 +240,7 @@ def complete():
             sent = time.monotonic()
             assert up.complete(digest).status == 201
             print(f"blobd: 1 GiB in {sent - began:.1f} s, then complete in {(time.monotonic() - sent) * 1e3:.0f} ms", flush=True)
-        with registry(s3, work) as port:
+        with registry(s3, work) as (port, _):
             c = http.client.HTTPConnection("127.0.0.1", port, timeout=170)
             c.request("POST", "/v2/bench/blobs/uploads/")
             r = c.getresponse()
@@ -214,10 +294,11 @@ def amplification():
 
 
 def main():
-    actions = {"throughput": throughput, "complete": complete, "memory": memory, "amplification": amplification}
-    if len(sys.argv) != 2 or sys.argv[1] not in actions:
+    actions = {"throughput": throughput, "turns": in_turns, "complete": complete, "memory": memory,
+               "amplification": amplification}
+    if len(sys.argv) < 2 or sys.argv[1] not in actions or len(sys.argv) > 2 + (sys.argv[1] == "turns"):
         sys.exit(__doc__)
-    actions[sys.argv[1]]()
+    actions[sys.argv[1]](*map(int, sys.argv[2:]))
 
 
 if __name__ == "__main__":

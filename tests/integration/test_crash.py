@@ -135,8 +135,10 @@ def hold_to_it(srv, told):
     answer = up.complete(sha256(data))
     assert answer.status == 201, answer
     assert "id" not in told or answer.json()["id"] == told["id"], (answer, told["id"])
+    made = answer.json()["id"]
     answer = download(srv, sha256(data))
     assert answer.status == 200 and answer.body == data
+    return made
 
 
 def test_kill_at_every_fault_point_loses_nothing_acknowledged():
@@ -184,7 +186,8 @@ def test_errors_at_every_fault_point_lose_nothing_acknowledged():
 
 
 def work_through_s3(srv, seed):
-    """An upload of several parts, one of which is rolled back, and what was acknowledged of it."""
+    """An upload of several parts, and what was acknowledged of it. Bodies that are rolled back leave more parts in S3 than
+    it has in the end, which Ceph RGW insists on using."""
     told = {"offset": 0, "up": None, "small": None, "data": Content(17 << 20, seed).read(0, 17 << 20)}
     data = told["data"]
     try:
@@ -193,7 +196,7 @@ def work_through_s3(srv, seed):
             if up.append(data[up.offset:end]).status != 203:
                 return told
             told["offset"] = up.offset
-            answer = up.complete("0" * 64, data[up.offset:])
+            answer = up.complete("0" * 64, data[up.offset:] + bytes(8 << 20))
             assert answer.status in (400, 503), answer
         answer = up.complete(sha256(data), data[up.offset:])
         if answer.status == 201:
@@ -222,9 +225,11 @@ def test_kill_at_requests_to_s3_loses_nothing_acknowledged():
                     disarmed(srv)
                     srv.start()
                     try:
-                        hold_to_it(srv, told)
+                        made = hold_to_it(srv, told)
                     except AssertionError as e:
                         raise Broken(f"killed at {point}, hit {after + 1}: {e}") from None
+                    if made:  # the endpoint may keep it all in memory
+                        assert srv.post(f"/api/files/{made}/destroy").status == 204
                     after += S3_STRIDE
     assert died > 10, died
     print(f"{died} deaths")

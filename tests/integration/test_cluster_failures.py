@@ -100,12 +100,11 @@ def test_append_is_accepted_by_the_other_node_within_seconds_of_a_death():
         up = Upload(c.nodes[0], mode="offset")
         with up.begin(length=len(data)) as cut:
             cut.send(data[:2000000])
-            time.sleep(1.5)
+            wait_for(lambda: up.status().status == 204 and up.offset > 0, timeout=30, what="a checkpoint")
             c.nodes[0].kill()
             died = time.monotonic()
         up.srv = c.nodes[1]
         assert up.status().status == 204
-        assert up.offset > 0, "a checkpoint had passed"
         answer = up.append(data[up.offset:])
         took = time.monotonic() - died
         assert answer.status == 203 and up.offset == len(data), answer

@@ -11,8 +11,9 @@ from uploader import Content, Upload, sha256
 MIB = 1 << 20
 SHARE = 65536  # bytes a second each
 TURNS = 20     # in a second
-# The disk takes what arrives. What S3 has not taken yet is held, within server.max_memory, which is 512M by default.
-LIMIT = (40 if STORAGE == "disk" else 512) * MIB
+# The disk takes what arrives. What S3 has not taken yet is held in S3's half of server.max_memory, which is 512M by default;
+# and each of up to 64 connections to it has two buffers of 256 KiB.
+LIMIT = (40 if STORAGE == "disk" else 40 + 256 + 32) * MIB
 
 
 def slow_uploads(count, seconds, tls=False):

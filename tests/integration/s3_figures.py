@@ -7,7 +7,7 @@
     s3_figures.py memory         peak RSS at 32 parallel uploads of 32 MiB
     s3_figures.py amplification  bytes and requests that RGW gets for each byte uploaded
 
-Needs docker-registry, curl and build/tests/bench/loadgen (cmake --build build --target loadgen).
+Needs docker-registry (turns do without), curl and build/tests/bench/loadgen (cmake --build build --target loadgen).
 """
 
 import base64
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from harness import REPO, Blobd, free_port
@@ -189,6 +189,8 @@ class Turns:
         for ours, theirs in (("blobd, upload", "curl, upload"), ("curl from blobd, download", "curl from RGW, download"),
                              ("blobd, upload", "docker-registry, upload"),
                              ("curl from blobd, download", "curl from docker-registry, download")):
+            if theirs not in self.found:
+                continue
             ratios = sorted(b[0] / a[0] for a, b in zip(self.found[ours], self.found[theirs]))
             print(f"{ours} / {theirs}: median {statistics.median(ratios):.2f}, all {' '.join(f'{r:.2f}' for r in ratios)}")
 
@@ -210,6 +212,8 @@ def one_turn(turns, s3, srv, registry_pid, registry_port, files, seed):
     down = [("curl from RGW, download", None, lambda: curl_get([presigned(s3, "GET", k) for k in keys])),
             ("curl from blobd, download", srv.proc.pid, lambda: curl_get(samples["blobd"])),
             ("curl from docker-registry, download", registry_pid, lambda: curl_get(samples["registry"]))]
+    if not registry_pid:
+        up, down = up[:2], down[:2]
     for actions in (up, down):
         for what, pid, action in actions if seed % 2 else actions[::-1]:
             turns.measure(what, s3, pid, action)
@@ -222,7 +226,8 @@ def in_turns(count=4):
             files = [work / f"f{i}" for i in range(UPLOADS)]
             for file in files:
                 file.write_bytes(os.urandom(TURN_SIZE))
-            with blobd(s3) as srv, registry(s3, work) as (port, pid):
+            beside = registry(s3, work) if shutil.which("docker-registry") else nullcontext((0, 0))
+            with blobd(s3) as srv, beside as (port, pid):
                 for seed in range(first, min(first + TURNS_PER_RGW, count)):
                     one_turn(turns, s3, srv, pid, port, files, seed + 1)
     turns.show()

@@ -2,10 +2,10 @@
  * s3_sweep - what no crash may leave behind for ever: multipart uploads that no upload knows, and data objects that
  * never got a pointer. Only below this store's prefix, and only what was made before the grace time.
  *
- * A multipart upload belongs to the upload its key names: it stays while that upload's state names it. A data object of
- * the form data/<upload>.<digest> tells itself which pointer must name it. One without a digest was announced in
- * its upload's state, and is looked after by s3_upload_discard(). Data objects are looked at once: those made since
- * the sweep before, or in the last week after a start.
+ * A multipart upload belongs to the upload its key names: it stays while that upload's state names it, or tells that it
+ * is being copied there. A data object of the form data/<upload>.<digest> tells itself which pointer must name it. One
+ * without a digest was announced in its upload's state, and is looked after by s3_upload_discard(). Data objects are
+ * looked at once: those made since the sweep before, or in the last week after a start.
  */
 #include "backends/s3_store_internal.h"
 #include "core/log.h"
@@ -21,6 +21,15 @@ static bool upload_of_key(const char *key, struct uuid *id)
     return sscanf(key, "data/%36[0-9a-f-]", text) == 1 && uuid_parse(text, id) == BLOB_OK;
 }
 
+/* data/<upload>.<digest> while the upload is becoming that blob: its parts may just be copied there. */
+static bool is_its_copy(const struct staged *state, const char *key)
+{
+    struct digest digest;
+    const char *dot = strchr(key, '.');
+    return state->committing && dot && digest_parse(dot + 1, &digest) == BLOB_OK &&
+           digest_equal(&digest, &state->digest);
+}
+
 static enum blob_status look_at_upload(struct s3_store *s, const struct s3_upload *u, struct blob_error *err)
 {
     struct uuid id;
@@ -29,7 +38,7 @@ static enum blob_status look_at_upload(struct s3_store *s, const struct s3_uploa
     if (!upload_of_key(u->key, &id))
         return BLOB_OK;
     enum blob_status st = s3_upload_state(s, &id, &state, &stat, err);
-    if (st == BLOB_OK && strcmp(state.upload_id, u->upload_id) == 0)
+    if (st == BLOB_OK && (strcmp(state.upload_id, u->upload_id) == 0 || is_its_copy(&state, u->key)))
         return BLOB_OK;
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;

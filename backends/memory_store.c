@@ -54,6 +54,7 @@ struct memory_writer {
     struct blob_writer base;
     struct uuid id;
     struct content *content; /* a reference; the upload is this writer's while it holds the same content */
+    uint64_t epoch;
 };
 
 struct memory_reader {
@@ -318,7 +319,7 @@ static enum blob_status memory_upload_open(struct blob_store *base, const struct
         upload->epoch = epoch;
         go_back(s, upload, from->offset);
         *w = (struct memory_writer){
-            .base = {.store = base, .position = from->offset}, .id = *id, .content = upload->content};
+            .base = {.store = base, .position = from->offset}, .id = *id, .content = upload->content, .epoch = epoch};
         w->content->refs++;
     }
     pthread_mutex_unlock(&s->lock);
@@ -374,13 +375,15 @@ static enum blob_status memory_flush(struct blob_writer *base, uint64_t offset, 
     return upload ? BLOB_OK : upload_gone(w, err);
 }
 
+/* What was not flushed is lost, but for a newer writer's: another node opens one as soon as it is told that this one is
+ * done, which may be before it is closed. */
 static void memory_writer_close(struct blob_writer *base)
 {
     struct memory_writer *w = (struct memory_writer *)base;
     struct memory_store *s = store_of(base->store);
     pthread_mutex_lock(&s->lock);
     struct item *upload = writer_upload(s, w);
-    if (upload)
+    if (upload && upload->epoch == w->epoch)
         content_cut(s, upload->content, upload->flushed);
     content_drop(s, w->content);
     pthread_mutex_unlock(&s->lock);

@@ -46,6 +46,32 @@ static void test_full(void)
     blob_store_close(s);
 }
 
+/* Another node begins as soon as it is told that this writer is done, which may be before it is closed. */
+static void test_closing_late(void)
+{
+    struct blob_store *s = NULL;
+    struct blob_writer *older = NULL, *newer = NULL;
+    struct upload_mark mark = {0};
+    struct uuid id;
+    uuid_new(&id);
+    CU_ASSERT_EQUAL_FATAL(memory_store_open(NULL, &s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &older, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write(older, "flushed, lost", 13, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_flush(older, 7, NULL, 0, 0, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 2, &newer, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write(newer, " newer", 6, NULL), BLOB_OK);
+    writer_close(older);
+    CU_ASSERT_EQUAL(writer_write(newer, " bytes", 6, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(newer->position, 19);
+    CU_ASSERT_EQUAL(writer_flush(newer, 19, NULL, 0, 0, &mark, NULL), BLOB_OK);
+    char found[20] = "";
+    size_t got = 0;
+    CU_ASSERT_EQUAL(upload_read(s, &id, 0, found, 19, &got, NULL), BLOB_OK);
+    CU_ASSERT_STRING_EQUAL(found, "flushed newer bytes");
+    writer_close(newer);
+    blob_store_close(s);
+}
+
 static void test_foreign_mark(void)
 {
     struct blob_store *s = NULL;
@@ -62,6 +88,7 @@ static void test_foreign_mark(void)
 int main(void)
 {
     CU_TestInfo own[] = {{"what does not fit is refused, and harms nothing", test_full},
+                         {"a writer that is closed late takes nothing from the next", test_closing_late},
                          {"a mark of another store is refused", test_foreign_mark},
                          CU_TEST_INFO_NULL};
     CU_SuiteInfo suites[] = {{"memory store", use_memory, NULL, NULL, NULL, blob_contract_tests()},

@@ -49,6 +49,7 @@ struct disk_store {
     unsigned magic;
     int root_fd, lock_fd;
     bool shared;
+    uint64_t keep_cached_bytes;
     uint64_t reserve_bytes;
     struct logger *log;
     struct disk_journal *journal;   /* NULL: every change is synced by itself */

@@ -371,6 +371,7 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
     s->magic = DISK_MAGIC;
     s->root_fd = s->lock_fd = -1;
     s->shared = opt->shared;
+    s->keep_cached_bytes = opt->keep_cached_bytes;
     s->reserve_bytes = opt->reserve_bytes;
     s->log = opt->log;
     for (unsigned i = 0; i < STRIPES; i++)

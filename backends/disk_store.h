@@ -22,6 +22,7 @@ struct disk_options {
     const char *root; /* made where it is missing */
     bool journal;     /* not when shared */
     bool shared;
+    uint64_t keep_cached_bytes;     /* of an upload; what is durable beyond leaves the page cache */
     uint64_t reserve_bytes;         /* blob_store_room() leaves so much free */
     uint64_t journal_segment_bytes; /* 0: 16 MiB */
     unsigned journal_segments;      /* 0: 16 at most */

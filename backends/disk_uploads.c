@@ -226,6 +226,15 @@ static enum blob_status sync_upload_name(struct disk_store *s, const struct disk
     return st == BLOB_OK && s->journal ? dir_sync(s->root_fd, DISK_UPLOADS, err) : st;
 }
 
+/* Pages that leave come back with the next bytes. New ones may cost far more than the copy into them, on a virtual
+ * machine whose host gives and takes memory. */
+static void leave_cache(const struct disk_store *s, const struct disk_writer *w, uint64_t offset)
+{
+    uint64_t from = w->flushed > s->keep_cached_bytes ? w->flushed : s->keep_cached_bytes;
+    if (offset > from)
+        posix_fadvise(w->fd, (off_t)from, (off_t)(offset - from), POSIX_FADV_DONTNEED);
+}
+
 static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w, uint64_t offset,
                                     struct blob_error *err)
 {
@@ -235,6 +244,7 @@ static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w,
     if (st != BLOB_OK)
         return st;
     w->name_synced = true;
+    leave_cache(s, w, offset);
     struct journal_ticket ticket;
     return s->journal ? journal_upload(s, JOURNAL_FLUSHED, &w->id, offset, NULL, 0, &ticket, err) : BLOB_OK;
 }

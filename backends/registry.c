@@ -27,6 +27,7 @@ static enum blob_status open_disk(const struct config *cfg, struct logger *log, 
         .root = cfg->disk.root,
         .journal = cfg->disk.journal,
         .shared = cfg->disk.shared,
+        .keep_cached_bytes = cfg->disk.keep_cached_bytes,
         .reserve_bytes = DISK_RESERVE_BYTES,
         .log = log,
     };

@@ -71,6 +71,7 @@ struct config {
         const char *root; /* set when the backend is disk */
         bool journal;
         bool shared;
+        uint64_t keep_cached_bytes;
     } disk; /* [storage.disk] */
     struct {
         const char *endpoint; /* NULL: Amazon's of the region */

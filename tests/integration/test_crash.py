@@ -13,7 +13,7 @@ from uploader import Content, Upload, download, sha256, store
 from wire import wait_for
 
 KILLS = int(os.environ.get("BLOBD_TEST_KILLS", 60))
-S3_STRIDE = int(os.environ.get("BLOBD_TEST_S3_STRIDE", 6))  # 1: killed at every request, not at every sixth
+S3_STRIDE = int(os.environ.get("BLOBD_TEST_S3_STRIDE", 8))  # 1: killed at every request, not at every eighth
 SWEEP = {"retention.sweep_interval": "1s", "retention.sweep_grace": "1s"}
 
 

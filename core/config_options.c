@@ -94,7 +94,7 @@ static const struct config_option options[] = {
      .text = "Make many small commits durable with one write to a journal, rather than a file sync each."},
     {"storage.disk", "shared", BOOL(disk.shared), .initial = "false",
      .text = "The directory is on a file system shared by several nodes."},
-    {"storage.disk", "keep_cached", SIZE(disk.keep_cached_bytes, 0, TIB), .initial = "8M",
+    {"storage.disk", "keep_cached", SIZE(disk.keep_cached_bytes, 0, TIB), .initial = "1T",
      .text =
          "So much of an upload stays in the page cache; the rest leaves it as soon as it is on the disk, so that large "
          "uploads do not push out what is downloaded often."},

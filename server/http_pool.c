@@ -269,35 +269,33 @@ static struct pool_piece *flow_admit(struct http_flow *flow, enum piece_rank ran
     return piece;
 }
 
-bool http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out)
+/* Under the lock. False: there is no piece. */
+static bool flow_hand_out(struct http_flow *flow, struct pool_piece *piece, struct http_piece **out)
 {
-    struct http_pool *pool = flow->pool;
-    pthread_mutex_lock(&pool->lock);
-    struct pool_piece *piece = flow_admit(flow, rank_for(wanted));
-    if (piece)
-        flow->refs++;
-    pthread_mutex_unlock(&pool->lock);
     if (!piece)
         return false;
+    flow->refs++;
     *out = &piece->pub;
     return true;
+}
+
+bool http_flow_take(struct http_flow *flow, size_t wanted, struct http_piece **out)
+{
+    pthread_mutex_lock(&flow->pool->lock);
+    bool taken = flow_hand_out(flow, flow_admit(flow, rank_for(wanted)), out);
+    pthread_mutex_unlock(&flow->pool->lock);
+    return taken;
 }
 
 bool http_flow_take_free(struct http_flow *flow, size_t wanted, struct http_piece **out)
 {
     struct http_pool *pool = flow->pool;
-    struct pool_piece *piece = NULL;
     enum piece_rank rank = rank_for(wanted);
     pthread_mutex_lock(&pool->lock);
-    if (!pool->queue && flow->out + piece_rank_bytes(rank) <= flow->max_bytes)
-        piece = pool_cut(pool, flow, rank);
-    if (piece)
-        flow->refs++;
+    bool may = !pool->queue && flow->out + piece_rank_bytes(rank) <= flow->max_bytes;
+    bool taken = flow_hand_out(flow, may ? pool_cut(pool, flow, rank) : NULL, out);
     pthread_mutex_unlock(&pool->lock);
-    if (!piece)
-        return false;
-    *out = &piece->pub;
-    return true;
+    return taken;
 }
 
 void http_pool_give(struct http_pool *pool, struct http_piece *pub)

@@ -112,7 +112,7 @@ void disk_changes_release(struct disk_store *s);
 
 enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *from,
                                   uint64_t epoch, struct blob_writer **out, struct blob_error *err);
-enum blob_status disk_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err);
+enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err);
 enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
                             unsigned flags, struct upload_mark *mark, struct blob_error *err);
 enum blob_status disk_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,

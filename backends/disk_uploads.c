@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define WRITE_BACK_BYTES (4u << 20)
+#define WRITE_PARTS      4
 #define COPY_BYTES       (1u << 20)
 #define EPOCH_ATTRIBUTE  "user.blobd.epoch"
 
@@ -199,18 +200,39 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
 
 /* ---- writing and flushing ---- */
 
-enum blob_status disk_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err)
+static size_t parts_bytes(const struct iovec *parts, int count)
+{
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += parts[i].iov_len;
+    return len;
+}
+
+static enum blob_status write_cached(struct disk_writer *w, const struct iovec *parts, int count, uint64_t *end,
+                                     struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
+    for (int i = 0; i < count && st == BLOB_OK; i += WRITE_PARTS) {
+        struct iovec run[WRITE_PARTS];
+        int n = count - i < WRITE_PARTS ? count - i : WRITE_PARTS;
+        memcpy(run, parts + i, (size_t)n * sizeof run[0]);
+        st = file_write_parts_at(w->fd, run, n, *end, w->path.text, err);
+        *end += parts_bytes(parts + i, n);
+    }
+    return st;
+}
+
+enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
 {
     struct disk_writer *w = (struct disk_writer *)base;
     uint64_t position = base->position;
-    enum blob_status st = file_write_at(w->fd, data, len, position, w->path.text, err);
+    enum blob_status st = write_cached(w, parts, count, &position, err);
     if (st != BLOB_OK) {
         /* Some may have been written. Should it stay, the next opening cuts it. */
-        int cut = ftruncate(w->fd, (off_t)position);
+        int cut = ftruncate(w->fd, (off_t)base->position);
         (void)cut;
         return st;
     }
-    position += len;
     __atomic_store_n(&base->position, position, __ATOMIC_RELEASE);
     if (position - w->written_back >= WRITE_BACK_BYTES) {
         sync_file_range(w->fd, (off_t)w->written_back, (off_t)(position - w->written_back), SYNC_FILE_RANGE_WRITE);

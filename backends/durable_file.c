@@ -20,21 +20,44 @@ static enum blob_status fail_errno(struct blob_error *err, int error, const char
     return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
 }
 
-enum blob_status file_write_at(int fd, const void *data, size_t len, uint64_t offset, const char *what,
-                               struct blob_error *err)
+/* Takes n bytes off the beginning of parts, and empty ones. */
+static void parts_skip(struct iovec **parts, int *count, size_t n)
+{
+    while (*count > 0 && n >= (*parts)->iov_len) {
+        n -= (*parts)->iov_len;
+        (*parts)++;
+        (*count)--;
+    }
+    if (*count > 0) {
+        (*parts)->iov_base = (char *)(*parts)->iov_base + n;
+        (*parts)->iov_len -= n;
+    }
+}
+
+enum blob_status file_write_parts_at(int fd, struct iovec *parts, int count, uint64_t offset, const char *what,
+                                     struct blob_error *err)
 {
     int fault = FAULT_POINT("disk.write");
     if (fault)
         return fail_errno(err, fault, "write", what);
-    for (size_t done = 0; done < len;) {
-        ssize_t n = pwrite(fd, (const char *)data + done, len - done, (off_t)(offset + done));
+    parts_skip(&parts, &count, 0);
+    while (count > 0) {
+        ssize_t n = pwritev(fd, parts, count, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return fail_errno(err, n < 0 ? errno : ENOSPC, "write", what);
-        done += (size_t)n;
+        offset += (uint64_t)n;
+        parts_skip(&parts, &count, (size_t)n);
     }
     return BLOB_OK;
+}
+
+enum blob_status file_write_at(int fd, const void *data, size_t len, uint64_t offset, const char *what,
+                               struct blob_error *err)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    return file_write_parts_at(fd, &part, 1, offset, what, err);
 }
 
 enum blob_status file_read_at(int fd, void *buf, size_t len, uint64_t offset, size_t *got, const char *what,

@@ -15,10 +15,14 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* All of it, or an error (some may be written then). what names the file in the error. */
 enum blob_status file_write_at(int fd, const void *data, size_t len, uint64_t offset, const char *what,
                                struct blob_error *err) BLOB_MUST_CHECK;
+/* The same of parts, one after the other; parts is used up. */
+enum blob_status file_write_parts_at(int fd, struct iovec *parts, int count, uint64_t offset, const char *what,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
 /* *got < len only at the end of the file. */
 enum blob_status file_read_at(int fd, void *buf, size_t len, uint64_t offset, size_t *got, const char *what,
                               struct blob_error *err) BLOB_MUST_CHECK;

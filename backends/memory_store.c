@@ -343,12 +343,18 @@ static enum blob_status upload_gone(const struct memory_writer *w, struct blob_e
     return blob_fail(err, BLOB_E_NOT_FOUND, 0, "upload %s was discarded", w->id.text);
 }
 
-static enum blob_status memory_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err)
+static enum blob_status memory_write(struct blob_writer *base, const struct iovec *parts, int count,
+                                     struct blob_error *err)
 {
     struct memory_writer *w = (struct memory_writer *)base;
     struct memory_store *s = store_of(base->store);
     pthread_mutex_lock(&s->lock);
-    enum blob_status st = content_append(s, w->content, data, len, err);
+    uint64_t before = w->content->size;
+    enum blob_status st = BLOB_OK;
+    for (int i = 0; i < count && st == BLOB_OK; i++)
+        st = content_append(s, w->content, parts[i].iov_base, parts[i].iov_len, err);
+    if (st != BLOB_OK)
+        content_cut(s, w->content, before);
     if (st == BLOB_OK)
         __atomic_store_n(&base->position, w->content->size, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&s->lock);

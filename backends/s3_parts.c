@@ -382,9 +382,12 @@ static void copy_in(struct s3_writer *w, const uint8_t *data, size_t len)
     __atomic_store_n(&w->base.position, at, __ATOMIC_RELEASE);
 }
 
-enum blob_status s3_writer_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err)
+enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
 {
     struct s3_writer *w = s3_writer_of(base);
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += parts[i].iov_len;
     /* What is full from before goes first: when it cannot, this is where it is told. */
     enum blob_status st = kick(w, err);
     if (st != BLOB_OK)
@@ -399,8 +402,8 @@ enum blob_status s3_writer_write(struct blob_writer *base, const void *data, siz
         return st;
     }
     bool reserved = reserve(w, len);
-    if (reserved)
-        copy_in(w, data, len);
+    for (int i = 0; i < count && reserved; i++)
+        copy_in(w, parts[i].iov_base, parts[i].iov_len);
     pthread_mutex_unlock(&w->lock);
     if (!reserved)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part");

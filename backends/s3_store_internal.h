@@ -100,7 +100,8 @@ enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, voi
 
 enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
                                 uint64_t epoch, struct blob_writer **out, struct blob_error *err);
-enum blob_status s3_writer_write(struct blob_writer *base, const void *data, size_t len, struct blob_error *err);
+enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *parts, int count,
+                                 struct blob_error *err);
 enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
                                  unsigned flags, struct upload_mark *mark, struct blob_error *err);
 enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,

@@ -181,12 +181,18 @@ enum blob_status upload_open(struct blob_store *store, const struct uuid *id, co
     return timed_op_end(&t, st ? st : store->ops->upload_open(store, id, from, epoch, out, err));
 }
 
-enum blob_status writer_write(struct blob_writer *w, const void *data, size_t len, struct blob_error *err)
+enum blob_status writer_write(struct blob_writer *w, const struct iovec *parts, int count, struct blob_error *err)
 {
-    CHECK(w && (data || len == 0));
+    CHECK(w && parts && count > 0);
     struct timed_op t;
     enum blob_status st = op_begin(&t, w->store, OP_WRITE, err);
-    return timed_op_end(&t, st ? st : w->store->ops->writer_write(w, data, len, err));
+    return timed_op_end(&t, st ? st : w->store->ops->writer_write(w, parts, count, err));
+}
+
+enum blob_status writer_write_bytes(struct blob_writer *w, const void *data, size_t len, struct blob_error *err)
+{
+    const struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    return writer_write(w, &part, 1, err);
 }
 
 enum blob_status writer_flush(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len, unsigned flags,

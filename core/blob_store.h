@@ -42,6 +42,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 struct blob_store;
 struct blob_writer;
@@ -138,10 +139,12 @@ struct blob_store_ops {
     enum blob_status (*upload_open)(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
                                     uint64_t epoch, struct blob_writer **out, struct blob_error *err);
     /*
-     * Appends. All or nothing: after a failure the writer stands where it stood, and may be flushed or closed.
-     * One thread at a time; only writer_flush may run beside it.
+     * Appends parts, one after the other; they are the caller's, and not changed. All or nothing: after a failure the
+     * writer stands where it stood, and may be flushed or closed. One thread at a time; only writer_flush may run
+     * beside it.
      */
-    enum blob_status (*writer_write)(struct blob_writer *w, const void *data, size_t len, struct blob_error *err);
+    enum blob_status (*writer_write)(struct blob_writer *w, const struct iovec *parts, int count,
+                                     struct blob_error *err);
     /*
      * Makes the first `offset` bytes of the upload durable (BLOB_LAZY: see above), offset being at most what was
      * written when the call began, and keeps keep[] with them where STORE_KEEPS_STATE. Gives the mark to continue from,
@@ -260,8 +263,11 @@ enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn
 
 enum blob_status upload_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
                              uint64_t epoch, struct blob_writer **out, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status writer_write(struct blob_writer *w, const void *data, size_t len,
+enum blob_status writer_write(struct blob_writer *w, const struct iovec *parts, int count,
                               struct blob_error *err) BLOB_MUST_CHECK;
+/* One part. */
+enum blob_status writer_write_bytes(struct blob_writer *w, const void *data, size_t len,
+                                    struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status writer_flush(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len, unsigned flags,
                               struct upload_mark *mark, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status writer_commit(struct blob_writer *w, const struct digest *digest, unsigned flags,

@@ -113,9 +113,13 @@ struct upload_result {
 enum api_code upload_append_begin(struct upload_service *svc, const struct upload_request *req,
                                   struct upload_append **out, struct upload_result *result,
                                   struct api_error *err) BLOB_MUST_CHECK;
-/* The next bytes of the body. After anything but API_OK no more bytes are taken: end it with UPLOAD_BODY_FAILED. */
-enum api_code upload_append_write(struct upload_append *a, const void *data, size_t len,
+/* The next bytes of the body, in parts: the more at once, the fewer and larger the store's writes. parts is used up;
+ * what it points to is read. After anything but API_OK no more bytes are taken: end it with UPLOAD_BODY_FAILED. */
+enum api_code upload_append_write(struct upload_append *a, struct iovec *parts, int count,
                                   struct api_error *err) BLOB_MUST_CHECK;
+/* One part. */
+enum api_code upload_append_write_bytes(struct upload_append *a, const void *data, size_t len,
+                                        struct api_error *err) BLOB_MUST_CHECK;
 
 enum upload_body_end {
     UPLOAD_BODY_WHOLE,

@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RUN_PARTS  16
+#define SIDE_BYTES (256u << 10)
+
 static void fill_view(const struct session *s, struct upload_result *result)
 {
     upload_view_of(s, false, &result->view);
@@ -65,6 +68,7 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     hash_init(&a->chunk_hash);
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->flushed, NULL);
+    side_hash_init(&a->side);
     return a;
 }
 
@@ -383,15 +387,48 @@ enum api_code upload_append_begin(struct upload_service *svc, const struct uploa
 
 /* ---- write ------------------------------------------------------------------------------------------------------ */
 
-static enum api_code write_new(struct upload_append *a, const void *data, size_t len)
+/* Parts that are written together, as far as they reach without crossing the end of one of the store's own. */
+struct run {
+    struct iovec parts[RUN_PARTS];
+    int count;
+    size_t len;
+};
+
+/* Takes a run of at most `most` bytes off the beginning of parts. */
+static void run_take(struct run *run, struct iovec **parts, int *count, uint64_t most)
+{
+    run->count = 0;
+    run->len = 0;
+    while (*count > 0 && run->count < RUN_PARTS && run->len < most) {
+        struct iovec *from = *parts;
+        size_t left = most - run->len < from->iov_len ? (size_t)(most - run->len) : from->iov_len;
+        run->parts[run->count++] = (struct iovec){.iov_base = from->iov_base, .iov_len = left};
+        run->len += left;
+        from->iov_base = (uint8_t *)from->iov_base + left;
+        from->iov_len -= left;
+        if (from->iov_len > 0)
+            return;
+        (*parts)++;
+        (*count)--;
+    }
+}
+
+static enum api_code write_new(struct upload_append *a, const struct run *run)
 {
     struct blob_error detail;
-    enum blob_status st = writer_write(a->writer, data, len, &detail);
+    bool aside = run->len >= SIDE_BYTES;
+    if (aside)
+        side_hash_begin(a, run->parts, run->count);
+    enum blob_status st = writer_write(a->writer, run->parts, run->count, &detail);
+    const struct hash *side = aside ? side_hash_end(a) : NULL;
     if (st != BLOB_OK)
         return upload_fail(a->svc, &a->id, "writing", st, &detail, &a->error);
-    hash_update(&a->hash, data, len);
+    if (side)
+        a->hash = *side;
+    else
+        hash_parts(&a->hash, run->parts, run->count);
     if (a->hash_chunk)
-        hash_update(&a->chunk_hash, data, len);
+        hash_parts(&a->chunk_hash, run->parts, run->count);
     return API_OK;
 }
 
@@ -409,53 +446,56 @@ static enum api_code check_flush(struct upload_append *a)
     return API_OK;
 }
 
-static enum api_code take(struct upload_append *a, const void *data, size_t len)
+static enum api_code take(struct upload_append *a, const struct run *run)
 {
-    if (a->has_length && len > a->length - a->received) {
+    if (a->has_length && run->len > a->length - a->received) {
         a->roll_back = true;
         return api_fail_field(&a->error, API_VALIDATE_FAILED, "Content-Range",
                               "the range covers %" PRIu64 " bytes and the body has more", a->length);
     }
     if (a->mode != APPEND_WRITE) {
-        hash_update(&a->hash, data, len);
+        hash_parts(&a->hash, run->parts, run->count);
         return API_OK;
     }
-    enum api_code code = check_size(a->svc, a->start + a->received, len, &a->error);
+    enum api_code code = check_size(a->svc, a->start + a->received, run->len, &a->error);
     if (code == API_OK)
-        code = write_new(a, data, len);
+        code = write_new(a, run);
     return code;
 }
 
-static void write_piece(struct upload_append *a, const void *data, size_t len)
+static void write_run(struct upload_append *a, const struct run *run)
 {
-    if (a->failed == API_OK)
-        a->failed = take(a, data, len);
-    if (a->failed == API_OK) {
-        a->received += len;
-        atomic_store(&a->written, a->start + a->received);
-        metric_add(a->svc->metrics.bytes, (int64_t)len);
-        if (a->mode == APPEND_WRITE) {
-            checkpoint_maybe(a);
-            a->failed = check_flush(a);
-        }
+    a->failed = take(a, run);
+    if (a->failed != API_OK)
+        return;
+    a->received += run->len;
+    atomic_store(&a->written, a->start + a->received);
+    metric_add(a->svc->metrics.bytes, (int64_t)run->len);
+    if (a->mode == APPEND_WRITE) {
+        checkpoint_maybe(a);
+        a->failed = check_flush(a);
     }
 }
 
-enum api_code upload_append_write(struct upload_append *a, const void *data, size_t len, struct api_error *err)
+enum api_code upload_append_write(struct upload_append *a, struct iovec *parts, int count, struct api_error *err)
 {
     MAGIC_OK(a, APPEND_MAGIC);
     size_t part = a->svc->store->part_bytes;
-    const uint8_t *at = data;
-    do { /* up to a part's end and on from there, so that there is a hash to make a checkpoint with */
-        uint64_t left = part ? part - (a->start + a->received) % part : len;
-        size_t piece = left < len ? (size_t)left : len;
-        write_piece(a, at, piece);
-        at += piece;
-        len -= piece;
-    } while (len > 0 && a->failed == API_OK);
+    while (count > 0 && a->failed == API_OK) {
+        /* Up to a part's end and on from there, so that there is a hash to make a checkpoint with. */
+        struct run run;
+        run_take(&run, &parts, &count, part ? part - (a->start + a->received) % part : UINT64_MAX);
+        write_run(a, &run);
+    }
     if (a->failed != API_OK)
         *err = a->error;
     return a->failed;
+}
+
+enum api_code upload_append_write_bytes(struct upload_append *a, const void *data, size_t len, struct api_error *err)
+{
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};
+    return upload_append_write(a, &part, 1, err);
 }
 
 /* ---- end -------------------------------------------------------------------------------------------------------- */

@@ -63,6 +63,18 @@ enum append_mode {
     APPEND_REST,   /* a complete whose blob is there already (a crash came between): hashed, not written */
 };
 
+/* upload_hash.c's: what is being hashed while it is written. */
+struct side_hash {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    enum { SIDE_IDLE, SIDE_READY, SIDE_RUNNING } state;
+    bool out; /* job is in the pool, with a reference of its own */
+    struct worker_job job;
+    struct hash hash;
+    const struct iovec *parts;
+    int count;
+};
+
 struct upload_append {
     unsigned magic;
     struct upload_service *svc;
@@ -105,6 +117,7 @@ struct upload_append {
     struct hash flush_hash;
     int64_t flush_us; /* when it began */
     struct worker_job flush_job, tick_job;
+    struct side_hash side;
 
     unsigned refs; /* under live: the owner's, a queued job's, a notice's */
     bool notifying, tick_queued, ended;
@@ -128,6 +141,16 @@ void live_tick(struct upload_service *svc);
 /* Takes and drops a reference; the last one frees. */
 void append_ref(struct upload_append *a);
 void append_unref(struct upload_append *a);
+
+/* ---- upload_hash.c ---- */
+
+void hash_parts(struct hash *hash, const struct iovec *parts, int count);
+void side_hash_init(struct side_hash *side);
+void side_hash_release(struct side_hash *side);
+/* Begins to hash the parts on another worker, from a->hash on; they stay until side_hash_end(), which gives the result.
+ */
+void side_hash_begin(struct upload_append *a, const struct iovec *parts, int count);
+const struct hash *side_hash_end(struct upload_append *a);
 
 /* ---- upload_recall.c ---- */
 

@@ -95,6 +95,7 @@ void append_unref(struct upload_append *a)
     pthread_mutex_unlock(&svc->live);
     if (!last)
         return;
+    side_hash_release(&a->side);
     pthread_cond_destroy(&a->flushed);
     pthread_mutex_destroy(&a->lock);
     a->magic = 0;

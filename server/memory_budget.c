@@ -9,7 +9,7 @@
 
 #define PLAIN_CONNECTION_BYTES (16u << 10)
 #define TLS_CONNECTION_BYTES   (64u << 10)
-#define WINDOW_MAX_BYTES       (1u << 20)
+#define WINDOW_MAX_BYTES       (2u << 20)
 #define WINDOW_MIN_BYTES       (256u << 10)
 
 static uint64_t at_most(uint64_t value, uint64_t bound)
@@ -32,7 +32,7 @@ struct memory_budget memory_budget_split(uint64_t max_memory, uint64_t max_conne
         connections = at_most(connections, max_connections);
     return (struct memory_budget){
         .bodies = (size_t)bodies,
-        .body_window = (size_t)at_least(at_most(bodies / 8, WINDOW_MAX_BYTES), WINDOW_MIN_BYTES),
+        .body_window = (size_t)at_least(at_most(bodies / 5, WINDOW_MAX_BYTES), WINDOW_MIN_BYTES),
         .streams = (size_t)eighth,
         .cache = (size_t)at_most(cache, eighth * 2),
         .max_connections = (unsigned)at_most(connections, 1u << 20),

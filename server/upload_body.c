@@ -21,11 +21,16 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 
 #define BODY_MAGIC 0x626f6479u
 
 /* A body up to this length, without Expect, is read before anything is asked of a worker. */
 #define SMALL_BODY_BYTES (256u << 10)
+
+/* So much is written at once, of what has come; what is being written must leave the loop pieces to read into. */
+#define BATCH_BYTES  (1u << 20)
+#define BATCH_PIECES 16
 
 struct upload_body {
     unsigned magic;
@@ -182,15 +187,31 @@ static bool body_begin(struct upload_body *b)
     return b->code == API_OK && b->append != NULL;
 }
 
+/* Takes off the pieces that are written at once, and names their bytes. */
+static int take_batch(struct http_piece **from, struct iovec parts[BATCH_PIECES])
+{
+    size_t bytes = 0;
+    int count = 0;
+    for (; *from != NULL && count < BATCH_PIECES && bytes < BATCH_BYTES; *from = (*from)->next) {
+        parts[count++] = (struct iovec){.iov_base = (*from)->data, .iov_len = (*from)->len};
+        bytes += (*from)->len;
+    }
+    return count;
+}
+
 /* Gives back every piece, also after a failure. */
 static void body_write(struct upload_body *b, struct http_piece *piece)
 {
     while (piece != NULL) {
-        struct http_piece *next = piece->next;
+        struct http_piece *end = piece, *next;
+        struct iovec parts[BATCH_PIECES];
+        int count = take_batch(&end, parts);
         if (b->code == API_OK)
-            b->code = upload_append_write(b->append, piece->data, piece->len, &b->x->err);
-        http_piece_release(b->x->svc->http, piece);
-        piece = next;
+            b->code = upload_append_write(b->append, parts, count, &b->x->err);
+        for (; piece != end; piece = next) {
+            next = piece->next;
+            http_piece_release(b->x->svc->http, piece);
+        }
     }
 }
 

@@ -376,7 +376,7 @@ void contract_upload_commit_again(void)
     fault_arm("store.commit", EIO, 0, 1);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_E_IO);
     fault_arm("store.write", ENOSPC, 0, 1);
-    CU_ASSERT_EQUAL(writer_write(w, "x", 1, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, "x", 1, NULL), BLOB_E_NO_SPACE);
     fault_disarm_all();
     CU_ASSERT_EQUAL(w->position, 2000);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_OK);

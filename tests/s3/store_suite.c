@@ -161,7 +161,7 @@ static void append(const struct rig *r, const struct uuid *id, struct upload_mar
     OK(upload_open(r->store, id, mark, epoch, &w, err));
     for (size_t at = 0; at < len;) {
         size_t n = len - at < 262144 ? len - at : 262144;
-        OK(writer_write(w, data + at, n, err));
+        OK(writer_write_bytes(w, data + at, n, err));
         at += n;
     }
     OK(writer_flush(w, mark->offset + len, "keep", 4, 0, mark, err));
@@ -249,7 +249,7 @@ static void test_checkpoints(void)
     OK(upload_open(r.store, &id, &mark, 1, &w, err));
     for (uint64_t flush_at = 3 * MIB; at < total;) {
         size_t n = total - at < 300000 ? total - at : 300000;
-        OK(writer_write(w, data + at, n, err));
+        OK(writer_write_bytes(w, data + at, n, err));
         at += n;
         if (at > flush_at + 4 * MIB) { /* the writer is ahead of the checkpoint */
             OK(writer_flush(w, flush_at, "k", 1, 0, &now, err));
@@ -291,7 +291,7 @@ static void test_short_memory(void)
     for (size_t at = 0; at < total; at += piece) {
         size_t n = total - at < piece ? total - at : piece;
         for (int i = 0; i < SLOW; i++) {
-            OK(writer_write(w[i], data[i] + at, n, err));
+            OK(writer_write_bytes(w[i], data[i] + at, n, err));
             size_t most = r.store->dirty_bytes;
             was_short |= most > 0;
             if (most > 0 && at + n - mark[i].offset >= most)
@@ -357,10 +357,10 @@ static void test_fenced_writer(void)
     uuid_new(&id);
     append(&r, &id, &mark, 1, data, PART + 500);
     OK(upload_open(r.store, &id, &mark, 2, &late, err));
-    OK(writer_write(late, junk, PART, err));
+    OK(writer_write_bytes(late, junk, PART, err));
     mark.contended = true;
     append(&r, &id, &mark, 3, data + mark.offset, 2 * PART);
-    OK(writer_write(late, junk + PART, 2 * PART, err));
+    OK(writer_write_bytes(late, junk + PART, 2 * PART, err));
     OK(writer_flush(late, PART + 500 + 3 * PART, "late", 4, 0, &late_mark, err));
     writer_close(late);
     struct upload_stat stat;
@@ -396,7 +396,7 @@ static void test_stored_once(void)
         struct blob_writer *w = NULL;
         uuid_new(&id);
         OK(upload_open(r.store, &id, &none, 1, &w, err));
-        OK(writer_write(w, data, 1000, err));
+        OK(writer_write_bytes(w, data, 1000, err));
         OK(writer_commit(w, &small, 0, err));
         CU_ASSERT_EQUAL(count_below(&r, "data/"), 2);
     }
@@ -417,7 +417,7 @@ static void test_healing(void)
         struct s3_page page = {0};
         uuid_new(&id);
         OK(upload_open(r.store, &id, &none, 1, &w, err));
-        OK(writer_write(w, data, 5000, err));
+        OK(writer_write_bytes(w, data, 5000, err));
         OK(writer_commit(w, &digest, 0, err));
         check_blob(&r, data, 5000, &digest);
         check_only_blob(&r, 5000);

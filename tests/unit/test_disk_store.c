@@ -269,17 +269,17 @@ static void full_disk(enum blob_status (*open_store)(struct blob_store **, struc
     hash_init(&hash);
     hash_update(&hash, "onetwo", 6);
     hash_peek(&hash, &digest);
-    CU_ASSERT_EQUAL(writer_write(w, "one", 3, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, "one", 3, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(record_put(s, "files/a/1", "old", 3, 0, NULL), BLOB_OK);
     fault_arm("disk.write", ENOSPC, 0, 0);
-    CU_ASSERT_EQUAL(writer_write(w, "two", 3, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, "two", 3, NULL), BLOB_E_NO_SPACE);
     CU_ASSERT_EQUAL(record_put(s, "files/a/1", "new", 3, 0, NULL), full);
     CU_ASSERT_EQUAL(record_put(s, "files/a/2", "new", 3, BLOB_LAZY, NULL), full);
     CU_ASSERT_TRUE(record_is(s, "files/a/1", kept));
     fault_disarm_all();
     fault_arm("disk.rename", ENOSPC, 0, 0);
     CU_ASSERT_EQUAL(record_put(s, "files/a/1", "new", 3, 0, NULL), full);
-    CU_ASSERT_EQUAL(writer_write(w, "two", 3, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, "two", 3, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_E_NO_SPACE);
     fault_disarm_all();
     CU_ASSERT_EQUAL(w->position, 6);
@@ -345,7 +345,7 @@ static void test_close_full(void)
     reset_root();
     struct blob_store *s = open_or_fail(open_journal);
     struct blob_writer *w = begin(s, &id);
-    CU_ASSERT_EQUAL(writer_write(w, "kept", 4, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, "kept", 4, NULL), BLOB_OK);
     digest_of("kept", &digest);
     fault_arm("disk.rename", ENOSPC, 0, 0);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, BLOB_LAZY, NULL), BLOB_OK);
@@ -444,7 +444,7 @@ static void stage(struct blob_store *s, const char *id_text, const char *text, s
     struct upload_mark mark = {0};
     CHECK(uuid_parse(id_text, &id) == BLOB_OK);
     CHECK(upload_open(s, &id, &mark, 1, w, NULL) == BLOB_OK);
-    CHECK(writer_write(*w, text, strlen(text), NULL) == BLOB_OK);
+    CHECK(writer_write_bytes(*w, text, strlen(text), NULL) == BLOB_OK);
     CHECK(writer_flush(*w, strlen(text), NULL, 0, 0, &mark, NULL) == BLOB_OK);
 }
 

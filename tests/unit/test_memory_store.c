@@ -33,12 +33,14 @@ static void test_full(void)
     CU_ASSERT_EQUAL(blob_store_room(s, 100, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_store_room(s, 101, NULL), BLOB_E_NO_SPACE);
     CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &w, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(writer_write(w, bytes, 101, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 101, NULL), BLOB_E_NO_SPACE);
     CU_ASSERT_EQUAL(w->position, 0);
-    CU_ASSERT_EQUAL(writer_write(w, bytes, 60, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(writer_write(w, bytes, 41, NULL), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 60, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 41, NULL), BLOB_E_NO_SPACE);
+    const struct iovec parts[] = {{.iov_base = bytes, .iov_len = 30}, {.iov_base = bytes, .iov_len = 11}};
+    CU_ASSERT_EQUAL(writer_write(w, parts, 2, NULL), BLOB_E_NO_SPACE); /* all or nothing */
     CU_ASSERT_EQUAL(w->position, 60);
-    CU_ASSERT_EQUAL(writer_write(w, bytes, 40, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 40, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 100, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
     CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
@@ -56,12 +58,12 @@ static void test_closing_late(void)
     uuid_new(&id);
     CU_ASSERT_EQUAL_FATAL(memory_store_open(NULL, &s, NULL), BLOB_OK);
     CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &older, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(writer_write(older, "flushed, lost", 13, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(older, "flushed, lost", 13, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(older, 7, NULL, 0, 0, &mark, NULL), BLOB_OK);
     CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 2, &newer, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(writer_write(newer, " newer", 6, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(newer, " newer", 6, NULL), BLOB_OK);
     writer_close(older);
-    CU_ASSERT_EQUAL(writer_write(newer, " bytes", 6, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(writer_write_bytes(newer, " bytes", 6, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(newer->position, 19);
     CU_ASSERT_EQUAL(writer_flush(newer, 19, NULL, 0, 0, &mark, NULL), BLOB_OK);
     char found[20] = "";

@@ -55,7 +55,7 @@ static void test_budget(void)
             struct memory_budget b = memory_budget_split(max, 1000000, UINT64_MAX, tls);
             uint64_t connections = (uint64_t)b.max_connections * (tls ? 64u << 10 : 16u << 10);
             CU_ASSERT_TRUE(b.bodies + b.streams + b.cache + connections <= max / 8 * 7);
-            CU_ASSERT_TRUE(b.body_window >= 256u << 10 && b.body_window <= 1u << 20);
+            CU_ASSERT_TRUE(b.body_window >= 256u << 10 && b.body_window <= 2u << 20);
             CU_ASSERT_TRUE(b.body_window * 2 <= b.bodies);
             CU_ASSERT_TRUE(b.max_connections >= 16);
         }

@@ -27,9 +27,9 @@ static enum blob_status see_flush(struct blob_writer *w, uint64_t offset, const 
     return st;
 }
 
-static enum blob_status see_write(struct blob_writer *w, const void *data, size_t len, struct blob_error *err)
+static enum blob_status see_write(struct blob_writer *w, const struct iovec *parts, int count, struct blob_error *err)
 {
-    enum blob_status st = seen.rig->real->writer_write(w, data, len, err);
+    enum blob_status st = seen.rig->real->writer_write(w, parts, count, err);
     uint64_t dirty = w->position - atomic_load(&seen.flushed);
     if (dirty > atomic_load(&seen.most_dirty))
         atomic_store(&seen.most_dirty, dirty);
@@ -78,7 +78,7 @@ static void test_by_bytes(void)
     CU_ASSERT_EQUAL_FATAL(client_begin(&c, &(struct ask){.data = body, .len = sizeof body}, &a), API_OK);
     uint64_t told = 0;
     for (size_t at = 0; at < sizeof body; at += 8192) {
-        CU_ASSERT_EQUAL(upload_append_write(a, body + at, 8192, &c.err), API_OK);
+        CU_ASSERT_EQUAL(upload_append_write_bytes(a, body + at, 8192, &c.err), API_OK);
         uint64_t now = client_peek(&c);
         CU_ASSERT_TRUE(now >= told && now <= atomic_load(&seen.flushed) && now <= at + 8192);
         told = now;
@@ -127,7 +127,7 @@ static void test_by_time(void)
     tick_and_wait(&u, &c);
     CU_ASSERT_EQUAL(seen.flushes, 0);
     for (unsigned n = 1; n <= 3; n++) {
-        CU_ASSERT_EQUAL(upload_append_write(a, "x", 1, &c.err), API_OK);
+        CU_ASSERT_EQUAL(upload_append_write_bytes(a, "x", 1, &c.err), API_OK);
         usleep(60000);
         tick_and_wait(&u, &c);
         for (int i = 0; i < 2000 && client_peek(&c) < n; i++)
@@ -161,7 +161,7 @@ static void test_by_word_of_the_store(void)
         atomic_store(&u.base.store->dirty_bytes, is_short ? 32768 : 0);
         if (at == sizeof body / 2 + 131072) /* it has caught up */
             atomic_store(&seen.most_dirty, 0);
-        CU_ASSERT_EQUAL(upload_append_write(a, body + at, 8192, &c.err), API_OK);
+        CU_ASSERT_EQUAL(upload_append_write_bytes(a, body + at, 8192, &c.err), API_OK);
     }
     CU_ASSERT_TRUE(seen.flushes >= sizeof body / 2 / (3 * 32768));
     CU_ASSERT_TRUE(seen.most_dirty <= 4 * 32768 + 8192);
@@ -214,7 +214,7 @@ static void *crowd_append(void *arg)
         return arg;
     bool ok = true;
     for (int i = 0; i < 40; i++)
-        ok = ok && upload_append_write(a, piece, sizeof piece, &c->err) == API_OK;
+        ok = ok && upload_append_write_bytes(a, piece, sizeof piece, &c->err) == API_OK;
     return upload_append_end(a, UPLOAD_BODY_WHOLE, &c->result, &c->err) == API_OK && ok ? NULL : arg;
 }
 
@@ -259,7 +259,7 @@ static void test_slow_checkpoints_come_less_often(void)
     int64_t began_us = clock_steady_us(), took_us = 0;
     while (took_us < 1500000) {
         for (int i = 0; i < CROWD; i++)
-            CU_ASSERT_EQUAL(upload_append_write(a[i], "x", 1, &clients[i].err), API_OK);
+            CU_ASSERT_EQUAL(upload_append_write_bytes(a[i], "x", 1, &clients[i].err), API_OK);
         usleep(10000);
         took_us = clock_steady_us() - began_us;
     }

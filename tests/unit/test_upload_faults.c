@@ -83,9 +83,9 @@ static enum blob_status h_open(struct blob_store *s, const struct uuid *id, cons
     HOOK_BEFORE("upload_open", t.rig->real->upload_open(s, id, from, epoch, out, err));
 }
 
-static enum blob_status h_write(struct blob_writer *w, const void *data, size_t len, struct blob_error *err)
+static enum blob_status h_write(struct blob_writer *w, const struct iovec *parts, int count, struct blob_error *err)
 {
-    HOOK_BEFORE("writer_write", t.rig->real->writer_write(w, data, len, err));
+    HOOK_BEFORE("writer_write", t.rig->real->writer_write(w, parts, count, err));
 }
 
 static enum blob_status h_flush(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len,

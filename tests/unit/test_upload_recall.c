@@ -123,7 +123,7 @@ static void test_in_flight_elsewhere(void)
     struct client b = on_node(&a, 1);
     struct ask ask = {.token = a.first, .data = "stale", .len = 5};
     CU_ASSERT_EQUAL_FATAL(client_begin(&b, &ask, &older), API_OK);
-    CU_ASSERT_EQUAL(upload_append_write(older, "stale", 5, &b.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_write_bytes(older, "stale", 5, &b.err), API_OK);
     CU_ASSERT_EQUAL(client_append(&a, a.first, "two"), API_OK);
     CU_ASSERT_EQUAL(upload_append_end(older, UPLOAD_BODY_WHOLE, &b.result, &b.err), API_UPLOAD_SUPERSEDED);
     struct digest d = text_digest("one two");

@@ -213,12 +213,12 @@ static void test_token_of_a_status_in_mid_append(void)
     struct client c = client_new(&u);
     CU_ASSERT_EQUAL(client_append(&c, c.first, "one "), API_OK);
     CU_ASSERT_EQUAL_FATAL(client_begin(&c, &(struct ask){.data = "two three", .len = 9}, &a), API_OK);
-    CU_ASSERT_EQUAL(upload_append_write(a, "two ", 4, &c.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_write_bytes(a, "two ", 4, &c.err), API_OK);
     for (int i = 0; i < 1000 && client_peek(&c) < 8; i++)
         usleep(1000);
     CU_ASSERT_EQUAL(client_status(&c), API_OK);
     CU_ASSERT_EQUAL_FATAL(c.offset, 8);
-    CU_ASSERT_EQUAL(upload_append_write(a, "th", 2, &c.err), API_OK); /* told to nobody: it goes */
+    CU_ASSERT_EQUAL(upload_append_write_bytes(a, "th", 2, &c.err), API_OK); /* told to nobody: it goes */
     /* The link died; the client goes on with what it was told. */
     struct client on = c;
     CU_ASSERT_EQUAL(client_append(&on, NULL, "three"), API_OK);
@@ -553,11 +553,11 @@ static void test_destroy(void)
         client_begin(
             &c, &(struct ask){.data = "more", .len = 4, .superseded = count_superseded, .arg = &superseded_calls}, &a),
         API_OK);
-    CU_ASSERT_EQUAL(upload_append_write(a, "more", 4, &c.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_write_bytes(a, "more", 4, &c.err), API_OK);
     CU_ASSERT_EQUAL(upload_destroy(u.node[0].svc, &c.id, NULL, &c.err), API_OK);
     CU_ASSERT_EQUAL(superseded_calls, 1);
     CU_ASSERT_TRUE(nothing_left(&u, &c.id));
-    CU_ASSERT_NOT_EQUAL(upload_append_write(a, "x", 1, &c.err), API_OK);
+    CU_ASSERT_NOT_EQUAL(upload_append_write_bytes(a, "x", 1, &c.err), API_OK);
     CU_ASSERT_NOT_EQUAL(upload_append_end(a, UPLOAD_BODY_FAILED, &c.result, &c.err), API_OK);
     CU_ASSERT_TRUE(nothing_left(&u, &c.id));
     CU_ASSERT_EQUAL(client_status(&c), API_UPLOAD_UNKNOWN);
@@ -585,7 +585,7 @@ static void test_expiry(void)
     CU_ASSERT_EQUAL(client_append(&c, NULL, "x"), API_UPLOAD_UNKNOWN);
     CU_ASSERT_EQUAL(upload_records(&u), 2);
     CU_ASSERT_EQUAL(client_peek(&active), 5);
-    CU_ASSERT_EQUAL(upload_append_write(a, "xyz", 3, &c.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_write_bytes(a, "xyz", 3, &c.err), API_OK);
     CU_ASSERT_EQUAL(upload_append_end(a, UPLOAD_BODY_WHOLE, &c.result, &c.err), API_OK);
     usleep(350000);
     CU_ASSERT_EQUAL(upload_service_expire(u.node[0].svc, clock_wall_ms(), NULL, NULL), BLOB_OK);

@@ -16,7 +16,7 @@ static void count_call(void *arg)
 
 static enum api_code write_text(struct upload_append *a, const char *text, struct api_error *err)
 {
-    return upload_append_write(a, text, strlen(text), err);
+    return upload_append_write_bytes(a, text, strlen(text), err);
 }
 
 static void test_newer_stops_older(void)
@@ -279,7 +279,7 @@ static void call_begin(struct call *c)
 
 static void call_write(struct call *c)
 {
-    c->code = upload_append_write(c->append, c->data, c->len, &c->err);
+    c->code = upload_append_write_bytes(c->append, c->data, c->len, &c->err);
 }
 
 static void call_end(struct call *c)

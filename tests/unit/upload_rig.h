@@ -166,7 +166,7 @@ static inline enum api_code client_write(struct upload_append *a, const char *da
 {
     enum api_code code = API_OK;
     for (size_t at = 0; code == API_OK && at < len; at += 700)
-        code = upload_append_write(a, data + at, len - at < 700 ? len - at : 700, err);
+        code = upload_append_write_bytes(a, data + at, len - at < 700 ? len - at : 700, err);
     return code;
 }
 

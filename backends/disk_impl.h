@@ -15,6 +15,7 @@
 #ifndef BLOBD_BACKENDS_DISK_IMPL_H
 #define BLOBD_BACKENDS_DISK_IMPL_H
 
+#include "backends/direct_file.h"
 #include "backends/disk_journal.h"
 #include "backends/disk_layout.h"
 #include "backends/disk_store.h"
@@ -50,6 +51,8 @@ struct disk_store {
     int root_fd, lock_fd;
     bool shared;
     uint64_t keep_cached_bytes;
+    size_t direct_min_bytes;
+    struct direct_pool *direct; /* NULL where nodes share the file system */
     uint64_t reserve_bytes;
     struct logger *log;
     struct disk_journal *journal;   /* NULL: every change is synced by itself */

@@ -35,6 +35,8 @@
 #define SEGMENT_BYTES    (16u << 20)
 #define SEGMENTS         16
 #define CHECKPOINT_MS    5000
+#define DIRECT_MIN_BYTES ((size_t)128 << 10)
+#define DIRECT_BUFFERS   4
 #define STORE_FILE_BYTES 256
 
 struct disk_store *disk_of(struct blob_store *base)
@@ -276,6 +278,7 @@ static void store_release(struct disk_store *s)
         close(s->lock_fd);
     if (s->root_fd >= 0)
         close(s->root_fd);
+    direct_pool_free(s->direct);
     free(s);
 }
 
@@ -374,6 +377,9 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
     s->keep_cached_bytes = opt->keep_cached_bytes;
     s->reserve_bytes = opt->reserve_bytes;
     s->log = opt->log;
+    s->direct_min_bytes = opt->direct_min_bytes ? opt->direct_min_bytes : DIRECT_MIN_BYTES;
+    if (!opt->shared)
+        s->direct = direct_pool_new(DIRECT_BUFFERS);
     for (unsigned i = 0; i < STRIPES; i++)
         pthread_mutex_init(&s->stripes[i].lock, NULL);
     key_set_init(&s->known_dirs);

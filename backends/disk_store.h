@@ -22,7 +22,9 @@ struct disk_options {
     const char *root; /* made where it is missing */
     bool journal;     /* not when shared */
     bool shared;
-    uint64_t keep_cached_bytes;     /* of an upload; what is durable beyond leaves the page cache */
+    uint64_t keep_cached_bytes;     /* of an upload; the rest is written past the page cache or, where that cannot be,
+                                       leaves it when it is durable */
+    size_t direct_min_bytes;        /* smaller writes go by the page cache, which gathers them; 0: 128 KiB */
     uint64_t reserve_bytes;         /* blob_store_room() leaves so much free */
     uint64_t journal_segment_bytes; /* 0: 16 MiB */
     unsigned journal_segments;      /* 0: 16 at most */

@@ -39,6 +39,9 @@ struct disk_writer {
     uint64_t flushed;
     uint64_t written_back; /* write-back was begun up to here */
     bool name_synced;      /* its entry in uploads/ */
+    pthread_mutex_t direct_lock;
+    struct direct_file *direct; /* NULL until used; a flush beside a write may want what it holds */
+    bool direct_refused;
 };
 
 static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
@@ -184,12 +187,14 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
                               .id = *id,
                               .flushed = from->offset,
                               .written_back = from->offset};
+    pthread_mutex_init(&w->direct_lock, NULL);
     disk_upload_path(id, &w->path);
     struct stat sb = {0};
     enum blob_status st = disk_upload_ending(s, &w->path) ? disk_settle_all(s, err) : BLOB_OK;
     if (st == BLOB_OK)
         st = upload_fd(s, id, &w->path, from, epoch, &w->fd, &sb, err);
     if (st != BLOB_OK) {
+        pthread_mutex_destroy(&w->direct_lock);
         free(w);
         return st;
     }
@@ -208,37 +213,71 @@ static size_t parts_bytes(const struct iovec *parts, int count)
     return len;
 }
 
-static enum blob_status write_cached(struct disk_writer *w, const struct iovec *parts, int count, uint64_t *end,
+/* The file may have another by that name, where it was taken over. */
+static bool open_direct(struct disk_store *s, struct disk_writer *w)
+{
+    struct stat sb;
+    int fd = openat(s->root_fd, w->path.text, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &sb) == 0 && sb.st_ino == w->inode)
+        return direct_file_new(s->direct, fd, w->fd, &w->direct, NULL) == BLOB_OK;
+    if (fd >= 0)
+        close(fd);
+    return false;
+}
+
+/* With the lock held. UNSUPPORTED: by the page cache, then. */
+static enum blob_status write_direct(struct disk_store *s, struct disk_writer *w, const struct iovec *parts, int count,
                                      struct blob_error *err)
 {
-    enum blob_status st = BLOB_OK;
+    if (!w->direct && (w->direct_refused || !open_direct(s, w))) {
+        w->direct_refused = true;
+        return BLOB_E_UNSUPPORTED;
+    }
+    return direct_file_write(w->direct, parts, count, w->base.position, w->path.text, err);
+}
+
+static enum blob_status write_cached(struct disk_writer *w, const struct iovec *parts, int count,
+                                     struct blob_error *err)
+{
+    enum blob_status st = w->direct ? direct_file_settle(w->direct, w->path.text, err) : BLOB_OK;
+    uint64_t end = w->base.position;
     for (int i = 0; i < count && st == BLOB_OK; i += WRITE_PARTS) {
-        struct iovec run[WRITE_PARTS];
+        struct iovec run[WRITE_PARTS]; /* more at once is more than 1 MiB, mostly */
         int n = count - i < WRITE_PARTS ? count - i : WRITE_PARTS;
         memcpy(run, parts + i, (size_t)n * sizeof run[0]);
-        st = file_write_parts_at(w->fd, run, n, *end, w->path.text, err);
-        *end += parts_bytes(parts + i, n);
+        st = file_write_parts_at(w->fd, run, n, end, w->path.text, err);
+        end += parts_bytes(parts + i, n);
     }
-    return st;
+    if (st != BLOB_OK)
+        return st;
+    if (end - w->written_back >= WRITE_BACK_BYTES) {
+        sync_file_range(w->fd, (off_t)w->written_back, (off_t)(end - w->written_back), SYNC_FILE_RANGE_WRITE);
+        w->written_back = end;
+    }
+    return BLOB_OK;
 }
 
 enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
 {
     struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_store *s = disk_of(base->store);
     uint64_t position = base->position;
-    enum blob_status st = write_cached(w, parts, count, &position, err);
-    if (st != BLOB_OK) {
+    size_t len = parts_bytes(parts, count);
+    enum blob_status st = BLOB_E_UNSUPPORTED;
+    pthread_mutex_lock(&w->direct_lock);
+    if (s->direct && position >= s->keep_cached_bytes && len >= s->direct_min_bytes)
+        st = write_direct(s, w, parts, count, err);
+    if (st == BLOB_E_UNSUPPORTED)
+        st = write_cached(w, parts, count, err);
+    if (st == BLOB_OK) {
+        __atomic_store_n(&base->position, position + len, __ATOMIC_RELEASE);
+    } else {
         /* Some may have been written. Should it stay, the next opening cuts it. */
-        int cut = ftruncate(w->fd, (off_t)base->position);
+        int cut = ftruncate(w->fd, (off_t)(w->direct ? direct_file_in_file(w->direct, position) : position));
         (void)cut;
-        return st;
     }
-    __atomic_store_n(&base->position, position, __ATOMIC_RELEASE);
-    if (position - w->written_back >= WRITE_BACK_BYTES) {
-        sync_file_range(w->fd, (off_t)w->written_back, (off_t)(position - w->written_back), SYNC_FILE_RANGE_WRITE);
-        w->written_back = position;
-    }
-    return BLOB_OK;
+    pthread_mutex_unlock(&w->direct_lock);
+    return st;
 }
 
 /* With the journal the directory may be new, and its own name not durable. */
@@ -288,14 +327,27 @@ static enum blob_status journal_range(struct disk_store *s, struct disk_writer *
     return st;
 }
 
+/* What is to be flushed must be in the file; a write may go on meanwhile, but for what it holds. */
+static enum blob_status settle_direct(struct disk_writer *w, uint64_t offset, struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
+    pthread_mutex_lock(&w->direct_lock);
+    if (w->direct && offset > direct_file_in_file(w->direct, w->base.position))
+        st = direct_file_settle(w->direct, w->path.text, err);
+    pthread_mutex_unlock(&w->direct_lock);
+    return st;
+}
+
 /* Brings [flushed, offset) to the disk or to the journal. */
 static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w, uint64_t offset,
                                     struct blob_error *err)
 {
     if (offset <= w->flushed)
         return BLOB_OK;
+    enum blob_status st = settle_direct(w, offset, err);
     bool small = s->journal && offset - w->flushed <= JOURNAL_FLUSH_MAX;
-    enum blob_status st = small ? journal_range(s, w, offset, err) : sync_upload(s, w, offset, err);
+    if (st == BLOB_OK)
+        st = small ? journal_range(s, w, offset, err) : sync_upload(s, w, offset, err);
     if (st == BLOB_OK)
         w->flushed = offset;
     return st;
@@ -336,7 +388,9 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
 void disk_writer_close(struct blob_writer *base)
 {
     struct disk_writer *w = (struct disk_writer *)base;
+    direct_file_free(w->direct);
     close(w->fd);
+    pthread_mutex_destroy(&w->direct_lock);
     free(w);
 }
 

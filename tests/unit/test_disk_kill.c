@@ -39,6 +39,7 @@ static enum blob_status open_store(bool journal, struct blob_store **out, struct
 {
     const struct disk_options opt = {.root = root,
                                      .journal = journal,
+                                     .direct_min_bytes = 8192, /* both ways */
                                      .journal_segment_bytes = 1u << 20,
                                      .journal_segments = 4,
                                      .checkpoint_ms = 50};

@@ -35,6 +35,7 @@ static struct disk_options options(const char *root, bool journal)
 {
     return (struct disk_options){.root = root,
                                  .journal = journal,
+                                 .direct_min_bytes = 8192, /* both ways */
                                  .journal_segment_bytes = 1u << 20,
                                  .journal_segments = 4,
                                  .checkpoint_ms = 100};

@@ -63,6 +63,13 @@ static enum blob_status open_shared(struct blob_store **out, struct blob_error *
     return disk_store_open(&opt, out, err);
 }
 
+static enum blob_status open_direct(struct blob_store **out, struct blob_error *err)
+{
+    struct disk_options opt = options(true, false);
+    opt.direct_min_bytes = 1;
+    return disk_store_open(&opt, out, err);
+}
+
 static void path_of(const char *name, char out[512])
 {
     CHECK(snprintf(out, 512, "%s/%s", root, name) < 512);
@@ -89,6 +96,17 @@ static int use_plain(void)
 {
     static const struct blob_contract contract = {
         .name = "disk without a journal", .reset = reset_root, .open = open_plain, .persists = true, .damage = damage};
+    blob_contract_use(&contract);
+    return 0;
+}
+
+static int use_direct(void)
+{
+    static const struct blob_contract contract = {.name = "disk past the page cache",
+                                                  .reset = reset_root,
+                                                  .open = open_direct,
+                                                  .persists = true,
+                                                  .damage = damage};
     blob_contract_use(&contract);
     return 0;
 }
@@ -592,6 +610,7 @@ int main(void)
                               CU_TEST_INFO_NULL};
     CU_SuiteInfo suites[] = {{"disk store", use_journal, drop_root, NULL, NULL, blob_contract_tests()},
                              {"disk store, no journal", use_plain, drop_root, NULL, NULL, blob_contract_tests()},
+                             {"disk store, direct", use_direct, drop_root, NULL, NULL, blob_contract_tests()},
                              {"disk store, shared", use_shared, drop_root, NULL, NULL, blob_contract_tests()},
                              {"disk store, opening", NULL, drop_root, NULL, NULL, opening},
                              {"disk store, failing", NULL, drop_root, NULL, NULL, failing},

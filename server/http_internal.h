@@ -193,6 +193,8 @@ struct http_reply {
     int fd;                                /* FILE */
     uint64_t offset;                       /* FILE: of the next byte */
     size_t burst;                          /* FILE, plain: how much to read and send next */
+    bool cold;                             /* FILE: it was not in memory */
+    uint64_t ahead;                        /* FILE, cold: asked for up to here */
     void (*release)(void *arg);
     void *release_arg;
 };
@@ -238,5 +240,10 @@ bool http_request_detach(struct http_request *req);
 void http_reply_pump(struct http_request *req);
 /* Gives back what the answer borrowed. */
 void http_reply_release(struct http_request *req);
+
+/* ---- http_file.c ---- */
+
+/* Reads from reply->offset on, of what is left to be sent; as pread(). */
+ssize_t http_file_read(struct http_reply *reply, void *to, size_t len);
 
 #endif

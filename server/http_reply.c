@@ -231,7 +231,7 @@ static void send_file(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
     size_t max = reply->left < reply->burst ? (size_t)reply->left : reply->burst;
-    ssize_t n = pread(reply->fd, req->loop->send_buffer, max, (off_t)reply->offset);
+    ssize_t n = http_file_read(reply, req->loop->send_buffer, max);
     if (n < 0 && errno == EINTR)
         return; /* the next round's */
     if (n <= 0) {
@@ -267,20 +267,22 @@ static void fill_file(struct http_request *req)
         queue_file(req);
 }
 
-/* Reads len bytes of the file into the output; false when it ended before, or on an error. */
-static bool copy_file(struct evbuffer *output, int fd, uint64_t offset, size_t len)
+/* Reads the next len bytes of the file into the output; false when it ended before, or on an error. */
+static bool copy_file(struct evbuffer *output, struct http_reply *reply, size_t len)
 {
     struct evbuffer_iovec room;
     if (evbuffer_reserve_space(output, (ev_ssize_t)len, &room, 1) != 1)
         return false;
     size_t got = 0;
     while (got < len) {
-        ssize_t n = pread(fd, (char *)room.iov_base + got, len - got, (off_t)(offset + got));
+        ssize_t n = http_file_read(reply, (char *)room.iov_base + got, len - got);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             break;
         got += (size_t)n;
+        reply->offset += (size_t)n;
+        reply->left -= (size_t)n;
     }
     room.iov_len = got;
     return got == len && evbuffer_commit_space(output, &room, 1) == 0;
@@ -292,12 +294,10 @@ static void fill_copied_file(struct http_request *req)
     struct evbuffer *output = http_conn_output(req->conn);
     while (reply->left > 0 && evbuffer_get_length(output) < TLS_OUTPUT) {
         size_t n = reply->left < TLS_FILE_BYTES ? (size_t)reply->left : TLS_FILE_BYTES;
-        if (!copy_file(output, reply->fd, reply->offset, n)) {
+        if (!copy_file(output, reply, n)) {
             http_conn_reset(req->conn);
             return;
         }
-        reply->offset += n;
-        reply->left -= n;
     }
 }
 
@@ -485,9 +485,9 @@ static bool reply_put_file(struct http_request *req, int fd, uint64_t offset, ui
     struct http_reply *reply = &req->reply;
     reply->fd = fd;
     reply->offset = offset;
-    if (length <= SMALL_FILE)
-        return copy_file(http_conn_output(req->conn), fd, offset, (size_t)length);
     reply->left = length;
+    if (length <= SMALL_FILE)
+        return copy_file(http_conn_output(req->conn), reply, (size_t)length);
     if (req->is_tls) {
         reply_set_refill(req, TLS_OUTPUT / 2);
         return true;

@@ -135,6 +135,18 @@ def test_head_with_a_range_has_no_body():
         whole(c.request("GET", f"/api/blobs/{HEX}"), DATA)
 
 
+def test_what_is_not_in_memory_comes_back_whole():
+    """Plain and over TLS, with keep_cached=0, so that the download itself has to bring it from the disk."""
+    data = Content(20 << 20, 5).read(0, (20 << 20) - 77)
+    for tls in (False, True):
+        with Blobd({"storage.disk.keep_cached": "0"}, tls=tls) as srv, srv.connect() as c:
+            store(srv, data)
+            for first, last in ((9 << 20, (9 << 20) + 5), (3000001, 15000000)):
+                partial(c.request("GET", f"/api/blobs/{sha256(data)}", {"Range": f"bytes={first}-{last}"}), first, last, data)
+            whole(c.request("GET", f"/api/blobs/{sha256(data)}"), data)
+            whole(c.request("GET", f"/api/blobs/{sha256(data)}"), data)
+
+
 def test_several_ranges_and_strange_ones_answer_the_whole():
     with Blobd() as srv:
         stored(srv)

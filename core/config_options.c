@@ -94,10 +94,9 @@ static const struct config_option options[] = {
      .text = "Make many small commits durable with one write to a journal, rather than a file sync each."},
     {"storage.disk", "shared", BOOL(disk.shared), .initial = "false",
      .text = "The directory is on a file system shared by several nodes."},
-    {"storage.disk", "keep_cached", SIZE(disk.keep_cached_bytes, 0, TIB), .initial = "1T",
-     .text =
-         "So much of an upload stays in the page cache; the rest leaves it as soon as it is on the disk, so that large "
-         "uploads do not push out what is downloaded often."},
+    {"storage.disk", "keep_cached", SIZE(disk.keep_cached_bytes, 0, TIB), .initial = "8M",
+     .text = "So much of an upload goes through the page cache, and stays there; the rest is written past it, so that "
+             "large uploads do not push out what is downloaded often."},
     {"storage.s3", "endpoint", TEXT(s3.endpoint), .form = CONFIG_HTTP_URL, .initial = "",
      .text = "The S3 service. Empty: Amazon's, of the region."},
     {"storage.s3", "region", TEXT(s3.region), .initial = "us-east-1", .text = "Region that requests are signed for."},

@@ -113,6 +113,8 @@ struct upload_result {
 enum api_code upload_append_begin(struct upload_service *svc, const struct upload_request *req,
                                   struct upload_append **out, struct upload_result *result,
                                   struct api_error *err) BLOB_MUST_CHECK;
+/* Where the body's first byte goes in the upload. Any thread. */
+uint64_t upload_append_offset(const struct upload_append *a);
 /* The next bytes of the body, in parts: the more at once, the fewer and larger the store's writes. parts is used up;
  * what it points to is read. After anything but API_OK no more bytes are taken: end it with UPLOAD_BODY_FAILED. */
 enum api_code upload_append_write(struct upload_append *a, struct iovec *parts, int count,

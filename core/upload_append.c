@@ -385,6 +385,11 @@ enum api_code upload_append_begin(struct upload_service *svc, const struct uploa
     return decide_and_start(svc, req, &s, out, result, err);
 }
 
+uint64_t upload_append_offset(const struct upload_append *a)
+{
+    return a->start; /* set once, in begin */
+}
+
 /* ---- write ------------------------------------------------------------------------------------------------------ */
 
 /* Parts that are written together, as far as they reach without crossing the end of one of the store's own. */

@@ -25,6 +25,8 @@
 #define PIECE_MAX       (256u * 1024)
 #define READS_PER_WAKE  4 /* then other connections have their turn */
 #define PIECES_PER_READ 4
+#define PAGE_BYTES      4096u
+#define PLACED_MIN      (64u * 1024) /* smaller ones are written through the page cache anyhow */
 #define RATE_WINDOW_MS  10000
 
 #define RECV_AGAIN  (-1)
@@ -163,14 +165,14 @@ static ssize_t conn_recv(struct http_conn *conn, struct iovec *parts, int count)
     return got > 0 ? (ssize_t)got : n; /* what was wrong will be so again */
 }
 
-/* The next piece is as large as reads are: full ones grow it, nearly empty ones shrink it. The end of a body says
- * nothing of the next one. */
-static void conn_learn(struct http_conn *conn, const struct http_piece *piece, size_t got, bool ends)
+/* The next piece is as large as reads are: one that fills its room grows it, a nearly empty one shrinks it. The end of
+ * a body says nothing of the next one. */
+static void conn_learn(struct http_conn *conn, const struct http_piece *piece, size_t room, size_t got, bool ends)
 {
     size_t capacity = http_piece_capacity(piece);
-    if (ends && got < capacity)
+    if (ends && got < room)
         return;
-    if (got >= capacity && capacity < PIECE_MAX)
+    if (got >= room && capacity < PIECE_MAX)
         conn->piece_bytes = capacity * 4;
     else if (got < capacity / 4)
         conn->piece_bytes = capacity / 4;
@@ -198,12 +200,19 @@ static void body_deliver(struct http_request *req, struct http_piece *piece)
         http_piece_release(req->loop->srv, piece);
 }
 
-static void body_take_length(struct http_request *req, struct http_piece *const pieces[], int count, size_t got)
+/* What is being read: pieces, and the room in each that the body may fill. */
+struct body_read {
+    struct http_piece *pieces[PIECES_PER_READ];
+    size_t room[PIECES_PER_READ];
+    int count;
+};
+
+static void body_take_length(struct http_request *req, const struct body_read *read, size_t got)
 {
     struct http_body *body = &req->body;
-    for (int i = 0; i < count; i++) {
-        size_t capacity = http_piece_capacity(pieces[i]);
-        pieces[i]->len = got < capacity ? got : capacity;
+    struct http_piece *const *pieces = read->pieces;
+    for (int i = 0; i < read->count; i++) {
+        pieces[i]->len = got < read->room[i] ? got : read->room[i];
         got -= pieces[i]->len;
         body->left -= pieces[i]->len;
         if (body->state == BODY_READING)
@@ -234,23 +243,52 @@ static void body_take_chunked(struct http_request *req, struct http_piece *piece
         body_end(req, HTTP_BODY_MALFORMED);
 }
 
+/* Places the first byte of a piece in its page as it will be in the file's. */
+static size_t piece_place(const struct http_body *body, struct http_piece *piece)
+{
+    size_t capacity = http_piece_capacity(piece);
+    if (body->kind != HTTP_BODY_LENGTH || capacity < PLACED_MIN)
+        return capacity;
+    size_t skew = (size_t)((body->reader.offset + body->received) % PAGE_BYTES);
+    piece->data += skew;
+    return capacity - skew;
+}
+
 /*
  * The pieces for one read. Where reads fill the largest piece there are several, if they are to be had at once: every
  * read tells the sender of new room, which costs both sides more than the read itself. (TLS is read record by record
- * anyhow, and what a chunked body brings is decoded piece by piece.) 0: there is none, and the flow waits.
+ * anyhow, and what a chunked body brings is decoded piece by piece.) False: there is none, and the flow waits.
  */
-static int body_take_pieces(struct http_request *req, struct http_piece *pieces[PIECES_PER_READ])
+static bool body_take_pieces(struct http_request *req, struct body_read *read)
 {
     struct http_body *body = &req->body;
-    int count = 0;
-    if (!http_flow_take(body->flow, body_wanted(req), &pieces[count++]))
-        return 0;
-    uint64_t room = http_piece_capacity(pieces[0]);
-    bool several = body->kind == HTTP_BODY_LENGTH && !http_conn_ssl(req->conn) && room == PIECE_MAX;
-    while (several && count < PIECES_PER_READ && body->left > room &&
-           http_flow_take_free(body->flow, PIECE_MAX, &pieces[count]))
-        room += http_piece_capacity(pieces[count++]);
-    return count;
+    if (!http_flow_take(body->flow, body_wanted(req), &read->pieces[0]))
+        return false;
+    uint64_t room = read->room[0] = piece_place(body, read->pieces[0]);
+    bool several = body->kind == HTTP_BODY_LENGTH && !http_conn_ssl(req->conn) &&
+                   http_piece_capacity(read->pieces[0]) == PIECE_MAX;
+    read->count = 1;
+    while (several && read->count < PIECES_PER_READ && body->left > room &&
+           http_flow_take_free(body->flow, PIECE_MAX, &read->pieces[read->count])) {
+        read->room[read->count] = http_piece_capacity(read->pieces[read->count]);
+        room += read->room[read->count++];
+    }
+    return true;
+}
+
+/* Never past the end of a body of known length. Returns how much is asked for. */
+static size_t body_parts(const struct http_body *body, const struct body_read *read,
+                         struct iovec parts[PIECES_PER_READ])
+{
+    size_t max = 0;
+    for (int i = 0; i < read->count; i++) {
+        size_t part = read->room[i];
+        if (body->kind == HTTP_BODY_LENGTH && part > body->left - max)
+            part = (size_t)body->left - max;
+        parts[i] = (struct iovec){.iov_base = read->pieces[i]->data, .iov_len = part};
+        max += part;
+    }
+    return max;
 }
 
 enum body_step { STEP_GO_ON, STEP_SOCKET, STEP_MEMORY, STEP_OVER };
@@ -258,39 +296,32 @@ enum body_step { STEP_GO_ON, STEP_SOCKET, STEP_MEMORY, STEP_OVER };
 static enum body_step body_step(struct http_request *req)
 {
     struct http_body *body = &req->body;
-    struct http_piece *pieces[PIECES_PER_READ];
+    struct body_read read;
     struct iovec parts[PIECES_PER_READ];
     if (!req->conn || !body->flow || body->kind == HTTP_BODY_NONE) {
         bool complete = body->kind == HTTP_BODY_NONE;
         body_end(req, complete ? HTTP_BODY_COMPLETE : HTTP_BODY_CUT);
         return STEP_OVER;
     }
-    int count = body_take_pieces(req, pieces);
-    if (count == 0)
+    if (!body_take_pieces(req, &read))
         return STEP_MEMORY;
-    size_t max = 0;
-    for (int i = 0; i < count; i++) {
-        size_t part = http_piece_capacity(pieces[i]);
-        if (body->kind == HTTP_BODY_LENGTH && part > body->left - max)
-            part = (size_t)body->left - max;
-        parts[i] = (struct iovec){.iov_base = pieces[i]->data, .iov_len = part};
-        max += part;
-    }
-    ssize_t got = conn_recv(req->conn, parts, count);
+    size_t max = body_parts(body, &read, parts);
+    ssize_t got = conn_recv(req->conn, parts, read.count);
     if (got <= 0) {
-        for (int i = 0; i < count; i++)
-            http_piece_release(req->loop->srv, pieces[i]);
+        for (int i = 0; i < read.count; i++)
+            http_piece_release(req->loop->srv, read.pieces[i]);
         if (got == RECV_AGAIN)
             return STEP_SOCKET;
         body_end(req, HTTP_BODY_CUT);
         return STEP_OVER;
     }
-    conn_learn(req->conn, pieces[0], (size_t)got, body->kind == HTTP_BODY_LENGTH && body->left == (uint64_t)got);
+    conn_learn(req->conn, read.pieces[0], read.room[0], (size_t)got,
+               body->kind == HTTP_BODY_LENGTH && body->left == (uint64_t)got);
     body->last_ms = http_now_ms();
     if (body->kind == HTTP_BODY_LENGTH)
-        body_take_length(req, pieces, count, (size_t)got);
+        body_take_length(req, &read, (size_t)got);
     else
-        body_take_chunked(req, pieces[0], (size_t)got);
+        body_take_chunked(req, read.pieces[0], (size_t)got);
     if (body->state != BODY_READING)
         return STEP_OVER;
     return (size_t)got < max ? STEP_SOCKET : STEP_GO_ON;

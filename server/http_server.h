@@ -156,6 +156,9 @@ enum http_body_end {
 };
 
 struct http_body_reader {
+    /* Where the first byte goes in the end. Larger pieces of a body of known length lie in memory, modulo a page, as
+     * they will there, so that they can be written past the page cache from where they are. */
+    uint64_t offset;
     /* Takes piece (release it, from any thread). In order; every byte once. */
     void (*on_piece)(struct http_request *req, struct http_piece *piece, void *arg);
     /* Once, last. After HTTP_BODY_CUT the request still has to be answered. */

@@ -394,7 +394,10 @@ static void on_end(struct http_request *req, enum http_body_end end, void *arg)
 
 static void body_read(struct upload_body *b)
 {
-    const struct http_body_reader reader = {.on_piece = on_piece, .on_end = on_end, .arg = b};
+    const struct http_body_reader reader = {.offset = b->append != NULL ? upload_append_offset(b->append) : 0,
+                                            .on_piece = on_piece,
+                                            .on_end = on_end,
+                                            .arg = b};
     b->reading = true;
     http_request_read_body(b->x->req, &reader, b->x->svc->body_window_bytes);
 }

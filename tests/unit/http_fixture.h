@@ -29,7 +29,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIXTURE_BYTES (3u * 1024 * 1024 + 17) /* of /shared, /file and /stream */
+#define FIXTURE_BYTES  (3u * 1024 * 1024 + 17) /* of /shared, /file and /stream */
+#define FIXTURE_OFFSET 1234567u                /* of every body, in what it is appended to */
+#define FIXTURE_LARGE  40000u                  /* no piece of 16 KiB */
 
 struct fixture {
     struct http_config cfg;
@@ -39,8 +41,9 @@ struct fixture {
     int file;
     size_t max_in_flight;
     atomic_uint requests, faults, done, released, sources_closed, body_ends[4];
-    atomic_ulong body_bytes;      /* received, over all requests */
-    atomic_int last_status, lent; /* pushed and not released */
+    atomic_ulong body_bytes;       /* received, over all requests */
+    atomic_uint placed, misplaced; /* large pieces of /echo, by where they lie in their page */
+    atomic_int last_status, lent;  /* pushed and not released */
     pthread_mutex_t lock;
     struct http_piece *held;
     struct fixture_job *jobs;
@@ -53,7 +56,7 @@ struct fixture_job {
     struct fixture *fx;
     struct http_request *req;
     struct fixture_job *next;
-    uint64_t sum, pushed;
+    uint64_t sum, pushed, received;
     size_t max;
     bool half; /* then abort */
 };
@@ -89,6 +92,10 @@ static inline void handler_sum(struct http_request *req, struct http_piece *piec
     struct fixture_job *job = http_request_context(req);
     for (size_t i = 0; i < piece->len; i++)
         job->sum = job->sum * 31 + piece->data[i];
+    uint64_t at = FIXTURE_OFFSET + job->received;
+    job->received += piece->len;
+    if (piece->len >= FIXTURE_LARGE)
+        atomic_fetch_add((at - (uintptr_t)piece->data) % 4096 == 0 ? &fx->placed : &fx->misplaced, 1);
     atomic_fetch_add(&fx->body_bytes, piece->len);
     http_piece_release(fx->srv, piece);
 }
@@ -205,7 +212,8 @@ static inline void source_closed(void *arg)
 static inline void handler_body(struct fixture *fx, struct http_request *req,
                                 void (*on_piece)(struct http_request *, struct http_piece *, void *))
 {
-    struct http_body_reader reader = {.on_piece = on_piece, .on_end = handler_body_end, .arg = fx};
+    struct http_body_reader reader = {
+        .offset = FIXTURE_OFFSET, .on_piece = on_piece, .on_end = handler_body_end, .arg = fx};
     http_request_read_body(req, &reader, fx->max_in_flight);
 }
 

@@ -46,6 +46,27 @@ static void test_lengths(void)
     fixture_end(&fx);
 }
 
+/* However reads are cut: what the socket had not yet when it was read comes in a piece of its own. */
+static void test_placed(void)
+{
+    struct fixture fx;
+    fixture_begin(&fx);
+    int fd = client_open(&fx);
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT(client_send(fd, POST("/echo", "Content-Length: 3145745\r\n")));
+        for (size_t at = 0, part; at < FIXTURE_BYTES; at += part) {
+            part = FIXTURE_BYTES - at < 100001 ? FIXTURE_BYTES - at : 100001;
+            CU_ASSERT(client_send_bytes(fd, fx.bytes + at, part));
+            sleep_ms(i);
+        }
+        expect_sum(fd, fx.bytes, FIXTURE_BYTES);
+    }
+    CU_ASSERT(atomic_load(&fx.placed) > 10);
+    CU_ASSERT_EQUAL(atomic_load(&fx.misplaced), 0);
+    close(fd);
+    fixture_end(&fx);
+}
+
 static void test_chunked_at_every_byte(void)
 {
     static const char request[] =
@@ -333,6 +354,7 @@ static void test_many_idle_bodies(void)
 int main(void)
 {
     CU_TestInfo tests[] = {{"bodies of any length arrive whole", test_lengths},
+                           {"large pieces lie in memory as they will in the file", test_placed},
                            {"a chunked body may be cut at every byte", test_chunked_at_every_byte},
                            {"a large chunked body ends where it ends", test_chunked_large},
                            {"broken chunks end the connection", test_chunked_broken},

@@ -2,8 +2,9 @@
  * upload_checkpoint - flushes beside the writing, so that receiving and hashing go on while the disk syncs.
  *
  * A checkpoint takes the offset and the hash of the moment, has the store make the bytes below durable, and then
- * moves the session there: what a status tells is always durable. At most one runs at a time; when the next would be
- * due twice over, the lane waits for it, which pushes back on the client.
+ * moves the session there: what a status tells is always durable. At most one runs at a time. It begins at half the
+ * distance that checkpoints may be apart; where it is not done by the whole, the lane waits for it, which pushes back
+ * on the client. (Of a store of parts two may be on their way: their ends are where a checkpoint costs least.)
  *
  * Checkpoints in the middle of bodies may take half of the workers' time. Where making them takes longer, they come
  * less often: nothing in them was acknowledged, and the bytes that follow must not wait for them.
@@ -65,6 +66,15 @@ static int64_t interval_us(struct upload_service *svc)
 static size_t short_bytes(const struct upload_append *a)
 {
     return atomic_load(&a->svc->store->dirty_bytes);
+}
+
+/* With a->lock held: must the lane wait for the checkpoint under way? */
+static bool is_far_behind(const struct upload_append *a, uint64_t written)
+{
+    uint64_t most = a->svc->opt.checkpoint_bytes, part = a->svc->store->part_bytes, low = short_bytes(a);
+    if (part == 0 && low == 0)
+        return written - a->s.mark.offset >= most;
+    return written - a->flush_offset >= 2 * (low > 0 ? low : most > part ? most : part);
 }
 
 /* Does the queued flush; called and returns with a->lock held. */
@@ -131,7 +141,8 @@ uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int6
     int64_t waited_us = now_us - a->flush_us, after_us = interval_us(a->svc);
     if (part > 0 && dirty >= part / 4)
         after_us *= PART_INTERVALS;
-    bool far = (part == 0 || opt->checkpoint_bytes < part) && dirty >= opt->checkpoint_bytes;
+    bool far =
+        part == 0 ? dirty >= opt->checkpoint_bytes / 2 : opt->checkpoint_bytes < part && dirty >= opt->checkpoint_bytes;
     if (dirty > 0 && (far || (most > 0 && dirty >= most) || waited_us >= after_us))
         return written;
     uint64_t parts_end = part > 0 ? written - written % part : 0;
@@ -142,18 +153,14 @@ void checkpoint_maybe(struct upload_append *a)
 {
     uint64_t written = a->start + a->received;
     int64_t now_us = clock_steady_us();
-    uint64_t most = short_bytes(a);
     bool submit = false;
 
-    if (most == 0)
-        most = a->svc->opt.checkpoint_bytes > a->svc->store->part_bytes ? a->svc->opt.checkpoint_bytes
-                                                                        : a->svc->store->part_bytes;
     if (a->svc->store->part_bytes > 0 && written % a->svc->store->part_bytes == 0)
         a->part_hash = a->hash;
     pthread_mutex_lock(&a->lock);
     uint64_t target = checkpoint_target(a, written, now_us);
     bool due = target > a->flush_offset;
-    if (due && written - a->flush_offset >= 2 * most)
+    if (is_far_behind(a, written))
         wait_idle(a);
     if (due && !a->flushing && !a->flush_queued && a->flush_status == BLOB_OK && !a->fenced) {
         a->flush_queued = true;

@@ -277,6 +277,34 @@ class Handler(BaseHTTPRequestHandler):
         self.get(bytes(data), '"x"')
         return True
 
+    def fault_other_bytes(self):
+        """The same under the right ETag."""
+        if self.command != "GET" or self.key() not in self.server.objects:
+            return False
+        data = self.server.objects[self.key()]
+        self.get(data[:-1] + bytes([data[-1] ^ 1]), etag_of(data))
+        return True
+
+    def fault_keep_other(self):
+        """An upload is acknowledged, and other bytes are kept."""
+        if self.command != "PUT":
+            return False
+        self.serve()
+        data = self.body()
+        self.server.objects[self.key()] = data[:-1] + bytes([data[-1] ^ 1])
+        return True
+
+    def fault_keep_short(self):
+        """The same for fewer bytes, by an endpoint whose ETags are no MD5s."""
+        if self.command == "HEAD":
+            self.get(self.server.objects[self.key()], '"encrypted"')
+            return True
+        if self.command != "PUT":
+            return False
+        self.serve()
+        self.server.objects[self.key()] = self.body()[:-1]
+        return True
+
     def fault_lower_case(self):
         self.serve(names=str.lower)
         return True

@@ -137,10 +137,11 @@ def test_libs3_joins_no_blob_of_pieces_that_come_back_wrong():
         content = Content(13 * MIB, 1)
         up = Upload(srv, mode="offset")
         accepted(up.append(content.read(0, content.size)), 203, content.size, up)
-        with s3.fault("wrong-bytes", "GET .*/staging/.*/p/") as rule:
-            assert up.complete(content.digest()).status >= 500
-            assert rule.met
-            refused(download(srv, content.digest()), "BLOB_UNKNOWN")
+        for name in ("wrong-bytes", "other-bytes"):
+            with s3.fault(name, "GET .*/staging/.*/p/") as rule:
+                assert up.complete(content.digest()).status >= 500, name
+                assert rule.met
+                refused(download(srv, content.digest()), "BLOB_UNKNOWN")
         finish(srv, up, content)
 
 

@@ -180,6 +180,40 @@ static void test_streamed_put(void)
     s3_client_close(c);
 }
 
+/* Found out by the endpoint, which then keeps nothing, or by the driver, after it was sent. */
+static void test_promised_digest(void)
+{
+    struct s3_client *c = open_client();
+    struct pattern p = {0};
+    struct hash hash;
+    struct digest digest;
+    struct s3_object seen;
+    size_t len = 2 * MIB;
+    uint8_t *data = malloc(len);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(data);
+    CU_ASSERT_EQUAL(read_pattern(&p, 0, data, len, NULL), BLOB_OK);
+    hash_init(&hash);
+    hash_update(&hash, data, len);
+    hash_peek(&hash, &digest);
+    const struct s3_body whole = {.length = len, .data = data, .sha256 = &digest};
+    const struct s3_body source = {.length = len, .read = read_pattern, .arg = &p, .sha256 = &digest};
+    EXPECT(s3_put(c, "whole", &whole, NULL, NULL, err), BLOB_OK);
+    EXPECT(s3_put(c, "source", &source, NULL, NULL, err), BLOB_OK);
+    EXPECT(s3_delete(c, "whole", err), BLOB_OK);
+    EXPECT(s3_delete(c, "source", err), BLOB_OK);
+    digest.bytes[0] ^= 1;
+    EXPECT(s3_put(c, "whole", &whole, NULL, NULL, err), BLOB_E_UNAVAILABLE);
+    EXPECT(s3_put(c, "source", &source, NULL, NULL, err), BLOB_E_UNAVAILABLE);
+    if (strcmp(s3_client_driver(c), "sigv4") == 0) {
+        EXPECT(s3_head(c, "whole", &seen, err), BLOB_E_NOT_FOUND);
+        EXPECT(s3_head(c, "source", &seen, err), BLOB_E_NOT_FOUND);
+    }
+    EXPECT(s3_delete(c, "whole", err), BLOB_OK);
+    EXPECT(s3_delete(c, "source", err), BLOB_OK);
+    free(data);
+    s3_client_close(c);
+}
+
 static void test_conditions(void)
 {
     struct s3_client *c = open_client();
@@ -467,6 +501,7 @@ int main(void)
                            {"ranges are exact, also at the end", test_ranges},
                            {"a missing object is missing, and deleting it succeeds", test_missing},
                            {"a body may be read from a source, whose failure fails the put", test_streamed_put},
+                           {"a body without the digest it was promised to have fails the put", test_promised_digest},
                            {"create-only and compare-and-swap", test_conditions},
                            {"a listing goes page by page in order, within its prefix", test_listing},
                            {"a multipart upload becomes one object, and completing again succeeds", test_multipart},

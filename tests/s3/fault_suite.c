@@ -103,6 +103,17 @@ static void test_put_faults(void)
     check_put("garbage.1/x", BLOB_OK, "");
 }
 
+/* Signature V4 has the endpoint check what it keeps. libs3 looks at what is there. */
+static void test_kept_otherwise(void)
+{
+    if (strcmp(options().driver, "libs3") != 0)
+        return;
+    check_put("keep-other.1/x", BLOB_OK, "");
+    check_put("keep-other.all/x", BLOB_E_UNAVAILABLE, "another object");
+    check_put("keep-short.1/x", BLOB_OK, "");
+    check_put("keep-short.all/x", BLOB_E_UNAVAILABLE, "another object");
+}
+
 static void test_slow_down(void)
 {
     check_put("slowdown.3/x", BLOB_OK, "");
@@ -314,6 +325,7 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     CU_TestInfo tests[] = {{"a failed upload is tried again, and never reported as done", test_put_faults},
+                           {"what is kept otherwise than it was sent is not reported as done", test_kept_otherwise},
                            {"SlowDown and Retry-After are heeded", test_slow_down},
                            {"a download is the bytes asked for, all of them, or an error", test_get_faults},
                            {"an answer may be late, up to the setting", test_late_answers},

@@ -4,7 +4,7 @@ success where it can be, else 503 with Retry-After, and the upload goes on after
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from api import accepted, created, refused, whole
 from faulty_s3 import FaultyS3
@@ -143,6 +143,24 @@ def test_libs3_joins_no_blob_of_pieces_that_come_back_wrong():
                 assert rule.met
                 refused(download(srv, content.digest()), "BLOB_UNKNOWN")
         finish(srv, up, content)
+
+
+def test_slow_readers_get_their_bytes_and_none_that_were_read_ahead():
+    """A download has two pieces of memory, which get smaller the more downloads there are. A small one is sent whole and
+    done with long before the socket has taken its end: until then nothing may be read into it."""
+    content = Content(8 * MIB, 5)
+    with faulty(server__max_memory="32M") as (s3, srv), ExitStack() as stack:
+        store(srv, content.read(0, content.size))
+        readers = [stack.enter_context(srv.connect(rcvbuf=65536, timeout=60)) for _ in range(8)]
+        for c in readers:
+            c.send_head("GET", f"/api/blobs/{content.digest()}")
+            assert c.read_head().status == 200
+        for at in range(0, content.size, 65536):
+            for n, c in enumerate(readers):
+                parts = []
+                c.stream_body(65536, parts.append)
+                assert b"".join(parts) == content.read(at, 65536), f"reader {n} got other bytes at {at}"
+            time.sleep(0.02)
 
 
 # -- a real endpoint that stalls and dies

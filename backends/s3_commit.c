@@ -214,16 +214,6 @@ static enum blob_status copy_without(struct s3_store *s, const char *from, const
 
 /* ---- making the data object ---- */
 
-static struct s3_key small_key(const struct s3_writer *w, const struct digest *digest)
-{
-    char hex[DIGEST_HEX_CHARS + 1];
-    struct s3_key k = staged_data_key(&w->id);
-    size_t len = strlen(k.text);
-    digest_hex(digest, hex);
-    snprintf(k.text + len, sizeof k.text - len, ".%s", hex);
-    return k;
-}
-
 /* No part has left memory: the whole content goes as one request, under the digest that it was promised to have, so
  * that the endpoint takes nothing else. */
 static enum blob_status make_small(struct s3_writer *w, const struct digest *digest, const struct s3_key *key,
@@ -356,7 +346,7 @@ static enum blob_status was_made(struct s3_writer *w, const struct staged *state
                                  struct s3_key *key, struct blob_error *err)
 {
     struct s3_object object = {0};
-    struct s3_key copy = small_key(w, digest);
+    struct s3_key copy = staged_whole_key(&w->id, digest);
     *key = staged_data_key(&w->id);
     enum blob_status st = s3_head(w->store->client, key->text, &object, err);
     if (st == BLOB_OK && object.size == w->base.position)
@@ -401,7 +391,7 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
     if (st == BLOB_OK)
         st = s3_multipart_complete(w->store->client, key->text, w->upload_id, own.parts, own.count, NULL, err);
     if (st == BLOB_E_CONFLICT && own.count < all.count) {
-        struct s3_key copy = small_key(w, digest);
+        struct s3_key copy = staged_whole_key(&w->id, digest);
         st = keep_list(w, &all, err);
         if (st == BLOB_OK)
             st = s3_multipart_complete(w->store->client, key->text, w->upload_id, all.parts, all.count, NULL, err);
@@ -420,7 +410,7 @@ static enum blob_status make_data(struct s3_writer *w, const struct digest *dige
 {
     bool in_memory = w->base.position <= w->from.part_size && staged_part_count(&w->state) == 0 && !w->upload_id[0] &&
                      !(w->first && w->first->number);
-    *key = small_key(w, digest);
+    *key = staged_whole_key(&w->id, digest);
     if (in_memory)
         return make_small(w, digest, key, err);
     if (!w->store->multipart)

@@ -260,6 +260,13 @@ struct s3_key staged_data_key(const struct uuid *id)
     return key_of("data/", id->text, "");
 }
 
+struct s3_key staged_whole_key(const struct uuid *id, const struct digest *digest)
+{
+    char ending[1 + DIGEST_HEX_CHARS + 1] = ".";
+    digest_hex(digest, ending + 1);
+    return key_of("data/", id->text, ending);
+}
+
 struct s3_key staged_segment_key(const struct uuid *id, const struct staged *s, unsigned index, uint64_t *offset)
 {
     CHECK(index < s->segment_count);

@@ -90,6 +90,8 @@ struct s3_key staged_piece_key(const struct uuid *id, uint32_t number, uint64_t 
 /* The list of all parts, kept while an object is copied without some of them. */
 struct s3_key staged_list_key(const struct uuid *id);
 struct s3_key staged_data_key(const struct uuid *id);
+/* Of a data object that is not put together in place: it tells the digest itself. */
+struct s3_key staged_whole_key(const struct uuid *id, const struct digest *digest);
 /* The segment with this index; *offset is where its bytes begin in the upload. */
 struct s3_key staged_segment_key(const struct uuid *id, const struct staged *s, unsigned index, uint64_t *offset);
 /* Of a state object's key. */

@@ -3,9 +3,10 @@
  * never got a pointer. Only below this store's prefix, and only what was made before the grace time.
  *
  * A multipart upload belongs to the upload its key names: it stays while that upload's state names it, or tells that it
- * is being copied there. A data object of the form data/<upload>.<digest> tells itself which pointer must name it. One
- * without a digest was announced in its upload's state, and is looked after by s3_upload_discard(). Data objects are
- * looked at once: those made since the sweep before, or in the last week after a start.
+ * is being copied there. A data object of the form data/<upload>.<digest> tells itself which pointer must name it, or
+ * is the copy that its upload's state tells of. One without a digest was announced in its upload's state, and is looked
+ * after by s3_upload_discard(). Data objects are looked at once: those made since the sweep before, or in the last week
+ * after a start.
  */
 #include "backends/s3_store_internal.h"
 #include "core/log.h"
@@ -72,14 +73,22 @@ static enum blob_status sweep_uploads(struct s3_store *s, int64_t before_ms, str
 
 static enum blob_status look_at_data(struct s3_store *s, const char *key, struct blob_error *err)
 {
+    struct uuid id;
     struct digest digest;
     struct s3_pointer p;
+    struct staged state;
+    struct upload_stat stat;
     const char *dot = strchr(key, '.');
-    if (!dot || digest_parse(dot + 1, &digest) != BLOB_OK)
+    if (!upload_of_key(key, &id) || !dot || digest_parse(dot + 1, &digest) != BLOB_OK)
         return BLOB_OK;
     enum blob_status st = s3_pointer_read(s, &digest, &p, err);
     if (st == BLOB_OK && strcmp(p.data_key, key) == 0)
         return BLOB_OK;
+    if (st == BLOB_E_NOT_FOUND) {
+        st = s3_upload_state(s, &id, &state, &stat, err);
+        if (st == BLOB_OK && is_its_copy(&state, key))
+            return BLOB_OK;
+    }
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;
     log_line(s->log, LOG_INFO, NULL, "S3 %s: deleting data that no blob refers to", key);

@@ -96,18 +96,22 @@ static enum blob_status abort_all(struct s3_store *s, const char *key, struct bl
     return BLOB_OK;
 }
 
-/* The upload was becoming a blob: its data object goes unless it is that blob's. */
+/* The upload was becoming a blob: its data object goes unless it is that blob's, and so does a copy of it. */
 static enum blob_status drop_half_made(struct s3_store *s, const struct uuid *id, const struct digest *digest,
                                        struct blob_error *err)
 {
     struct s3_pointer p;
-    struct s3_key data = staged_data_key(id);
+    const struct s3_key made[] = {staged_data_key(id), staged_whole_key(id, digest)};
     enum blob_status st = s3_pointer_read(s, digest, &p, err);
-    if (st == BLOB_OK && strcmp(p.data_key, data.text) == 0)
-        return BLOB_OK;
+    bool is_blob = st == BLOB_OK;
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;
-    return s3_delete(s->client, data.text, err);
+    st = BLOB_OK;
+    for (size_t i = 0; st == BLOB_OK && i < sizeof made / sizeof made[0]; i++) {
+        if (!is_blob || strcmp(p.data_key, made[i].text) != 0)
+            st = s3_delete(s->client, made[i].text, err);
+    }
+    return st;
 }
 
 enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,

@@ -536,6 +536,60 @@ static void test_sweep(void)
     rig_close(&r);
 }
 
+/* An upload whose commit was cut off after the object had been copied without left-over parts: the copy is all there is
+ * of its parts. */
+static struct s3_key cut_off_copied(const struct rig *r, const struct uuid *id, struct upload_mark *mark,
+                                    const uint8_t *data, size_t len, const struct digest *digest)
+{
+    static uint8_t state[STAGED_HEADER_BYTES + PART], keep[UPLOAD_KEEP_MAX];
+    struct s3_key key = staged_whole_key(id, digest);
+    struct s3_page page = {0};
+    struct staged staged;
+    uint32_t keep_len;
+    size_t got;
+    append(r, id, mark, 1, data, len);
+    OK(s3_list(r->s3, staged_state_prefix(id).text, NULL, 100, &page, err));
+    CU_ASSERT_EQUAL_FATAL(page.count, 1);
+    OK(s3_get(r->s3, page.entries[0].key, state, sizeof state, &got, NULL, err));
+    CU_ASSERT_EQUAL_FATAL(staged_read_header(state, &staged, keep, &keep_len), BLOB_OK);
+    staged.committing = true;
+    staged.digest = *digest;
+    staged_write_header(&staged, keep, keep_len, state);
+    const struct s3_body body = {.data = state, .length = got}, whole = {.data = data, .length = len};
+    OK(s3_put(r->s3, page.entries[0].key, &body, NULL, NULL, err));
+    OK(s3_put(r->s3, key.text, &whole, NULL, NULL, err));
+    OK(s3_multipart_abort(r->s3, staged_data_key(id).text, staged.upload_id, err));
+    s3_page_release(&page);
+    return key;
+}
+
+static void test_sweep_beside_a_copy(void)
+{
+    struct rig r = rig_open();
+    size_t total = PART + 5;
+    uint8_t *data = content(total, 15);
+    struct digest digest = digest_of(data, total);
+    for (int i = 0; i < 2 && multipart(&r); i++) {
+        struct upload_mark mark = {0};
+        struct s3_object object;
+        struct uuid id;
+        uuid_new(&id);
+        struct s3_key key = cut_off_copied(&r, &id, &mark, data, total, &digest);
+        OK(blob_store_sweep(r.store, clock_wall_ms() + (i + 1) * 120000, err));
+        OK(s3_head(r.s3, key.text, &object, err));
+        if (i == 0) {
+            OK(upload_discard(r.store, &id, &mark, err));
+            CU_ASSERT_EQUAL(count_below(&r, ""), 1);
+        } else {
+            commit(&r, &id, &mark, 2, &digest);
+            check_blob(&r, data, total, &digest);
+            check_only_blob(&r, total);
+        }
+    }
+    free(data);
+    rig_close(&r);
+}
+
 static void test_one_store_id(void)
 {
     struct rig r = rig_open();
@@ -596,6 +650,7 @@ int main(void)
         {"a discarded upload leaves nothing, parts included", test_discard},
         {"a commit that was cut can be repeated, and never loses the blob", test_cut_commit},
         {"the sweeper takes orphans only", test_sweep},
+        {"a copy stays until its upload has become the blob, or goes with it", test_sweep_beside_a_copy},
         {"every node reads the same store id", test_one_store_id},
         {"the self-check passes and clears up", test_self_check},
         {"a wrong setting is told at open", test_wrong_settings},

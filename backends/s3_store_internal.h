@@ -35,6 +35,7 @@ struct s3_store {
     pthread_mutex_t lock;
     pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
     struct s3_reader *readers; /* guarded by lock: the open ones */
+    struct s3_writer *writers; /* guarded by lock: the open ones */
     unsigned reader_count;     /* guarded by lock */
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
@@ -107,6 +108,8 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
 enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,
                                   struct blob_error *err);
 void s3_writer_close(struct blob_writer *base);
+/* Is a writer of this upload open, here? What it has made in S3 may be named by nothing yet. */
+bool s3_upload_is_written(struct s3_store *s, const struct uuid *id);
 
 /* ---- records, sweeping, self-check ---- */
 

@@ -7,6 +7,10 @@
  * is the copy that its upload's state tells of. One without a digest was announced in its upload's state, and is looked
  * after by s3_upload_discard(). Data objects are looked at once: those made since the sweep before, or in the last week
  * after a start.
+ *
+ * Between making something and naming it pass a few requests, each with its retries. Of writers in this process it is
+ * known what is theirs, whatever the grace time; of those on other nodes it is not. Whether there is a writer is looked
+ * at first: what one that has closed since wanted to keep is named by then.
  */
 #include "backends/s3_store_internal.h"
 #include "core/log.h"
@@ -36,7 +40,7 @@ static enum blob_status look_at_upload(struct s3_store *s, const struct s3_uploa
     struct uuid id;
     struct staged state;
     struct upload_stat stat;
-    if (!upload_of_key(u->key, &id))
+    if (!upload_of_key(u->key, &id) || s3_upload_is_written(s, &id))
         return BLOB_OK;
     enum blob_status st = s3_upload_state(s, &id, &state, &stat, err);
     if (st == BLOB_OK && (strcmp(state.upload_id, u->upload_id) == 0 || is_its_copy(&state, u->key)))
@@ -71,7 +75,8 @@ static enum blob_status sweep_uploads(struct s3_store *s, int64_t before_ms, str
     return BLOB_OK;
 }
 
-static enum blob_status look_at_data(struct s3_store *s, const char *key, struct blob_error *err)
+/* *written: a writer may still come to name it. It is to be looked at again then. */
+static enum blob_status look_at_data(struct s3_store *s, const char *key, bool *written, struct blob_error *err)
 {
     struct uuid id;
     struct digest digest;
@@ -80,6 +85,9 @@ static enum blob_status look_at_data(struct s3_store *s, const char *key, struct
     struct upload_stat stat;
     const char *dot = strchr(key, '.');
     if (!upload_of_key(key, &id) || !dot || digest_parse(dot + 1, &digest) != BLOB_OK)
+        return BLOB_OK;
+    *written = s3_upload_is_written(s, &id);
+    if (*written)
         return BLOB_OK;
     enum blob_status st = s3_pointer_read(s, &digest, &p, err);
     if (st == BLOB_OK && strcmp(p.data_key, key) == 0)
@@ -95,7 +103,9 @@ static enum blob_status look_at_data(struct s3_store *s, const char *key, struct
     return s3_delete(s->client, key, err);
 }
 
-static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t before_ms, struct blob_error *err)
+/* *again_ms: from when on data objects must be looked at again; lowered to those of open writers. */
+static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t before_ms, int64_t *again_ms,
+                                   struct blob_error *err)
 {
     struct s3_key last = {""};
     for (bool more = true; more;) {
@@ -106,9 +116,13 @@ static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t
         more = page.more;
         for (size_t i = 0; i < page.count && st == BLOB_OK; i++) {
             const struct s3_entry *e = &page.entries[i];
+            int64_t made_ms = e->object.modified_ms;
+            bool written = false;
             snprintf(last.text, sizeof last.text, "%s", e->key);
-            if (e->object.modified_ms && e->object.modified_ms >= since_ms && e->object.modified_ms < before_ms)
-                st = look_at_data(s, last.text, err);
+            if (made_ms && made_ms >= since_ms && made_ms < before_ms)
+                st = look_at_data(s, last.text, &written, err);
+            if (written && made_ms < *again_ms)
+                *again_ms = made_ms;
         }
         s3_page_release(&page);
         if (st != BLOB_OK)
@@ -125,12 +139,13 @@ enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blo
     pthread_mutex_lock(&s->lock);
     int64_t since_ms = s->orphans_looked_ms ? s->orphans_looked_ms : before_ms - LOOK_BACK_MS;
     pthread_mutex_unlock(&s->lock);
+    int64_t again_ms = before_ms - 60000; /* the two clocks, and a listing that lags */
     enum blob_status st = s->multipart ? sweep_uploads(s, before_ms, err) : BLOB_OK;
     if (st == BLOB_OK)
-        st = sweep_data(s, since_ms, before_ms, err);
+        st = sweep_data(s, since_ms, before_ms, &again_ms, err);
     if (st == BLOB_OK) {
         pthread_mutex_lock(&s->lock);
-        s->orphans_looked_ms = before_ms - 60000; /* the two clocks, and a listing that lags */
+        s->orphans_looked_ms = again_ms;
         pthread_mutex_unlock(&s->lock);
     }
     return st;

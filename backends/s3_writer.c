@@ -289,6 +289,38 @@ static enum blob_status fence_off(struct s3_writer *w, struct blob_error *err)
     return st;
 }
 
+/* The store knows its open writers: what they make is no leftover, though nothing in S3 may name it yet. */
+static void register_open(struct s3_writer *w)
+{
+    struct s3_store *s = w->store;
+    pthread_mutex_lock(&s->lock);
+    w->next_open = s->writers;
+    w->at_open = &s->writers;
+    if (s->writers)
+        s->writers->at_open = &w->next_open;
+    s->writers = w;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void unregister_open(struct s3_writer *w)
+{
+    pthread_mutex_lock(&w->store->lock);
+    *w->at_open = w->next_open;
+    if (w->next_open)
+        w->next_open->at_open = w->at_open;
+    pthread_mutex_unlock(&w->store->lock);
+}
+
+bool s3_upload_is_written(struct s3_store *s, const struct uuid *id)
+{
+    pthread_mutex_lock(&s->lock);
+    const struct s3_writer *w = s->writers;
+    while (w && strcmp(w->id.text, id->text) != 0)
+        w = w->next_open;
+    pthread_mutex_unlock(&s->lock);
+    return w != NULL;
+}
+
 static struct s3_writer *writer_new(struct s3_store *s, const struct uuid *id, const struct staged *from,
                                     uint64_t epoch, bool contended)
 {
@@ -313,6 +345,7 @@ static struct s3_writer *writer_new(struct s3_store *s, const struct uuid *id, c
     CHECK(pthread_mutex_init(&w->lock, NULL) == 0);
     CHECK(pthread_cond_init(&w->changed, NULL) == 0);
     s3_memory_writer(&s->memory, true);
+    register_open(w);
     return w;
 }
 
@@ -343,6 +376,7 @@ void s3_writer_free(struct s3_writer *w)
         pthread_cond_wait(&w->changed, &w->lock);
     s3_writer_forget_parts(w, UINT64_MAX);
     pthread_mutex_unlock(&w->lock);
+    unregister_open(w);
     s3_memory_writer(&w->store->memory, false);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);

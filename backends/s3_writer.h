@@ -36,6 +36,7 @@ struct s3_writer {
     struct blob_writer base;
     unsigned magic;
     struct s3_store *store;
+    struct s3_writer *next_open, **at_open; /* the store's list of them, guarded by its lock */
     struct uuid id;
     uint64_t epoch;
     struct staged from;    /* what it was opened at; its objects stay, so that core can go back to it */

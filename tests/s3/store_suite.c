@@ -536,6 +536,40 @@ static void test_sweep(void)
     rig_close(&r);
 }
 
+/* What an open writer made is no leftover, however old: nothing in S3 names it before the next flush, or the end. */
+static void test_sweep_beside_a_writer(void)
+{
+    struct rig r = rig_open();
+    struct upload_mark mark = {0};
+    struct blob_writer *w = NULL;
+    struct s3_object object;
+    struct uuid id;
+    size_t total = 2 * PART + 5;
+    uint8_t *data = content(total, 14);
+    struct digest digest = digest_of(data, total), small = digest_of(data, 10);
+    const struct s3_body body = {.data = data, .length = 10};
+    uuid_new(&id);
+    struct s3_key key = staged_whole_key(&id, &small);
+    OK(upload_open(r.store, &id, &mark, 1, &w, err));
+    OK(writer_write_bytes(w, data, PART + 1, err));
+    OK(s3_put(r.s3, key.text, &body, NULL, NULL, err)); /* as if its pointer were to be written next */
+    for (int i = 1; i <= 2; i++) {
+        OK(blob_store_sweep(r.store, clock_wall_ms() + i * 120000, err));
+        CU_ASSERT_EQUAL(count_multiparts(&r), multipart(&r) ? 1 : 0);
+        OK(s3_head(r.s3, key.text, &object, err));
+    }
+    OK(writer_write_bytes(w, data + PART + 1, total - PART - 1, err));
+    OK(writer_flush(w, total, "keep", 4, 0, &mark, err));
+    writer_close(w);
+    OK(blob_store_sweep(r.store, clock_wall_ms() + 360000, err)); /* the writer is gone, and never named it */
+    CU_ASSERT_EQUAL(s3_head(r.s3, key.text, &object, NULL), BLOB_E_NOT_FOUND);
+    commit(&r, &id, &mark, 2, &digest);
+    check_blob(&r, data, total, &digest);
+    check_only_blob(&r, total);
+    free(data);
+    rig_close(&r);
+}
+
 /* An upload whose commit was cut off after the object had been copied without left-over parts: the copy is all there is
  * of its parts. */
 static struct s3_key cut_off_copied(const struct rig *r, const struct uuid *id, struct upload_mark *mark,
@@ -650,6 +684,7 @@ int main(void)
         {"a discarded upload leaves nothing, parts included", test_discard},
         {"a commit that was cut can be repeated, and never loses the blob", test_cut_commit},
         {"the sweeper takes orphans only", test_sweep},
+        {"what an open writer has made is no orphan", test_sweep_beside_a_writer},
         {"a copy stays until its upload has become the blob, or goes with it", test_sweep_beside_a_copy},
         {"every node reads the same store id", test_one_store_id},
         {"the self-check passes and clears up", test_self_check},

@@ -82,15 +82,15 @@ def faulty():
     return Blobd(SWEEP, binary=faults_binary())
 
 
-def armed(srv, spec):
-    """Starts srv with fault points armed; it may die of them before it is ready."""
+NOTHING_TOLD = {"up": None, "small": None, "data": b""}
+
+
+def told_when_armed(srv, spec, work, seed):
+    """What the server tells while work(srv, seed) is done with fault points armed. It may die of them before it is ready."""
+    srv.stop()
     srv.env["BLOBD_FAULTS_ARM"] = spec
     srv.spawn()
-    return srv.await_ready(15)
-
-
-def disarmed(srv):
-    srv.env.pop("BLOBD_FAULTS_ARM", None)
+    return work(srv, seed) if srv.await_ready(15) else NOTHING_TOLD
 
 
 def work_through(srv, seed):
@@ -139,25 +139,28 @@ def hold_to_it(srv, told):
     assert answer.status == 200 and answer.body == data
 
 
+def start_and_hold_to(srv, told, cause):
+    """Ends the server unless it has died, starts it with nothing armed, and holds it to what it told. Had it died?"""
+    died = not srv.running
+    if not died:
+        srv.kill()
+    del srv.env["BLOBD_FAULTS_ARM"]
+    srv.start()
+    try:
+        hold_to_it(srv, told)
+    except AssertionError as e:
+        raise Broken(f"{cause}: {e}") from None
+    return died
+
+
 def test_kill_at_every_fault_point_loses_nothing_acknowledged():
     points, died = fault_points(), 0
     if not points:
         raise Skip("no fault points in the sources")
     with faulty() as srv:
         for seed, (name, after) in enumerate((n, a) for n in points for a in (0, 4)):
-            srv.stop()
-            told = {"up": None, "small": None, "data": b""}
-            if armed(srv, f"{name}=kill:{after}"):
-                told = work_through(srv, seed)
-            died += not srv.running
-            if srv.running:
-                srv.kill()
-            disarmed(srv)
-            srv.start()
-            try:
-                hold_to_it(srv, told)
-            except AssertionError as e:
-                raise Broken(f"killed at {name}, hit {after + 1}: {e}") from None
+            told = told_when_armed(srv, f"{name}=kill:{after}", work_through, seed)
+            died += start_and_hold_to(srv, told, f"killed at {name}, hit {after + 1}")
     assert died, "no fault point was ever reached"
     print(f"{died} deaths at {len(points)} points")
 
@@ -168,19 +171,9 @@ def test_errors_at_every_fault_point_lose_nothing_acknowledged():
         raise Skip("no fault points in the sources")
     with faulty() as srv:
         for seed, (name, error) in enumerate((n, e) for n in points for e in (28, 5)):  # ENOSPC, EIO
-            srv.stop()
-            told = {"up": None, "small": None, "data": b""}
-            if armed(srv, f"{name}={error}:3:2"):
-                told = work_through(srv, 1000 + seed)
-                assert srv.running, f"{name}={error}: the server died\n{srv.log()[-2000:]}"
-            if srv.running:
-                srv.kill()
-            disarmed(srv)
-            srv.start()
-            try:
-                hold_to_it(srv, told)
-            except AssertionError as e:
-                raise Broken(f"errno {error} at {name}: {e}") from None
+            told = told_when_armed(srv, f"{name}={error}:3:2", work_through, 1000 + seed)
+            assert srv.running or told is NOTHING_TOLD, f"{name}={error}: the server died\n{srv.log()[-2000:]}"
+            start_and_hold_to(srv, told, f"errno {error} at {name}")
 
 
 def work_through_s3(srv, seed):
@@ -210,22 +203,11 @@ def test_kill_at_requests_to_s3_loses_nothing_acknowledged():
         place = Bucket(s3)
         with Blobd(place.options(storage__s3__part_size="5M"), binary=faults_binary()) as srv:
             for point, seeds in (("s3.request", 1000), ("s3.answer", 2000)):
-                after, lives = 0, False
-                while not lives:
-                    srv.stop()
-                    told = {"up": None, "small": None, "data": b""}
-                    if armed(srv, f"{point}=kill:{after}"):
-                        told = work_through_s3(srv, seeds + after)
-                    lives = srv.running
-                    died += not lives
-                    if lives:
-                        srv.kill()
-                    disarmed(srv)
-                    srv.start()
-                    try:
-                        hold_to_it(srv, told)
-                    except AssertionError as e:
-                        raise Broken(f"killed at {point}, hit {after + 1}: {e}") from None
+                after, dies = 0, True
+                while dies:
+                    told = told_when_armed(srv, f"{point}=kill:{after}", work_through_s3, seeds + after)
+                    dies = start_and_hold_to(srv, told, f"killed at {point}, hit {after + 1}")
+                    died += dies
                     place.s3cmd("del", "--recursive", "--force", place.url + "data/")  # the endpoint has it in memory
                     after += S3_STRIDE
     assert died > 10, died

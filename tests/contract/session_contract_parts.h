@@ -19,6 +19,7 @@ void contract_index_search(void);
 void contract_index_owner(void);
 void contract_index_replace(void);
 void contract_index_with_session(void);
+void contract_index_before_session(void);
 void contract_index_fields(void);
 void contract_index_callback(void);
 void contract_index_expired(void);

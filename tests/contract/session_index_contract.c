@@ -263,6 +263,65 @@ void contract_index_with_session(void)
     session_store_close(s);
 }
 
+#define LOOKS 1000
+
+/* Looks at a session, then at the row that says which epoch it was put with, while both change. */
+struct onlooker {
+    struct session_store *s;
+    struct uuid id;
+    atomic_uint looks;
+    unsigned failed, late; /* late: the row was behind the session */
+};
+
+static bool read_number(const struct index_row *row, void *arg)
+{
+    char text[24] = "";
+    memcpy(text, row->value, row->value_len < sizeof text ? row->value_len : sizeof text - 1);
+    *(unsigned long long *)arg = strtoull(text, NULL, 10);
+    return true;
+}
+
+static void *look_on(void *arg)
+{
+    struct onlooker *o = arg;
+    struct index_query q = {.order = {{INDEX_BY_NAME, false}}, .orders = 1, .top = 1};
+    while (atomic_fetch_add(&o->looks, 1) < LOOKS) {
+        struct bytebuf value;
+        uint64_t epoch = 0, count = 0;
+        unsigned long long row = 0;
+        bytebuf_init(&value);
+        enum blob_status st = session_load(o->s, &o->id, &value, &epoch, NULL);
+        bytebuf_release(&value);
+        if (st == BLOB_OK)
+            st = index_list(o->s, &q, &count, read_number, &row, NULL);
+        o->failed += st != BLOB_OK;
+        o->late += epoch > 1 && row < epoch;
+    }
+    return NULL;
+}
+
+void contract_index_before_session(void)
+{
+    struct onlooker o = {.s = contract_start()};
+    char value[24];
+    struct index_row row = {.id = "a", .name = "a", .size = 1, .created_ms = 1, .value = value};
+    struct index_put put = {.row = &row};
+    pthread_t thread;
+    uuid_new(&o.id);
+    CU_ASSERT_EQUAL_FATAL(session_insert(o.s, &o.id, 1, "", 0, clock_wall_ms() + 60000, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, look_on, &o), 0);
+    for (uint64_t epoch = 1; atomic_load(&o.looks) <= LOOKS; epoch++) {
+        row.value_len = (uint32_t)snprintf(value, sizeof value, "%llu", (unsigned long long)epoch + 1);
+        enum blob_status st =
+            session_replace_listed(o.s, &o.id, epoch, epoch + 1, "v", 1, clock_wall_ms() + 60000, &put, NULL);
+        CU_ASSERT(st == BLOB_OK && put.st == BLOB_OK);
+    }
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL(o.failed, 0);
+    CU_ASSERT_EQUAL(o.late, 0);
+    session_store_close(o.s);
+}
+
 void contract_index_fields(void)
 {
     struct session_store *s = contract_start();

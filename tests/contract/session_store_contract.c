@@ -492,6 +492,7 @@ CU_TestInfo *session_contract_tests(void)
         {"a listing can be of one owner", contract_index_owner},
         {"putting a row again replaces it; removing it twice is fine", contract_index_replace},
         {"a row put with a session's change: each has its own result", contract_index_with_session},
+        {"nobody sees a session replaced and its row not yet put", contract_index_before_session},
         {"every field of a row comes back, at its bounds", contract_index_fields},
         {"a listing ends when its callback says so, and may call back", contract_index_callback},
         {"expired rows are told, up to a limit", contract_index_expired},

@@ -5,12 +5,14 @@
 #include "backends/redis_sessions.h"
 
 #include "backends/redis_config.h"
+#include "backends/redis_scripts.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "tests/contract/redis_server.h"
 #include "tests/contract/session_store_contract.h"
 #include "tests/unit/unit_main.h"
 
+#include <hiredis/hiredis.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -318,6 +320,44 @@ static void test_index_after_restart(void)
     session_store_close(s);
     stop();
     start_plain();
+}
+
+/* Where in Redis' slow log, the newest first, a script is. */
+static size_t place_in_log(const redisReply *log, enum redis_script script)
+{
+    char sha[REDIS_SHA_CHARS + 1];
+    size_t at = 0;
+    redis_script_sha(script, sha);
+    for (; at < log->elements; at++) {
+        const redisReply *args = log->element[at]->element[3];
+        if (args->elements > 1 && strcmp(args->element[1]->str, sha) == 0)
+            break;
+    }
+    CU_ASSERT(at < log->elements);
+    return at;
+}
+
+/* What is not answered any more may have run to anywhere: so the row goes first. */
+static void test_row_before_session(void)
+{
+    struct session_store *s = joined_here();
+    struct index_row row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
+    struct index_put put = {.row = &row};
+    struct uuid id;
+    uuid_new(&id);
+    CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace_listed(s, &id, 1, 2, "b", 1, later(), &put, NULL), BLOB_OK);
+    CHECK(redis_server_command(&server, "CONFIG SET slowlog-log-slower-than 0"));
+    CU_ASSERT_EQUAL(session_replace_listed(s, &id, 2, 3, "b", 1, later(), &put, NULL), BLOB_OK);
+    CHECK(redis_server_command(&server, "CONFIG SET slowlog-log-slower-than 10000"));
+    redisContext *c = redisConnect("127.0.0.1", server.port);
+    CHECK(c && !c->err);
+    redisReply *log = redisCommand(c, "SLOWLOG GET 100");
+    CHECK(log && log->type == REDIS_REPLY_ARRAY);
+    CU_ASSERT(place_in_log(log, REDIS_SCRIPT_INDEX_PUT) > place_in_log(log, REDIS_SCRIPT_REPLACE));
+    freeReplyObject(log);
+    redisFree(c);
+    session_store_close(s);
 }
 
 /* Completing an upload asks Redis once for both. */
@@ -651,6 +691,7 @@ int main(void)
                          {"emptied: sessions are gone, the index knows, the node enters again", test_emptied},
                          {"restarted with its data: the index asks to be rebuilt", test_index_after_restart},
                          {"a row and its session go in one exchange, and are lost as two", test_row_with_session},
+                         {"the row is put before the session is replaced", test_row_before_session},
                          {"a row that Redis missed is remembered and told to all", test_missed_row},
                          {"away at start: joined as soon as it is there", test_away_at_start},
                          {"nodes on different blob stores are found out later too", test_stores_differ_later},

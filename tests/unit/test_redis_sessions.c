@@ -360,6 +360,27 @@ static void test_row_before_session(void)
     session_store_close(s);
 }
 
+/* A node that has not joined may not touch the index; what it should have put is missing. */
+static void test_row_refused(void)
+{
+    struct session_store *s = joined_here(), *alone = NULL;
+    struct redis_sessions_options opt = options();
+    struct index_row row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
+    struct index_put put = {.row = &row};
+    struct uuid id;
+    uuid_new(&id);
+    CU_ASSERT_EQUAL(index_rebuild_begin(s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(index_rebuild_end(s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(redis_sessions_open(&opt, &alone, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace_listed(alone, &id, 1, 2, "b", 1, later(), &put, NULL), BLOB_E_UNAVAILABLE);
+    CU_ASSERT_EQUAL(put.st, BLOB_E_UNAVAILABLE);
+    CU_ASSERT_EQUAL(index_whole(s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_store_join(alone, "node-b", STORE_ID, clock_wall_ms(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(index_whole(alone, NULL), BLOB_E_NOT_FOUND);
+    session_store_close(alone);
+    session_store_close(s);
+}
+
 /* Completing an upload asks Redis once for both. */
 static void test_row_with_session(void)
 {
@@ -692,6 +713,7 @@ int main(void)
                          {"restarted with its data: the index asks to be rebuilt", test_index_after_restart},
                          {"a row and its session go in one exchange, and are lost as two", test_row_with_session},
                          {"the row is put before the session is replaced", test_row_before_session},
+                         {"a row that a node alone could not put is known to be missing", test_row_refused},
                          {"a row that Redis missed is remembered and told to all", test_missed_row},
                          {"away at start: joined as soon as it is there", test_away_at_start},
                          {"nodes on different blob stores are found out later too", test_stores_differ_later},

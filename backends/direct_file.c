@@ -143,6 +143,19 @@ static bool parts_aligned(const struct iovec *parts, int count)
     return count <= PARTS_MOST;
 }
 
+/* EINVAL: this file system, or its device, wants more than a page's alignment, or does not know O_DIRECT after all. */
+static enum blob_status write_run(struct direct_file *f, struct iovec *run, int count, uint64_t offset,
+                                  const char *what, struct blob_error *err)
+{
+    struct blob_error why = {0};
+    enum blob_status st = file_write_parts_at(f->direct_fd, run, count, offset, what, &why);
+    if (st != BLOB_OK && why.sys_errno == EINVAL)
+        st = BLOB_E_UNSUPPORTED;
+    if (st != BLOB_OK && err)
+        *err = why;
+    return st;
+}
+
 /* The first `whole` bytes of the parts, from where they are. */
 static enum blob_status write_in_place(struct direct_file *f, const struct iovec *parts, int count, size_t whole,
                                        const char *what, struct blob_error *err)
@@ -155,7 +168,7 @@ static enum blob_status write_in_place(struct direct_file *f, const struct iovec
             run[n].iov_len = left;
         left -= run[n].iov_len;
     }
-    return file_write_parts_at(f->direct_fd, run, n, f->from, what, err);
+    return write_run(f, run, n, f->from, what, err);
 }
 
 static enum blob_status write_gathered(struct direct_file *f, const struct iovec *parts, int count, size_t whole,
@@ -168,7 +181,7 @@ static enum blob_status write_gathered(struct direct_file *f, const struct iovec
     for (size_t at = 0; at < whole && st == BLOB_OK; at += BUFFER_BYTES) {
         struct iovec run = {.iov_base = buffer, .iov_len = whole - at < BUFFER_BYTES ? whole - at : BUFFER_BYTES};
         stream_copy(f, parts, count, at, buffer, run.iov_len);
-        st = file_write_parts_at(f->direct_fd, &run, 1, f->from + at, what, err);
+        st = write_run(f, &run, 1, f->from + at, what, err);
     }
     pool_give(f->pool, buffer);
     return st;

@@ -15,6 +15,8 @@ from wire import wait_for
 KILLS = int(os.environ.get("BLOBD_TEST_KILLS", 60))
 S3_STRIDE = int(os.environ.get("BLOBD_TEST_S3_STRIDE", 8))  # 1: killed at every request, not at every eighth
 SWEEP = {"retention.sweep_interval": "1s", "retention.sweep_grace": "1s"}
+LARGE = {"storage.disk.keep_cached": "0"}  # what is large enough goes past the page cache from its first byte
+BIGGEST = 900000  # the largest uploads; a third of it, the largest appends, is large enough
 
 
 def leftovers(srv, load):
@@ -26,8 +28,8 @@ def leftovers(srv, load):
 
 def kill_under_load(kills, **options):
     rng = random.Random(2)
-    with Blobd(options.pop("options", SWEEP), **options) as srv:
-        load = Crashload(srv, clients=4).start()
+    with Blobd({**LARGE, **options.pop("options", SWEEP)}, **options) as srv:
+        load = Crashload(srv, clients=4, biggest=BIGGEST).start()
         died_early = 0
         for i in range(kills):
             time.sleep(rng.uniform(0.02, 0.9))

@@ -7,6 +7,7 @@
 #include "backends/disk_layout.h"
 #include "core/check.h"
 #include "core/fault.h"
+#include "tests/contract/blob_contract_parts.h"
 #include "tests/contract/blob_store_contract.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"
@@ -269,6 +270,29 @@ static struct blob_writer *begin(struct blob_store *s, struct uuid *id)
     uuid_new(id);
     CU_ASSERT_EQUAL_FATAL(upload_open(s, id, &start, 1, &w, NULL), BLOB_OK);
     return w;
+}
+
+/* What the file system does not take past the page cache goes through it; what fails is as if it had never come. */
+static void test_direct_refused(void)
+{
+    reset_root();
+    struct blob_store *s = open_or_fail(open_direct);
+    struct uuid id;
+    struct digest digest;
+    struct blob_writer *w = begin(s, &id);
+    content_digest(90000, 3, &digest);
+    CU_ASSERT_EQUAL(content_write(w, 10000, 10000, 3), BLOB_OK);
+    fault_arm("disk.write", EINVAL, 0, 1);
+    CU_ASSERT_EQUAL(content_write(w, 30001, 30000, 3), BLOB_OK);
+    CU_ASSERT_EQUAL(content_write(w, 50000, 30000, 3), BLOB_OK);
+    fault_arm("disk.write", ENOSPC, 0, 1);
+    CU_ASSERT_EQUAL(content_write(w, 70000, 30000, 3), BLOB_E_NO_SPACE);
+    CU_ASSERT_EQUAL(w->position, 50000);
+    fault_disarm_all();
+    CU_ASSERT_EQUAL(content_write(w, 90000, 30000, 3), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(writer_commit(w, &digest, 0, NULL), BLOB_OK);
+    CU_ASSERT(content_intact(s, 90000, 3));
+    blob_store_close(s);
 }
 
 /* late: records are durable in the journal, and their files written when there is room again. */
@@ -598,6 +622,7 @@ int main(void)
                              CU_TEST_INFO_NULL};
     CU_TestInfo failing[] = {{"a full disk harms nothing", test_full_disk},
                              {"a queued change waits for room", test_full_disk_lazily},
+                             {"what cannot pass by the page cache goes through it", test_direct_refused},
                              {"closing with a full disk ends, and loses nothing", test_close_full},
                              {"a journal that fills up waits for its checkpoint", test_segments_run_out},
                              {"after a failed sync nothing is acknowledged", test_failed_sync},

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define PROBE_BYTES 16384
+#define PAGE_BYTES  4096
 #define SYNC_ROUNDS 20
 
 struct probe {
@@ -107,6 +108,18 @@ static enum blob_status time_syncs(struct probe *p, int64_t *mean_us, struct blo
     return st;
 }
 
+/* Either way is well: where it cannot be, large uploads go through the page cache. */
+static bool passes_page_cache(struct probe *p)
+{
+    _Alignas(PAGE_BYTES) char page[PAGE_BYTES] = {0};
+    int fd = p->s->direct ? openat(p->s->root_fd, p->renamed.text, O_WRONLY | O_DIRECT | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return false;
+    bool passes = pwrite(fd, page, sizeof page, 0) == (ssize_t)sizeof page;
+    close(fd);
+    return passes;
+}
+
 static void check_room(struct probe *p)
 {
     struct blob_error why;
@@ -144,6 +157,10 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *fn, v
                  mean_us < 20 ? "so fast that this disk may not be durable (memory, or a cache that ignores flushes)"
                               : "uploads that finish together share one");
         report(&p, st, "time of a sync", meaning, &why);
+        report(&p, BLOB_OK, "large writes",
+               passes_page_cache(&p) ? "pass by the page cache (O_DIRECT)"
+                                     : "go through the page cache: O_DIRECT is not to be had here, or nodes share it",
+               NULL);
     }
     unlinkat(p.s->root_fd, p.file.text, 0);
     unlinkat(p.s->root_fd, p.renamed.text, 0);

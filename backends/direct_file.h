@@ -9,9 +9,10 @@
  *
  * What was written is in the file, and durable like anything else after fdatasync(), not before.
  *
- * Threads: one call at a time for a file; a pool serves any number. Ownership: the descriptors stay the caller's.
- * Errors: UNSUPPORTED, and nothing is changed, where the file system does not do this, or no buffer is free: write by
- * the page cache (after direct_file_settle). Source: open(2) O_DIRECT; alignment by a page suits every block device.
+ * Threads: one call at a time for a file; a pool serves any number. Ownership: a file closes its direct descriptor; the
+ * other, the pool and what is written stay the caller's. Errors: UNSUPPORTED, and nothing is changed, where the file
+ * system does not do this, or no buffer is free: write by the page cache (after direct_file_settle). Source: open(2)
+ * O_DIRECT; alignment by a page suits every block device.
  */
 #ifndef BLOBD_BACKENDS_DIRECT_FILE_H
 #define BLOBD_BACKENDS_DIRECT_FILE_H

@@ -242,7 +242,7 @@ static enum blob_status write_cached(struct disk_writer *w, const struct iovec *
     enum blob_status st = w->direct ? direct_file_settle(w->direct, w->path.text, err) : BLOB_OK;
     uint64_t end = w->base.position;
     for (int i = 0; i < count && st == BLOB_OK; i += WRITE_PARTS) {
-        struct iovec run[WRITE_PARTS]; /* more at once is more than 1 MiB, mostly */
+        struct iovec run[WRITE_PARTS];
         int n = count - i < WRITE_PARTS ? count - i : WRITE_PARTS;
         memcpy(run, parts + i, (size_t)n * sizeof run[0]);
         st = file_write_parts_at(w->fd, run, n, end, w->path.text, err);

@@ -18,7 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STALE_AFTER_US   10000
 #define BACKOFF_FIRST_US 50000
 #define BACKOFF_MAX_US   1000000
 
@@ -280,8 +279,8 @@ enum blob_status redis_pool_take(struct redis_pool *pool, struct redis_conn **ou
     enum blob_status st = wait_turn(pool, &conn, &at, &generation, err);
     if (st != BLOB_OK)
         return st;
-    /* Looking takes a system call, and one that was used just now needs none. */
-    if (conn && clock_steady_us() - conn->posted_us > STALE_AFTER_US && redis_conn_stale(conn)) {
+    /* Also if it was used just now: once a command is written, nobody can tell whether it ran. */
+    if (conn && redis_conn_stale(conn)) {
         redis_conn_close(conn);
         conn = NULL;
     }

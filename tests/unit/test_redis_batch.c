@@ -279,6 +279,25 @@ static void test_noscript(void)
     together_close(&t);
 }
 
+/* However short it was idle. */
+static void test_hung_up_on(void)
+{
+    struct rig r;
+    struct caller c = {.rig = &r};
+    empty_server();
+    rig_open(&r, server.port, PATIENT_MS);
+    redis_call_begin(&c.call, "INCR");
+    redis_call_text(&c.call, "t:count");
+    for (int round = 1; round <= 50; round++) {
+        caller_main(&c);
+        CU_ASSERT(counted(&c, round));
+        caller_free(&c);
+        CU_ASSERT_EQUAL(redis_server_command(&server, "CLIENT KILL TYPE normal"), 1);
+    }
+    CU_ASSERT(redis_pool_up(r.pool));
+    rig_close(&r);
+}
+
 static void test_killed(void)
 {
     struct together t = {0};
@@ -451,6 +470,7 @@ int main(void)
                            {"an error reply to one call harms no other", test_error_of_one},
                            {"scripts that are not known run by their text, and nothing runs twice", test_noscript},
                            {"a replica refuses changes one by one, and is left", test_demoted},
+                           {"a connection that was hung up on is not written to", test_hung_up_on},
                            {"killed in mid-exchange: all are told, at once", test_killed},
                            {"stopped: all are told within one time-out", test_stopped},
                            {"cut between two answers: those before hold", test_cut},

@@ -85,7 +85,9 @@ enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, c
         st = s3_put(w->store->client, k.text, &body, NULL, NULL, err);
     }
     free(object);
+    pthread_mutex_lock(&w->lock);
     w->staged = true; /* also after a failure: it may have arrived */
+    pthread_mutex_unlock(&w->lock);
     if (st == BLOB_OK)
         w->sequence++;
     return st;

@@ -40,12 +40,12 @@ struct s3_writer {
     struct uuid id;
     uint64_t epoch;
     struct staged from;    /* what it was opened at; its objects stay, so that core can go back to it */
-    bool staged;           /* there may be objects below staging/<id>/ */
     pthread_mutex_t order; /* taken first: one thread at a time numbers parts and sends them */
     pthread_mutex_t lock;  /* guards what follows; slots' states too */
     pthread_cond_t changed;
     struct staged state;  /* as of the last flush */
     struct staged before; /* as of the one before it */
+    bool staged;          /* there may be objects below staging/<id>/ */
     uint32_t sequence;    /* of the last state object written */
     struct part_slot *first,
         *last; /* parts that begin at staged_parts_end(&state), in order; the last one is filling */

@@ -9,7 +9,9 @@
 #include "core/clock.h"
 #include "tests/unit/unit_main.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -265,6 +267,52 @@ static void test_checkpoints(void)
     commit(&r, &id, &now, 2000, &digest);
     check_blob(&r, data, total, &digest);
     check_only_blob(&r, total);
+    free(data);
+    rig_close(&r);
+}
+
+struct writing {
+    struct blob_writer *w;
+    const uint8_t *data;
+    size_t total;
+    atomic_size_t written;
+};
+
+static void *write_all(void *arg)
+{
+    struct writing *job = arg;
+    for (size_t at = 0; at < job->total; at = atomic_load(&job->written)) {
+        size_t n = job->total - at < 100000 ? job->total - at : 100000;
+        bool ok = writer_write_bytes(job->w, job->data + at, n, NULL) == BLOB_OK;
+        atomic_store(&job->written, ok ? at + n : SIZE_MAX);
+    }
+    return NULL;
+}
+
+/* Checkpoints run beside the writing. Whatever the two set at the same time, nothing is staged afterwards. */
+static void test_flush_beside_writing(void)
+{
+    struct rig r = rig_open();
+    struct upload_mark mark = {0};
+    struct writing job = {.total = 4 * PART + 99};
+    struct uuid id;
+    pthread_t thread;
+    uint8_t *data = content(job.total, 16);
+    struct digest digest = digest_of(data, job.total);
+    job.data = data;
+    uuid_new(&id);
+    OK(upload_open(r.store, &id, &mark, 1, &job.w, err));
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, write_all, &job), 0);
+    for (size_t at = 0; at < job.total;) {
+        at = atomic_load(&job.written);
+        if (at > mark.offset && at <= job.total)
+            OK(writer_flush(job.w, at, "k", 1, 0, &mark, err));
+    }
+    pthread_join(thread, NULL);
+    CU_ASSERT_EQUAL_FATAL(job.written, job.total);
+    OK(writer_commit(job.w, &digest, 0, err));
+    check_blob(&r, data, job.total, &digest);
+    check_only_blob(&r, job.total);
     free(data);
     rig_close(&r);
 }
@@ -676,6 +724,7 @@ int main(void)
         {"one native object a blob, and nothing after its removal", test_sizes},
         {"appends of any size end in the same object", test_chunks},
         {"checkpoints within parts can be gone on from", test_checkpoints},
+        {"a flush may run beside the writing", test_flush_beside_writing},
         {"where memory is short, writers that are flushed hold no more than they may", test_short_memory},
         {"parts of a body that is rolled back are not in the blob", test_roll_back},
         {"a fenced writer cannot change the blob", test_fenced_writer},

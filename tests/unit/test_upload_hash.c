@@ -82,6 +82,7 @@ static void test_failed_write(void)
     atomic_store(&seen.fails, true);
     CU_ASSERT_EQUAL(write_parts(a, 2, 2, &c.err), API_INSUFFICIENT_STORAGE);
     atomic_store(&seen.fails, false);
+    atomic_store(&seen.delay_us, 0);
     CU_ASSERT_EQUAL(upload_append_end(a, UPLOAD_BODY_FAILED, &c.result, &c.err), API_INSUFFICIENT_STORAGE);
     client_learn(&c, &c.result.view);
     CU_ASSERT_EQUAL(c.offset, 2 * PART);

@@ -322,6 +322,18 @@ static void test_index_after_restart(void)
     start_plain();
 }
 
+static const struct index_row some_row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
+
+/* With a session at epoch 2, which went in with the row. */
+static struct session_store *joined_with_row(struct uuid *id, struct index_put *put)
+{
+    struct session_store *s = joined_here();
+    uuid_new(id);
+    CU_ASSERT_EQUAL(session_insert(s, id, 1, "a", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_replace_listed(s, id, 1, 2, "b", 1, later(), put, NULL), BLOB_OK);
+    return s;
+}
+
 /* Where in Redis' slow log, the newest first, a script is. */
 static size_t place_in_log(const redisReply *log, enum redis_script script)
 {
@@ -340,13 +352,9 @@ static size_t place_in_log(const redisReply *log, enum redis_script script)
 /* What is not answered any more may have run to anywhere: so the row goes first. */
 static void test_row_before_session(void)
 {
-    struct session_store *s = joined_here();
-    struct index_row row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
-    struct index_put put = {.row = &row};
+    struct index_put put = {.row = &some_row};
     struct uuid id;
-    uuid_new(&id);
-    CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace_listed(s, &id, 1, 2, "b", 1, later(), &put, NULL), BLOB_OK);
+    struct session_store *s = joined_with_row(&id, &put);
     CHECK(redis_server_command(&server, "CONFIG SET slowlog-log-slower-than 0"));
     CU_ASSERT_EQUAL(session_replace_listed(s, &id, 2, 3, "b", 1, later(), &put, NULL), BLOB_OK);
     CHECK(redis_server_command(&server, "CONFIG SET slowlog-log-slower-than 10000"));
@@ -365,8 +373,7 @@ static void test_row_refused(void)
 {
     struct session_store *s = joined_here(), *alone = NULL;
     struct redis_sessions_options opt = options();
-    struct index_row row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
-    struct index_put put = {.row = &row};
+    struct index_put put = {.row = &some_row};
     struct uuid id;
     uuid_new(&id);
     CU_ASSERT_EQUAL(index_rebuild_begin(s, NULL), BLOB_OK);
@@ -384,13 +391,9 @@ static void test_row_refused(void)
 /* Completing an upload asks Redis once for both. */
 static void test_row_with_session(void)
 {
-    struct session_store *s = joined_here();
-    struct index_row row = {.id = "a", .size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
-    struct index_put put = {.row = &row};
+    struct index_put put = {.row = &some_row};
     struct uuid id;
-    uuid_new(&id);
-    CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_replace_listed(s, &id, 1, 2, "b", 1, later(), &put, NULL), BLOB_OK);
+    struct session_store *s = joined_with_row(&id, &put);
     long long before = redis_server_info(&server, "total_reads_processed");
     for (uint64_t epoch = 2; epoch < 102; epoch++)
         CU_ASSERT_EQUAL(session_replace_listed(s, &id, epoch, epoch + 1, "b", 1, later(), &put, NULL), BLOB_OK);

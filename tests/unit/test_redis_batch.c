@@ -365,7 +365,7 @@ static void say(const struct liar *l, const char *text)
           errno == ECONNRESET);
 }
 
-/* Answers ROLE, and as many PINGs as it may. */
+/* Answers what a connection begins with, and as many PINGs as it may. */
 static void *liar_main(void *arg)
 {
     struct liar *l = arg;
@@ -376,6 +376,8 @@ static void *liar_main(void *arg)
         got[n] = '\0';
         if (strstr(got, "ROLE"))
             say(l, "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+        if (strstr(got, "SCRIPT"))
+            say(l, "+OK\r\n");
         for (const char *at = got; (at = strstr(at, "PING")); at += 4) {
             while (given > 0 && l->hold)
                 sleep_ms(5);

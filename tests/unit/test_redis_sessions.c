@@ -368,6 +368,34 @@ static void test_row_before_session(void)
     session_store_close(s);
 }
 
+static bool redis_knows(enum redis_script script)
+{
+    char sha[REDIS_SHA_CHARS + 1];
+    redis_script_sha(script, sha);
+    redisContext *c = redisConnect("127.0.0.1", server.port);
+    CHECK(c && !c->err);
+    redisReply *reply = redisCommand(c, "SCRIPT EXISTS %s", sha);
+    CHECK(reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 1);
+    bool known = reply->element[0]->integer == 1;
+    freeReplyObject(reply);
+    redisFree(c);
+    return known;
+}
+
+/* After a restart it must not be the session's script alone that Redis has learnt. */
+static void test_row_script_known(void)
+{
+    struct index_put put = {.row = &some_row};
+    struct uuid id;
+    struct session_store *s = joined_with_row(&id, &put);
+    CHECK(redis_server_command(&server, "SCRIPT FLUSH"));
+    CHECK(redis_server_command(&server, "CLIENT KILL TYPE normal"));
+    CU_ASSERT(!redis_knows(REDIS_SCRIPT_INDEX_PUT));
+    CU_ASSERT_EQUAL(session_replace(s, &id, 2, 3, "c", 1, later(), NULL), BLOB_OK);
+    CU_ASSERT(redis_knows(REDIS_SCRIPT_REPLACE) && redis_knows(REDIS_SCRIPT_INDEX_PUT));
+    session_store_close(s);
+}
+
 /* A node that has not joined may not touch the index; what it should have put is missing. */
 static void test_row_refused(void)
 {
@@ -716,6 +744,7 @@ int main(void)
                          {"restarted with its data: the index asks to be rebuilt", test_index_after_restart},
                          {"a row and its session go in one exchange, and are lost as two", test_row_with_session},
                          {"the row is put before the session is replaced", test_row_before_session},
+                         {"and its script is known by then, after a restart, too", test_row_script_known},
                          {"a row that a node alone could not put is known to be missing", test_row_refused},
                          {"a row that Redis missed is remembered and told to all", test_missed_row},
                          {"away at start: joined as soon as it is there", test_away_at_start},

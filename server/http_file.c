@@ -30,13 +30,14 @@ static void read_ahead(struct http_reply *reply)
 ssize_t http_file_read(struct http_reply *reply, void *to, size_t len)
 {
     struct iovec part = {.iov_base = to, .iov_len = len};
-    if (!reply->cold) {
+    bool cold = reply->ahead > 0;
+    if (!cold) {
         ssize_t n = preadv2(reply->fd, &part, 1, (off_t)reply->offset, RWF_NOWAIT);
         if (n >= 0 || (errno != EAGAIN && errno != EOPNOTSUPP))
             return n;
-        reply->cold = errno == EAGAIN && reply->left >= AHEAD_BYTES / 2;
+        cold = errno == EAGAIN && reply->left >= AHEAD_BYTES / 2;
     }
-    if (reply->cold)
+    if (cold)
         read_ahead(reply);
     return pread(reply->fd, to, len, (off_t)reply->offset);
 }

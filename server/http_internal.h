@@ -193,8 +193,7 @@ struct http_reply {
     int fd;                                /* FILE */
     uint64_t offset;                       /* FILE: of the next byte */
     size_t burst;                          /* FILE, plain: how much to read and send next */
-    bool cold;                             /* FILE: it was not in memory */
-    uint64_t ahead;                        /* FILE, cold: asked for up to here */
+    uint64_t ahead;                        /* FILE: 0, or not in memory, and asked for up to here */
     void (*release)(void *arg);
     void *release_arg;
 };

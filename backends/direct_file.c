@@ -6,6 +6,7 @@
 #include "backends/direct_file.h"
 
 #include "backends/durable_file.h"
+#include "core/blob_store.h"
 #include "core/check.h"
 
 #include <errno.h>
@@ -15,7 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PAGE         ((size_t)4096)
 #define BUFFER_BYTES ((size_t)1 << 20)
 #define PARTS_MOST   64
 
@@ -63,7 +63,7 @@ static uint8_t *pool_take(struct direct_pool *pool)
     pthread_mutex_lock(&pool->lock);
     if (pool->count > 0)
         buffer = pool->idle[--pool->count];
-    else if (pool->left > 0 && (buffer = aligned_alloc(PAGE, BUFFER_BYTES)) != NULL)
+    else if (pool->left > 0 && (buffer = aligned_alloc(DIRECT_PAGE, BUFFER_BYTES)) != NULL)
         pool->left--;
     pthread_mutex_unlock(&pool->lock);
     return buffer;
@@ -82,7 +82,7 @@ enum blob_status direct_file_new(struct direct_pool *pool, int direct_fd, int ca
                                  struct blob_error *err)
 {
     struct direct_file *f = calloc(1, sizeof *f);
-    uint8_t *page = aligned_alloc(PAGE, PAGE);
+    uint8_t *page = aligned_alloc(DIRECT_PAGE, DIRECT_PAGE);
     if (!f || !page) {
         free(f);
         free(page);
@@ -137,7 +137,7 @@ static void stream_copy(const struct direct_file *f, const struct iovec *parts, 
 static bool parts_aligned(const struct iovec *parts, int count)
 {
     for (int i = 0; i < count; i++) {
-        if ((uintptr_t)parts[i].iov_base % PAGE != 0 || (i < count - 1 && parts[i].iov_len % PAGE != 0))
+        if ((uintptr_t)parts[i].iov_base % DIRECT_PAGE != 0 || (i < count - 1 && parts[i].iov_len % DIRECT_PAGE != 0))
             return false;
     }
     return count <= PARTS_MOST;
@@ -190,7 +190,7 @@ static enum blob_status write_gathered(struct direct_file *f, const struct iovec
 /* The page in which position lies, up to there. */
 static enum blob_status load_page(struct direct_file *f, uint64_t position, const char *what, struct blob_error *err)
 {
-    size_t got = 0, len = (size_t)(position % PAGE);
+    size_t got = 0, len = (size_t)(position % DIRECT_PAGE);
     enum blob_status st = file_read_at(f->cached_fd, f->page, len, position - len, &got, what, err);
     if (st == BLOB_OK && got < len)
         st = blob_fail(err, BLOB_E_CORRUPT, 0, "%s is shorter than what was written", what);
@@ -208,10 +208,8 @@ enum blob_status direct_file_write(struct direct_file *f, const struct iovec *pa
     enum blob_status st = f->from + f->len == position ? BLOB_OK : load_page(f, position, what, err);
     if (st != BLOB_OK)
         return st;
-    size_t total = f->len;
-    for (int i = 0; i < count; i++)
-        total += parts[i].iov_len;
-    size_t rest = total % PAGE, whole = total - rest;
+    size_t total = f->len + parts_bytes(parts, count);
+    size_t rest = total % DIRECT_PAGE, whole = total - rest;
     bool in_place = f->len == 0 && parts_aligned(parts, count);
     st = in_place ? write_in_place(f, parts, count, whole, what, err)
                   : write_gathered(f, parts, count, whole, what, err);

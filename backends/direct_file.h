@@ -23,6 +23,9 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+/* What offsets, lengths and memory are multiples of on their way past the page cache. */
+#define DIRECT_PAGE ((size_t)4096)
+
 struct direct_pool;
 struct direct_file;
 

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define PROBE_BYTES 16384
-#define PAGE_BYTES  4096
 #define SYNC_ROUNDS 20
 
 struct probe {
@@ -111,7 +110,7 @@ static enum blob_status time_syncs(struct probe *p, int64_t *mean_us, struct blo
 /* Either way is well: where it cannot be, large uploads go through the page cache. */
 static bool passes_page_cache(struct probe *p)
 {
-    _Alignas(PAGE_BYTES) char page[PAGE_BYTES] = {0};
+    _Alignas(DIRECT_PAGE) char page[DIRECT_PAGE] = {0};
     int fd = p->s->direct ? openat(p->s->root_fd, p->renamed.text, O_WRONLY | O_DIRECT | O_CLOEXEC) : -1;
     if (fd < 0)
         return false;

@@ -205,14 +205,6 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
 
 /* ---- writing and flushing ---- */
 
-static size_t parts_bytes(const struct iovec *parts, int count)
-{
-    size_t len = 0;
-    for (int i = 0; i < count; i++)
-        len += parts[i].iov_len;
-    return len;
-}
-
 /* The file may have another by that name, where it was taken over. */
 static bool open_direct(struct disk_store *s, struct disk_writer *w)
 {

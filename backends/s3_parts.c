@@ -385,9 +385,7 @@ static void copy_in(struct s3_writer *w, const uint8_t *data, size_t len)
 enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
 {
     struct s3_writer *w = s3_writer_of(base);
-    size_t len = 0;
-    for (int i = 0; i < count; i++)
-        len += parts[i].iov_len;
+    size_t len = parts_bytes(parts, count);
     /* What is full from before goes first: when it cannot, this is where it is told. */
     enum blob_status st = kick(w, err);
     if (st != BLOB_OK)

@@ -189,6 +189,14 @@ enum blob_status writer_write(struct blob_writer *w, const struct iovec *parts, 
     return timed_op_end(&t, st ? st : w->store->ops->writer_write(w, parts, count, err));
 }
 
+size_t parts_bytes(const struct iovec *parts, int count)
+{
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += parts[i].iov_len;
+    return len;
+}
+
 enum blob_status writer_write_bytes(struct blob_writer *w, const void *data, size_t len, struct blob_error *err)
 {
     const struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = len};

@@ -265,6 +265,8 @@ enum blob_status upload_open(struct blob_store *store, const struct uuid *id, co
                              uint64_t epoch, struct blob_writer **out, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status writer_write(struct blob_writer *w, const struct iovec *parts, int count,
                               struct blob_error *err) BLOB_MUST_CHECK;
+/* How many bytes parts have. */
+size_t parts_bytes(const struct iovec *parts, int count);
 /* One part. */
 enum blob_status writer_write_bytes(struct blob_writer *w, const void *data, size_t len,
                                     struct blob_error *err) BLOB_MUST_CHECK;

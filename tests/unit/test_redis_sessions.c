@@ -334,6 +334,17 @@ static struct session_store *joined_with_row(struct uuid *id, struct index_put *
     return s;
 }
 
+/* What the server answers to a command: an array, given. */
+static redisReply *server_array(const char *command)
+{
+    redisContext *c = redisConnect("127.0.0.1", server.port);
+    CHECK(c && !c->err);
+    redisReply *reply = redisCommand(c, command);
+    CHECK(reply && reply->type == REDIS_REPLY_ARRAY);
+    redisFree(c);
+    return reply;
+}
+
 /* Where in Redis' slow log, the newest first, a script is. */
 static size_t place_in_log(const redisReply *log, enum redis_script script)
 {
@@ -358,27 +369,21 @@ static void test_row_before_session(void)
     CHECK(redis_server_command(&server, "CONFIG SET slowlog-log-slower-than 0"));
     CU_ASSERT_EQUAL(session_replace_listed(s, &id, 2, 3, "b", 1, later(), &put, NULL), BLOB_OK);
     CHECK(redis_server_command(&server, "CONFIG SET slowlog-log-slower-than 10000"));
-    redisContext *c = redisConnect("127.0.0.1", server.port);
-    CHECK(c && !c->err);
-    redisReply *log = redisCommand(c, "SLOWLOG GET 100");
-    CHECK(log && log->type == REDIS_REPLY_ARRAY);
+    redisReply *log = server_array("SLOWLOG GET 100");
     CU_ASSERT(place_in_log(log, REDIS_SCRIPT_INDEX_PUT) > place_in_log(log, REDIS_SCRIPT_REPLACE));
     freeReplyObject(log);
-    redisFree(c);
     session_store_close(s);
 }
 
 static bool redis_knows(enum redis_script script)
 {
-    char sha[REDIS_SHA_CHARS + 1];
+    char sha[REDIS_SHA_CHARS + 1], command[80];
     redis_script_sha(script, sha);
-    redisContext *c = redisConnect("127.0.0.1", server.port);
-    CHECK(c && !c->err);
-    redisReply *reply = redisCommand(c, "SCRIPT EXISTS %s", sha);
-    CHECK(reply && reply->type == REDIS_REPLY_ARRAY && reply->elements == 1);
+    snprintf(command, sizeof command, "SCRIPT EXISTS %s", sha);
+    redisReply *reply = server_array(command);
+    CHECK(reply->elements == 1);
     bool known = reply->element[0]->integer == 1;
     freeReplyObject(reply);
-    redisFree(c);
     return known;
 }
 

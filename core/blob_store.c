@@ -303,6 +303,32 @@ void reader_close(struct blob_reader *r)
         r->store->ops->reader_close(r);
 }
 
+void cursor_begin(struct blob_cursor *c, struct blob_reader *r, uint64_t offset, uint64_t len)
+{
+    CHECK(r && offset <= r->size && len <= r->size - offset);
+    *c = (struct blob_cursor){.reader = r, .at = offset, .end = offset + len};
+}
+
+enum blob_status cursor_read(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err)
+{
+    const struct blob_store_ops *ops = c->reader->store->ops;
+    CHECK((buf || len == 0) && len <= c->end - c->at);
+    struct timed_op t;
+    enum blob_status st = op_begin(&t, c->reader->store, OP_BLOB_READ, err);
+    if (st == BLOB_OK)
+        st = ops->cursor_read ? ops->cursor_read(c, buf, len, err) : ops->reader_read(c->reader, c->at, buf, len, err);
+    if (st == BLOB_OK)
+        c->at += len;
+    return timed_op_end(&t, st);
+}
+
+void cursor_end(struct blob_cursor *c)
+{
+    if (c->reader && c->reader->store->ops->cursor_end)
+        c->reader->store->ops->cursor_end(c);
+    *c = (struct blob_cursor){0};
+}
+
 enum blob_status blob_touch(struct blob_store *store, const struct digest *digest, struct blob_error *err)
 {
     CHECK(digest);

@@ -47,6 +47,7 @@
 struct blob_store;
 struct blob_writer;
 struct blob_reader;
+struct blob_cursor;
 struct metrics;
 struct op_metrics;
 
@@ -192,7 +193,17 @@ struct blob_store_ops {
                                     struct blob_error *err);
     /* The descriptor, owned by the reader; -1 where there is none. NULL without STORE_HAS_FD. */
     int (*reader_fd)(const struct blob_reader *r);
+    /* No cursor is on it. */
     void (*reader_close)(struct blob_reader *r);
+    /*
+     * The next len bytes of a cursor, as reader_read. What is left of it tells how much more will follow, so that a
+     * store that fetches what is read may ask for all of it at once. The wrapper moves the cursor on OK; after a
+     * failure the same bytes may be asked for again. Any number of cursors may be on a reader; one thread at a time is
+     * in a cursor, not always the same one. NULL: reader_read serves.
+     */
+    enum blob_status (*cursor_read)(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err);
+    /* Frees c->own. Short, and never waits: it is called on event loops. NULL with cursor_read. */
+    void (*cursor_end)(struct blob_cursor *c);
     /* Sets touched_ms to now: the sweeper's grace starts again. NOT_FOUND: no such blob. */
     enum blob_status (*blob_touch)(struct blob_store *store, const struct digest *digest, struct blob_error *err);
     /*
@@ -248,6 +259,12 @@ struct blob_reader {
     struct blob_store *store;
     uint64_t size;
 };
+/* Bytes of a blob that are read in order. The caller's, but for `own`, which is the store's. */
+struct blob_cursor {
+    struct blob_reader *reader; /* borrowed */
+    uint64_t at, end;
+    void *own; /* NULL before the first read */
+};
 
 /* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------
  */
@@ -292,6 +309,10 @@ enum blob_status reader_read(struct blob_reader *r, uint64_t offset, void *buf, 
                              struct blob_error *err) BLOB_MUST_CHECK;
 int reader_fd(const struct blob_reader *r); /* -1 where there is none */
 void reader_close(struct blob_reader *r);   /* NULL is fine */
+/* Begins to read [offset, offset + len), which must be within the blob. Asks for nothing yet. cursor_end(). */
+void cursor_begin(struct blob_cursor *c, struct blob_reader *r, uint64_t offset, uint64_t len);
+enum blob_status cursor_read(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
+void cursor_end(struct blob_cursor *c); /* a cursor of zeros is fine */
 enum blob_status blob_touch(struct blob_store *store, const struct digest *digest,
                             struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_remove(struct blob_store *store, const struct digest *digest, int64_t before_ms,

@@ -27,6 +27,7 @@ struct scrubber {
     bool begun;         /* last is set */
     struct digest last; /* the last of the batches so far */
     struct blob_reader *reader;
+    struct blob_cursor cursor; /* on it */
     struct hash hash;
     uint8_t piece[PIECE_BYTES];
 };
@@ -52,6 +53,7 @@ void scrubber_free(struct scrubber *s)
 {
     if (!s)
         return;
+    cursor_end(&s->cursor);
     reader_close(s->reader);
     free(s);
 }
@@ -96,6 +98,7 @@ static void report(struct scrubber *s, const char *what)
 
 static void leave_blob(struct scrubber *s)
 {
+    cursor_end(&s->cursor);
     reader_close(s->reader);
     s->reader = NULL;
     s->pos++;
@@ -113,12 +116,12 @@ static void judge(struct scrubber *s)
 /* The next piece of the blob at hand; with its last one, the verdict. */
 static enum blob_status read_piece(struct scrubber *s, uint64_t max_bytes, uint64_t *got, struct blob_error *err)
 {
-    uint64_t offset = hash_length(&s->hash), left = s->reader->size - offset;
+    uint64_t left = s->cursor.end - s->cursor.at;
     size_t len = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
     if (len > max_bytes)
         len = (size_t)max_bytes;
     if (len > 0) {
-        enum blob_status st = reader_read(s->reader, offset, s->piece, len, err);
+        enum blob_status st = cursor_read(&s->cursor, s->piece, len, err);
         if (st == BLOB_E_CORRUPT || st == BLOB_E_NOT_FOUND) {
             if (st == BLOB_E_CORRUPT)
                 report(s, "is cut short");
@@ -145,10 +148,12 @@ static enum blob_status open_blob(struct scrubber *s, bool *there, struct blob_e
     struct blob_info info;
     enum blob_status st = blob_open(s->store, &s->batch[s->pos], &s->reader, &info, err);
     *there = st == BLOB_OK;
-    if (*there)
+    if (*there) {
         hash_init(&s->hash);
-    else
+        cursor_begin(&s->cursor, s->reader, 0, s->reader->size);
+    } else {
         s->pos++;
+    }
     return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
 }
 

@@ -5,8 +5,8 @@
  * Pieces are lent to the connection, not copied: copying into fresh pages took more than all else. So a piece is read
  * into again when the last of it is out.
  *
- * Invariants. `current` is the loop's. `ahead` belongs to the job while `reading`, to the loop otherwise. The
- * stream is freed once the answer is closed, nothing is lent, no job is under way and no function of ours is on the
+ * Invariants. `current` is the loop's. `ahead` and the cursor belong to the job while `reading`, to the loop otherwise.
+ * The stream is freed once the answer is closed, nothing is lent, no job is under way and no function of ours is on the
  * stack (`pins`): pushing can close the answer before it returns.
  */
 #include "server/blob_stream.h"
@@ -47,7 +47,7 @@ struct blob_stream {
     struct blob_entry *entry;
     struct selection sel;
     size_t piece_bytes;
-    uint64_t next_offset, end_offset; /* what is still to be read */
+    struct blob_cursor cursor; /* the job's while `reading`, the loop's otherwise */
     struct piece pieces[2];
     struct piece *current, *ahead; /* one of them each */
     size_t wanted;                 /* 0: no want is outstanding */
@@ -102,6 +102,7 @@ static void budget_return(struct stream_budget *budget)
 static void stream_free(struct blob_stream *s)
 {
     budget_return(s->svc->streams);
+    cursor_end(&s->cursor);
     blob_answer_release(s->entry);
     free(s->pieces[0].data);
     free(s->pieces[1].data);
@@ -134,8 +135,7 @@ static struct blob_stream *stream_new(struct exchange *x, struct blob_entry *ent
     s->entry = entry;
     s->sel = *sel;
     s->piece_bytes = sel->length < piece_bytes ? (size_t)sel->length : piece_bytes;
-    s->next_offset = sel->first;
-    s->end_offset = sel->first + sel->length;
+    cursor_begin(&s->cursor, entry->reader, sel->first, sel->length);
     s->verify = sel->length == entry->size;
     hash_init(&s->hash);
     s->pieces[0].stream = s->pieces[1].stream = s;
@@ -169,14 +169,11 @@ static void stream_read(struct blob_stream *s, struct piece *piece)
             return;
         }
     }
-    uint64_t left = s->end_offset - s->next_offset;
+    uint64_t left = s->cursor.end - s->cursor.at;
     piece->len = left < s->piece_bytes ? (size_t)left : s->piece_bytes;
     piece->at = 0;
-    s->status = reader_read(s->entry->reader, s->next_offset, piece->data, piece->len, &s->error);
-    if (s->status != BLOB_OK)
-        return;
-    s->next_offset += piece->len;
-    if (s->verify)
+    s->status = cursor_read(&s->cursor, piece->data, piece->len, &s->error);
+    if (s->status == BLOB_OK && s->verify)
         stream_verify(s, piece);
 }
 
@@ -204,7 +201,7 @@ static bool piece_empty(const struct piece *piece)
 
 static void stream_read_ahead(struct blob_stream *s)
 {
-    if (s->reading || s->closed || !piece_empty(s->ahead) || s->ahead->lent > 0 || s->next_offset == s->end_offset ||
+    if (s->reading || s->closed || !piece_empty(s->ahead) || s->ahead->lent > 0 || s->cursor.at == s->cursor.end ||
         s->status != BLOB_OK)
         return;
     s->reading = true;

@@ -61,6 +61,54 @@ void contract_blob_ranges(void)
     blob_store_close(s);
 }
 
+/* The next len bytes of a cursor are those of want; len is cut where the cursor ends. */
+static void read_on(struct blob_cursor *c, const char *want, char *got, size_t len)
+{
+    uint64_t at = c->at, left = c->end - at;
+    size_t n = left < len ? (size_t)left : len;
+    memset(got, 0, n);
+    CU_ASSERT_EQUAL(cursor_read(c, got, n, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(c->at, at + n);
+    CU_ASSERT_EQUAL(memcmp(got, want + at, n), 0);
+}
+
+void contract_blob_cursors(void)
+{
+    enum { SIZE = 2500000, PIECE = 262144 };
+    struct blob_store *s = blob_contract_start();
+    struct digest digest;
+    struct blob_reader *r = NULL;
+    struct blob_info info;
+    struct blob_cursor whole, part, none;
+    char *want = malloc(SIZE), *got = malloc(SIZE);
+    CU_ASSERT_TRUE_FATAL(want && got);
+    content_fill(want, SIZE, 0, 9);
+    CU_ASSERT_EQUAL(content_store(s, SIZE, 9, 0, &digest), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(blob_open(s, &digest, &r, &info, NULL), BLOB_OK);
+    cursor_begin(&whole, r, 0, SIZE);
+    cursor_begin(&part, r, 777777, 1234567);
+    while (whole.at < whole.end) {
+        read_on(&whole, want, got, PIECE);
+        read_on(&part, want, got, 1 + PIECE / 3);
+        if (whole.at < SIZE / 2)
+            CU_ASSERT_EQUAL(reader_read(r, 5, got, 5, NULL), BLOB_OK); /* disturbs neither */
+    }
+    read_on(&whole, want, got, PIECE); /* nothing any more */
+    cursor_end(&whole);
+    cursor_end(&part); /* in its middle */
+    cursor_begin(&whole, r, 0, SIZE);
+    read_on(&whole, want, got, SIZE); /* all at once */
+    cursor_end(&whole);
+    cursor_begin(&none, r, SIZE, 0);
+    read_on(&none, want, got, 0);
+    cursor_end(&none);
+    cursor_end(&none); /* an ended one is of zeros */
+    reader_close(r);
+    free(want);
+    free(got);
+    blob_store_close(s);
+}
+
 void contract_blob_fd(void)
 {
     struct blob_store *s = blob_contract_start();

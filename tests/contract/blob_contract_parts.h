@@ -50,6 +50,7 @@ void contract_upload_reopen(void);
 
 void contract_blob_missing(void);
 void contract_blob_ranges(void);
+void contract_blob_cursors(void);
 void contract_blob_fd(void);
 void contract_blob_dedupe(void);
 void contract_blob_heals(void);

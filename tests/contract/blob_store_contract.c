@@ -245,6 +245,7 @@ CU_TestInfo *blob_contract_tests(void)
         {"flushed bytes are there after reopening", contract_upload_reopen},
         {"a blob that is not there is NOT_FOUND", contract_blob_missing},
         {"any range can be read", contract_blob_ranges},
+        {"cursors read in order, beside each other, and end anywhere", contract_blob_cursors},
         {"a reader's descriptor gives the content", contract_blob_fd},
         {"equal content is stored once, and touched", contract_blob_dedupe},
         {"a damaged blob is replaced by the next commit", contract_blob_heals},

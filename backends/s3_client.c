@@ -271,6 +271,57 @@ void s3_page_release(struct s3_page *page)
     *page = (struct s3_page){0};
 }
 
+/* ---- streams ---- */
+
+struct s3_stream {
+    const struct s3_driver *driver;
+    void *self;
+    uint64_t left;
+};
+
+unsigned s3_streams_max(const struct s3_options *opts)
+{
+    return opts->max_connections / 2;
+}
+
+enum blob_status s3_stream_open(struct s3_client *c, const char *key, uint64_t offset, uint64_t length,
+                                struct s3_stream **out, struct s3_object *object, struct blob_error *err)
+{
+    CHECK(s3_key_ok(key) && length > 0 && offset <= INT64_MAX - length);
+    if (!has(c, S3_CAP_STREAM))
+        return lacks(c, "streams", err);
+    struct s3_stream *s = malloc(sizeof *s);
+    if (!s)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 stream");
+    struct full_key k = full(c, key);
+    const struct s3_span span = {.offset = offset, .length = length};
+    struct s3_object seen;
+    *s = (struct s3_stream){.driver = c->driver, .left = length};
+    enum blob_status st = c->driver->stream_open(c->self, k.text, &span, &s->self, &seen, err);
+    if (st != BLOB_OK) {
+        free(s);
+        return st;
+    }
+    *out = s;
+    *object = seen;
+    return BLOB_OK;
+}
+
+enum blob_status s3_stream_read(struct s3_stream *s, void *buf, size_t len, struct blob_error *err)
+{
+    CHECK(len <= s->left);
+    s->left -= len;
+    return s->driver->stream_read(s->self, buf, len, err);
+}
+
+void s3_stream_close(struct s3_stream *s)
+{
+    if (!s)
+        return;
+    s->driver->stream_close(s->self);
+    free(s);
+}
+
 /* ---- multipart uploads ---- */
 
 enum blob_status s3_multipart_create(struct s3_client *c, const char *key, char upload_id[S3_UPLOAD_ID_MAX],

@@ -47,6 +47,7 @@ enum s3_capability {
         1 << 1, /* the driver sends conditions; whether the endpoint heeds them, a self-check tells */
     S3_CAP_PRESIGN = 1 << 2,
     S3_CAP_VERIFIED_TLS = 1 << 3, /* the server's certificate is checked */
+    S3_CAP_STREAM = 1 << 4,
 };
 
 struct s3_client;
@@ -130,6 +131,26 @@ struct s3_page {
 enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                          struct blob_error *err) BLOB_MUST_CHECK;
 void s3_page_release(struct s3_page *page);
+
+/* ---- streams ---- */
+
+/*
+ * A stream reads [offset, offset + length), all of which must be there, with one request whose answer is taken as it is
+ * wanted: in between it holds a connection, but neither a thread nor memory. Opening makes one attempt, without
+ * retries; whatever it fails with, s3_get_range() is to be asked, which tries harder and tells why. At most
+ * s3_streams_max() of them, which the caller sees to. A stream may be handed from thread to thread. Gives *out:
+ * s3_stream_close().
+ */
+struct s3_stream;
+unsigned s3_streams_max(const struct s3_options *opts);
+enum blob_status s3_stream_open(struct s3_client *c, const char *key, uint64_t offset, uint64_t length,
+                                struct s3_stream **out, struct s3_object *object,
+                                struct blob_error *err) BLOB_MUST_CHECK;
+/* The next len bytes, not beyond its end. UNAVAILABLE: it broke off, stalled, or was let go by the server for having
+ * rested too long; nothing is repeated here. After a failure it can only be closed. */
+enum blob_status s3_stream_read(struct s3_stream *s, void *buf, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
+/* At any time. NULL is fine. */
+void s3_stream_close(struct s3_stream *s);
 
 /* ---- multipart uploads ---- */
 

@@ -56,6 +56,12 @@ struct s3_driver {
     enum blob_status (*list)(void *self, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                              struct blob_error *err);
 
+    /* S3_CAP_STREAM */
+    enum blob_status (*stream_open)(void *self, const char *key, const struct s3_span *span, void **stream,
+                                    struct s3_object *out, struct blob_error *err);
+    enum blob_status (*stream_read)(void *stream, void *buf, size_t len, struct blob_error *err);
+    void (*stream_close)(void *stream);
+
     /* S3_CAP_MULTIPART */
     enum blob_status (*create)(void *self, const char *key, char upload_id[S3_UPLOAD_ID_MAX], struct blob_error *err);
     enum blob_status (*put_part)(void *self, const char *key, const char *upload_id, unsigned number,

@@ -5,45 +5,19 @@
  * between exchanges, which keeps its connections and forgets everything else. "Success" is libcurl's and ours: it
  * checks that as many bytes came as Content-Length promised, and we ask that there was one where a sink is filled.
  */
-#include "backends/s3_http.h"
+#include "backends/s3_http_internal.h"
 
 #include "core/check.h"
 #include "core/fault.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <openssl/x509_vfy.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define BUFFER_BYTES   (256L * 1024)
-#define TEXT_MAX       (8u << 20)
-#define SLOWEST_RATE   1024L /* bytes a second; less for the stall timeout is a stall */
-#define HTTP_MAGIC     0x53336874u
-#define EXCHANGE_MAGIC 0x53336578u
-
-struct s3_http {
-    unsigned magic;
-    char *ca_file;
-    int64_t connect_timeout_ms;
-    struct s3_gate *gate;
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t returned;
-    CURL **idle;
-    unsigned idle_count, made, max;
-};
-
-struct exchange {
-    unsigned magic;
-    struct s3_http *http;
-    const struct s3_http_request *req;
-    struct s3_http_answer *answer;
-    uint64_t sent;            /* position in the body */
-    bool overflow;            /* more than the sink or the text takes */
-    enum blob_status body_st; /* what body->read said */
-    struct blob_error *err;
-};
+#define BUFFER_BYTES (256L * 1024)
+#define TEXT_MAX     (8u << 20)
 
 enum blob_status s3_http_new(const struct s3_http_config *cfg, struct s3_http **out, struct blob_error *err)
 {
@@ -52,7 +26,7 @@ enum blob_status s3_http_new(const struct s3_http_config *cfg, struct s3_http **
     struct s3_http *h = calloc(1, sizeof *h);
     if (!h)
         goto fail;
-    *h = (struct s3_http){.magic = HTTP_MAGIC,
+    *h = (struct s3_http){.magic = S3_HTTP_MAGIC,
                           .connect_timeout_ms = cfg->connect_timeout_ms,
                           .gate = cfg->gate,
                           .max = cfg->max_connections ? cfg->max_connections : 1};
@@ -78,10 +52,11 @@ void s3_http_free(struct s3_http *h)
 {
     if (!h)
         return;
-    MAGIC_OK(h, HTTP_MAGIC);
+    MAGIC_OK(h, S3_HTTP_MAGIC);
     CHECK(h->idle_count == h->made);
     for (unsigned i = 0; i < h->idle_count; i++)
         curl_easy_cleanup(h->idle[i]);
+    s3_http_streams_free(h);
     pthread_cond_destroy(&h->returned);
     pthread_mutex_destroy(&h->lock);
     free(h->ca_file);
@@ -122,7 +97,7 @@ static void hand_back(struct s3_http *h, CURL *easy)
 static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 {
     struct exchange *x = arg;
-    MAGIC_OK(x, EXCHANGE_MAGIC);
+    MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     const struct s3_body *body = x->req->body;
     uint64_t left = body->length - x->sent;
     size_t len = left < size * n ? (size_t)left : size * n;
@@ -143,7 +118,7 @@ static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct exchange *x = arg;
-    MAGIC_OK(x, EXCHANGE_MAGIC);
+    MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > x->req->body->length)
         return CURL_SEEKFUNC_FAIL;
     x->sent = (uint64_t)offset;
@@ -153,7 +128,7 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
 static size_t on_write(char *data, size_t size, size_t n, void *arg)
 {
     struct exchange *x = arg;
-    MAGIC_OK(x, EXCHANGE_MAGIC);
+    MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     size_t len = size * n;
     struct s3_http_answer *a = x->answer;
     if (x->req->sink && (a->status == 200 || a->status == 206)) {
@@ -230,10 +205,10 @@ static void forget_headers(struct s3_http_answer *a, int status)
     *a = (struct s3_http_answer){.status = status, .text = text};
 }
 
-static size_t on_header(char *line, size_t size, size_t n, void *arg)
+size_t s3_http_on_header(char *line, size_t size, size_t n, void *arg)
 {
     struct exchange *x = arg;
-    MAGIC_OK(x, EXCHANGE_MAGIC);
+    MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     struct s3_http_answer *a = x->answer;
     const char *value;
     size_t len, line_len = size * n;
@@ -276,7 +251,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_off_t ul_total, curl_off_t ul_now)
 {
     struct exchange *x = arg;
-    MAGIC_OK(x, EXCHANGE_MAGIC);
+    MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     (void)dl_total;
     (void)dl_now;
     (void)ul_total;
@@ -306,12 +281,12 @@ static void set_transport(CURL *easy, struct exchange *x)
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, BUFFER_BYTES);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, SLOWEST_RATE);
+    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, S3_HTTP_SLOWEST_RATE);
     curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)((x->req->stall_timeout_ms + 999) / 1000));
     curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(easy, CURLOPT_XFERINFODATA, x);
-    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, s3_http_on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_write);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
@@ -335,6 +310,12 @@ static void set_request(CURL *easy, struct exchange *x, struct curl_slist *heade
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, req->method);
 }
 
+void s3_http_prepare(CURL *easy, struct exchange *x, struct curl_slist *headers)
+{
+    set_transport(easy, x);
+    set_request(easy, x, headers);
+}
+
 /* What to do about a certificate that was refused. */
 static const char *cure_of_distrust(CURL *easy)
 {
@@ -348,7 +329,7 @@ static const char *cure_of_distrust(CURL *easy)
 }
 
 /* easy may be NULL where nothing was sent. */
-static enum blob_status judge(const struct exchange *x, CURL *easy, CURLcode rc, const char *detail, bool *retry)
+enum blob_status s3_http_judge(const struct exchange *x, CURL *easy, CURLcode rc, const char *detail, bool *retry)
 {
     const char *url = x->req->url;
     int host_len = (int)strcspn(url + strcspn(url, "/") + 2, "/");
@@ -413,9 +394,9 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
     *answer = (struct s3_http_answer){0};
     bytebuf_init(&answer->text);
     *retry = false;
-    struct exchange x = {.magic = EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
+    struct exchange x = {.magic = S3_EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
     if (s3_gate_is_shut(http->gate))
-        return judge(&x, NULL, CURLE_OK, "", retry);
+        return s3_http_judge(&x, NULL, CURLE_OK, "", retry);
     struct curl_slist *headers = header_list(req);
     CURL *easy = headers ? acquire(http) : NULL;
     if (!easy) {
@@ -424,14 +405,13 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
     }
     char detail[CURL_ERROR_SIZE] = "";
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, detail);
-    set_transport(easy, &x);
-    set_request(easy, &x, headers);
+    s3_http_prepare(easy, &x, headers);
     CURLcode rc = FAULT_POINT("s3.request") ? CURLE_SEND_ERROR : curl_easy_perform(easy);
     if (rc == CURLE_OK && FAULT_POINT("s3.answer")) /* it was done, and nobody knows */
         rc = CURLE_RECV_ERROR;
     enum blob_status st = BLOB_OK;
     if (rc != CURLE_OK)
-        st = judge(&x, easy, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);
+        st = s3_http_judge(&x, easy, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);
     hand_back(http, easy);
     curl_slist_free_all(headers);
 

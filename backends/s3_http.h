@@ -63,4 +63,25 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
                               bool *retry, struct blob_error *err) BLOB_MUST_CHECK;
 void s3_http_answer_release(struct s3_http_answer *answer);
 
+/* ---- an answer that is taken as it is wanted ---- */
+
+struct s3_http_stream;
+
+/*
+ * Sends a request without a body, and waits for the answer's head. Only a 2xx whose length is told is a stream; of
+ * any other answer no more is known than its status, in *answer: UNAVAILABLE. Then, and where else s3_http_send()
+ * fails, there is no stream. Streams are no handles of the pool: whoever begins them bounds them.
+ */
+enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_request *req, struct s3_http_answer *answer,
+                               struct s3_http_stream **out, bool *retry, struct blob_error *err) BLOB_MUST_CHECK;
+/*
+ * Exactly the next len bytes of the body, which has them; waits for them. In between nothing is received beyond what
+ * the kernel's buffers take, for as long as one likes and the peer bears. From any thread, one at a time. UNAVAILABLE:
+ * the body broke off or stalled; CANCELED. After a failure it can only be ended.
+ */
+enum blob_status s3_http_stream_read(struct s3_http_stream *t, void *buf, size_t len,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
+/* At any time; before all was read, its connection is closed. NULL is fine. */
+void s3_http_stream_end(struct s3_http_stream *t);
+
 #endif

@@ -15,8 +15,6 @@
 #define LARGE_PAGE_BYTES ((size_t)2 << 20)
 #define DIRTY_MIN_BYTES  (16u << 10)
 #define SPARE_PART       8 /* of the share may be spare when parts hold all of it */
-#define WINDOW_MIN_BYTES (256u << 10)
-#define WINDOW_MAX_BYTES (4u << 20)
 
 struct spare {
     struct spare *next;
@@ -24,8 +22,7 @@ struct spare {
 
 void s3_memory_init(struct s3_memory *m, size_t bytes, size_t part_size, atomic_size_t *dirty_bytes)
 {
-    *m = (struct s3_memory){
-        .part_size = part_size, .parts_share = bytes / 4 * 3, .windows_share = bytes / 4, .dirty_bytes = dirty_bytes};
+    *m = (struct s3_memory){.part_size = part_size, .parts_share = bytes / 4 * 3, .dirty_bytes = dirty_bytes};
     CHECK(pthread_mutex_init(&m->lock, NULL) == 0);
     CHECK(pthread_cond_init(&m->sent, NULL) == 0);
 }
@@ -191,10 +188,4 @@ void s3_memory_trim(struct s3_memory *m)
         free(spare);
         spare = next;
     }
-}
-
-size_t s3_memory_window(const struct s3_memory *m, unsigned readers)
-{
-    size_t share = m->windows_share / (readers > 0 ? readers : 1) / 4;
-    return share < WINDOW_MIN_BYTES ? WINDOW_MIN_BYTES : share > WINDOW_MAX_BYTES ? WINDOW_MAX_BYTES : share;
 }

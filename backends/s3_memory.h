@@ -1,8 +1,8 @@
 /*
  * s3_memory - how the S3 store shares out its part of server.max_memory, and its buffers for parts.
  *
- * Three quarters are for parts, whether they are being filled, on their way, or spare buffers; one quarter is for
- * read-ahead. Nothing is reserved.
+ * Three quarters are for parts, whether they are being filled, on their way, or spare buffers; the rest is left to what
+ * is not counted: libcurl's buffers, staged bytes on their way out and back. Nothing is reserved.
  *
  * Filling is never made to wait: those who would wait might hold what the others wait for. When parts hold more than
  * their share, memory is *short*: blob_store.dirty_bytes then tells core how much a writer may hold before it is
@@ -21,7 +21,7 @@
 
 struct s3_memory {
     size_t part_size;
-    size_t parts_share, windows_share;
+    size_t parts_share;
     atomic_size_t *dirty_bytes; /* the store's; borrowed */
     pthread_mutex_t lock;
     pthread_cond_t sent;
@@ -65,8 +65,5 @@ void s3_memory_sent(struct s3_memory *m, size_t bytes);
 
 /* Frees the buffers that nobody uses. */
 void s3_memory_trim(struct s3_memory *m);
-
-/* For each of two windows of each of so many readers. */
-size_t s3_memory_window(const struct s3_memory *m, unsigned readers);
 
 #endif

@@ -1,12 +1,8 @@
 /*
- * s3_reader - downloads by ranged reads, with read-ahead.
+ * s3_reader - an open blob: what its pointer said, and ranges of its data object. Downloads go by s3_cursor.c.
  *
- * A reader that is read in order gets its next window fetched while the present one is being sent, by a thread of the
- * store's pool; two windows at most are in memory. Large windows save requests, which is what an S3 server's time goes
- * into; the more readers there are, the smaller their windows, so that all together stay within a share of memory.
- * Anything else (a jump, many threads on one reader) is read straight. Open readers are listed, so that a removal on
- * this node lets them end: S3 keeps nothing open for them, as a disk does. A data object that is gone, or has another
- * size than its pointer says, is an error, never other bytes.
+ * Open readers are listed, so that a removal on this node lets them end: S3 keeps nothing open for them, as a disk
+ * does. A data object that is gone, or has another size than its pointer says, is an error, never other bytes.
  */
 #include "backends/s3_store_internal.h"
 #include "core/check.h"
@@ -16,17 +12,6 @@
 #include <string.h>
 
 #define READER_MAGIC 0x53337264u
-#define SMALL_BYTES  (256u << 10)
-
-struct window {
-    struct worker_job job;
-    struct s3_reader *reader;
-    bool busy; /* being fetched */
-    bool good; /* holds [offset, offset + len) */
-    uint64_t offset;
-    size_t len;
-    uint8_t *buf;
-};
 
 struct s3_reader {
     struct blob_reader base;
@@ -35,12 +20,6 @@ struct s3_reader {
     struct s3_reader *prev, *next_open; /* guarded by the store's lock */
     struct digest digest;
     char data_key[S3_KEY_MAX + 1];
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t fetched;
-    uint64_t next; /* where a read in order would begin */
-    unsigned in_order;
-    size_t window_bytes; /* 0 before the first */
-    struct window windows[2];
 };
 
 static struct s3_reader *reader_of(struct blob_reader *base)
@@ -50,119 +29,44 @@ static struct s3_reader *reader_of(struct blob_reader *base)
     return r;
 }
 
-static enum blob_status fetch(struct s3_reader *r, uint64_t offset, void *buf, size_t len, struct blob_error *err)
+/* What S3 said of the data object, beside the pointer. */
+static enum blob_status same_object(const struct s3_reader *r, enum blob_status st, const struct s3_object *object,
+                                    struct blob_error *err)
 {
-    struct s3_object object;
-    size_t got;
-    enum blob_status st = s3_get_range(r->store->client, r->data_key, offset, len, buf, &got, &object, err);
     if (st == BLOB_E_NOT_FOUND || st == BLOB_E_INVALID)
         return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is gone, or shorter than its blob", r->data_key);
-    if (st == BLOB_OK && (got != len || object.size != r->base.size))
+    if (st == BLOB_OK && object->size != r->base.size)
         return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s has %" PRIu64 " bytes instead of %" PRIu64, r->data_key,
-                         object.size, r->base.size);
+                         object->size, r->base.size);
     return st;
-}
-
-/* On a thread of the pool. What fails here is read again, and told, by the reader itself. */
-static void fetch_window(struct worker_job *job)
-{
-    struct window *win = (struct window *)((char *)job - offsetof(struct window, job));
-    struct s3_reader *r = win->reader;
-    enum blob_status st = fetch(r, win->offset, win->buf, win->len, NULL);
-    pthread_mutex_lock(&r->lock);
-    win->good = st == BLOB_OK;
-    win->busy = false;
-    pthread_cond_broadcast(&r->fetched);
-    pthread_mutex_unlock(&r->lock);
-}
-
-/* With the lock held: the window that holds offset, or soon will. */
-static struct window *window_with(struct s3_reader *r, uint64_t offset)
-{
-    for (int i = 0; i < 2; i++) {
-        struct window *win = &r->windows[i];
-        if ((win->busy || win->good) && offset >= win->offset && offset < win->offset + win->len)
-            return win;
-    }
-    return NULL;
-}
-
-/* Readers that came earlier keep their larger windows. */
-static size_t window_share(struct s3_store *s)
-{
-    pthread_mutex_lock(&s->lock);
-    unsigned readers = s->reader_count;
-    pthread_mutex_unlock(&s->lock);
-    return s3_memory_window(&s->memory, readers);
-}
-
-/* With the lock held: begins to fetch what follows `offset`, when a window is free for it. */
-static void read_ahead(struct s3_reader *r, uint64_t offset)
-{
-    if (offset >= r->base.size || window_with(r, offset))
-        return;
-    struct window *win = NULL;
-    if (r->window_bytes == 0)
-        r->window_bytes = window_share(r->store);
-    for (int i = 0; i < 2; i++) {
-        struct window *w = &r->windows[i];
-        if (!w->busy && (!w->good || w->offset + w->len <= r->next))
-            win = w;
-    }
-    if (win && !win->buf)
-        win->buf = s3_memory_block(r->window_bytes);
-    if (!win || !win->buf)
-        return;
-    uint64_t left = r->base.size - offset;
-    win->reader = r;
-    win->offset = offset;
-    win->len = left < r->window_bytes ? (size_t)left : r->window_bytes;
-    win->busy = true;
-    win->good = false;
-    win->job.run = fetch_window;
-    worker_pool_submit(r->store->pool, NULL, &win->job);
-}
-
-/* With the lock held: copies what the windows have of [offset, offset + len); how much that was. */
-static size_t from_windows(struct s3_reader *r, uint64_t offset, uint8_t *out, size_t len)
-{
-    size_t done = 0;
-    while (done < len) {
-        struct window *win = window_with(r, offset + done);
-        while (win && win->busy) {
-            pthread_cond_wait(&r->fetched, &r->lock);
-            win = window_with(r, offset + done);
-        }
-        if (!win)
-            break;
-        uint64_t left = win->offset + win->len - (offset + done);
-        size_t n = left < len - done ? (size_t)left : len - done;
-        memcpy(out + done, win->buf + (offset + done - win->offset), n);
-        done += n;
-    }
-    return done;
 }
 
 enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void *buf, size_t len,
                                 struct blob_error *err)
 {
     struct s3_reader *r = reader_of(base);
+    struct s3_object object = {0};
+    size_t got = 0;
     if (len == 0)
         return BLOB_OK;
-    pthread_mutex_lock(&r->lock);
-    r->in_order = offset == r->next ? r->in_order + 1 : 0;
-    r->next = offset + len;
-    size_t done = from_windows(r, offset, buf, len);
-    /* The second read in order tells that more will follow. */
-    if (r->in_order >= 2 && r->base.size > SMALL_BYTES) {
-        uint64_t ahead = offset + len;
-        const struct window *win = window_with(r, ahead);
-        read_ahead(r, win ? win->offset + win->len : ahead);
-    }
-    pthread_mutex_unlock(&r->lock);
-    if (done == len)
-        return BLOB_OK;
-    return fetch(r, offset + done, (uint8_t *)buf + done, len - done, err);
+    enum blob_status st = s3_get_range(r->store->client, r->data_key, offset, len, buf, &got, &object, err);
+    st = same_object(r, st, &object, err);
+    return st == BLOB_OK && got != len ? blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is cut short", r->data_key) : st;
+}
+
+enum blob_status s3_reader_stream(struct blob_reader *base, uint64_t offset, uint64_t len, struct s3_stream **out,
+                                  struct blob_error *err)
+{
+    struct s3_reader *r = reader_of(base);
+    struct s3_object object = {0};
+    struct s3_stream *stream = NULL;
+    enum blob_status st = s3_stream_open(r->store->client, r->data_key, offset, len, &stream, &object, err);
+    st = same_object(r, st, &object, err);
+    if (st == BLOB_OK)
+        *out = stream;
+    else
+        s3_stream_close(stream);
+    return st;
 }
 
 /* ---- the open readers ---- */
@@ -175,7 +79,6 @@ static void enlist(struct s3_reader *r)
     if (s->readers)
         s->readers->prev = r;
     s->readers = r;
-    s->reader_count++;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -189,7 +92,6 @@ static void delist(struct s3_reader *r)
         s->readers = r->next_open;
     if (r->next_open)
         r->next_open->prev = r->prev;
-    s->reader_count--;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -223,8 +125,6 @@ enum blob_status s3_blob_open(struct blob_store *base, const struct digest *dige
     r->store = s;
     r->digest = *digest;
     memcpy(r->data_key, p.data_key, sizeof r->data_key);
-    CHECK(pthread_mutex_init(&r->lock, NULL) == 0);
-    CHECK(pthread_cond_init(&r->fetched, NULL) == 0);
     enlist(r);
     *info = (struct blob_info){.size = p.size, .touched_ms = p.touched_ms};
     *out = &r->base;
@@ -235,14 +135,6 @@ void s3_reader_close(struct blob_reader *base)
 {
     struct s3_reader *r = reader_of(base);
     delist(r);
-    pthread_mutex_lock(&r->lock);
-    while (r->windows[0].busy || r->windows[1].busy)
-        pthread_cond_wait(&r->fetched, &r->lock);
-    pthread_mutex_unlock(&r->lock);
-    free(r->windows[0].buf);
-    free(r->windows[1].buf);
-    pthread_cond_destroy(&r->fetched);
-    pthread_mutex_destroy(&r->lock);
     r->magic = 0;
     free(r);
 }

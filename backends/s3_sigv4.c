@@ -32,6 +32,7 @@
 #define PATH_MAX_LEN (128 + S3_KEY_MAX + 128)
 #define ECHO_MAX     (1u << 20)
 #define PUT_MAX      (5ull << 30)
+#define RANGE_MAX    64
 
 struct sigv4 {
     unsigned magic;
@@ -55,7 +56,8 @@ struct request {
     const struct s3_body *body;
     void *sink;
     size_t sink_size;
-    int64_t stall_timeout_ms; /* 0: the usual one */
+    struct s3_http_stream **stream; /* the body is left to be read from there; NULL: it is not */
+    int64_t stall_timeout_ms;       /* 0: the usual one */
     /* Is a 2xx what it must be? Anything but OK is tried again. NULL: always. */
     enum blob_status (*accept)(const struct s3_http_answer *answer, void *arg, struct blob_error *err);
     void *accept_arg;
@@ -76,6 +78,14 @@ struct place {
     struct s3_endpoint endpoint;
     char path[PATH_MAX_LEN];
 };
+
+/* Where a key is, to begin with. */
+static struct place place_of(const struct sigv4 *d, const char *key)
+{
+    struct place place = {.endpoint = d->base.endpoint};
+    snprintf(place.path, sizeof place.path, "%s/%s", d->base.endpoint.path, key ? key : "");
+    return place;
+}
 
 static enum blob_status hash_body(const struct s3_body *body, char out[DIGEST_HEX_CHARS + 1], struct blob_error *err)
 {
@@ -175,7 +185,8 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
                                              .sink_size = rq->sink_size,
                                              .stall_timeout_ms =
                                                  rq->stall_timeout_ms ? rq->stall_timeout_ms : d->stall_timeout_ms};
-        st = s3_http_send(d->http, &http, answer, retry, err);
+        st = rq->stream ? s3_http_begin(d->http, &http, answer, rq->stream, retry, err)
+                        : s3_http_send(d->http, &http, answer, retry, err);
     } else {
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 request");
     }
@@ -244,8 +255,7 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
     enum blob_status st = payload_of(d, rq, payload, err);
     if (st != BLOB_OK)
         return st;
-    struct place place = {.endpoint = d->base.endpoint};
-    snprintf(place.path, sizeof place.path, "%s/%s", d->base.endpoint.path, rq->key ? rq->key : "");
+    struct place place = place_of(d, rq->key);
     struct s3_retry retries;
     s3_retry_start(&retries, &d->base.gate, d->base.retry_timeout_ms, d->base.retries);
     unsigned hops = 0;
@@ -305,7 +315,7 @@ static enum blob_status nonsense(struct blob_error *err, const char *what)
 
 /* ---- objects ---- */
 
-/* arg: the span. The bytes are in the sink already, as many as Content-Length said. */
+/* arg: the span. The bytes are in the sink already, as many as Content-Length said, or will come. */
 static enum blob_status accept_span(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
     const struct s3_span *span = arg;
@@ -316,15 +326,22 @@ static enum blob_status accept_span(const struct s3_http_answer *answer, void *a
     uint64_t last = span->offset + span->length - 1;
     if (last >= answer->range_total)
         last = answer->range_total - 1;
-    if (answer->range_first != span->offset || answer->range_last != last || answer->sunk != last - span->offset + 1)
+    if (answer->range_first != span->offset || answer->range_last != last || !answer->has_length ||
+        answer->length != last - span->offset + 1)
         return nonsense(err, "another range came than was asked for");
     return BLOB_OK;
+}
+
+static void ask_for_range(struct request *rq, const struct s3_span *span, char text[RANGE_MAX])
+{
+    snprintf(text, RANGE_MAX, "bytes=%" PRIu64 "-%" PRIu64, span->offset, span->offset + span->length - 1);
+    rq->headers[rq->header_count++] = (struct s3_pair){"Range", text};
 }
 
 static enum blob_status sigv4_get(void *self, const char *key, const struct s3_span *span, void *buf, size_t *got,
                                   struct s3_object *out, struct blob_error *err)
 {
-    char range[64];
+    char range[RANGE_MAX];
     struct s3_span asked = *span;
     struct request rq = {.method = "GET",
                          .key = key,
@@ -332,10 +349,8 @@ static enum blob_status sigv4_get(void *self, const char *key, const struct s3_s
                          .sink_size = span->length,
                          .accept = accept_span,
                          .accept_arg = &asked};
-    if (!span->whole) {
-        snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, span->offset, span->offset + span->length - 1);
-        rq.headers[rq.header_count++] = (struct s3_pair){"Range", range};
-    }
+    if (!span->whole)
+        ask_for_range(&rq, span, range);
     struct s3_http_answer answer;
     enum blob_status st = call(self_of(self), &rq, &answer, err);
     if (st == BLOB_OK) {
@@ -345,6 +360,44 @@ static enum blob_status sigv4_get(void *self, const char *key, const struct s3_s
         st = nonsense(err, "the endpoint does not heed Range");
     s3_http_answer_release(&answer);
     return st;
+}
+
+/* One attempt, and no more: s3_get_range() does better what this fails at. */
+static enum blob_status sigv4_stream_open(void *self, const char *key, const struct s3_span *span, void **stream,
+                                          struct s3_object *out, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    char range[RANGE_MAX];
+    struct s3_span asked = *span;
+    struct s3_http_stream *body = NULL;
+    struct request rq = {.method = "GET", .key = key, .stream = &body};
+    struct place place = place_of(d, key);
+    struct s3_http_answer answer;
+    bool again;
+    ask_for_range(&rq, span, range);
+    enum blob_status st = attempt(d, &rq, &place, S3_EMPTY_SHA256, &answer, &again, err);
+    if (st == BLOB_OK)
+        st = accept_span(&answer, &asked, err);
+    if (st == BLOB_OK && answer.length != span->length)
+        st = blob_fail(err, BLOB_E_INVALID, 0, "S3 %s ends before the bytes that were asked for", key);
+    if (st == BLOB_OK) {
+        object_of(&answer, answer.range_total, out);
+        *stream = body;
+    } else {
+        s3_http_stream_end(body);
+    }
+    s3_http_answer_release(&answer);
+    return st;
+}
+
+static enum blob_status sigv4_stream_read(void *stream, void *buf, size_t len, struct blob_error *err)
+{
+    return s3_http_stream_read(stream, buf, len, err);
+}
+
+static void sigv4_stream_close(void *stream)
+{
+    s3_http_stream_end(stream);
 }
 
 static enum blob_status accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
@@ -631,7 +684,7 @@ static enum blob_status sigv4_open(const struct s3_options *opts, void **self, s
         goto fail;
     const struct s3_http_config http = {.ca_file = opts->ca_file,
                                         .connect_timeout_ms = opts->connect_timeout_ms,
-                                        .max_connections = opts->max_connections,
+                                        .max_connections = opts->max_connections - s3_streams_max(opts),
                                         .gate = &d->base.gate};
     st = s3_http_new(&http, &d->http, err);
     if (st != BLOB_OK)
@@ -667,7 +720,7 @@ static int64_t sigv4_clock_offset_ms(void *self)
 
 const struct s3_driver s3_driver_sigv4 = {
     .name = "sigv4",
-    .caps = S3_CAP_MULTIPART | S3_CAP_CONDITIONAL_PUT | S3_CAP_PRESIGN | S3_CAP_VERIFIED_TLS,
+    .caps = S3_CAP_MULTIPART | S3_CAP_CONDITIONAL_PUT | S3_CAP_PRESIGN | S3_CAP_VERIFIED_TLS | S3_CAP_STREAM,
     .max_put = PUT_MAX,
     .open = sigv4_open,
     .close = sigv4_close,
@@ -675,6 +728,9 @@ const struct s3_driver s3_driver_sigv4 = {
     .clock_offset_ms = sigv4_clock_offset_ms,
     .put = sigv4_put,
     .get = sigv4_get,
+    .stream_open = sigv4_stream_open,
+    .stream_read = sigv4_stream_read,
+    .stream_close = sigv4_stream_close,
     .head = sigv4_head,
     .remove = sigv4_remove,
     .list = sigv4_list,

@@ -167,6 +167,8 @@ static const struct blob_store_ops s3_ops = {
     .blob_open = s3_blob_open,
     .reader_read = s3_reader_read,
     .reader_close = s3_reader_close,
+    .cursor_read = s3_cursor_read,
+    .cursor_end = s3_cursor_end,
     .blob_touch = s3_blob_touch,
     .blob_remove = s3_blob_remove,
     .blob_list = s3_blob_list,
@@ -262,6 +264,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
     CHECK(pthread_mutex_init(&s->swaps, NULL) == 0);
     s3_memory_init(&s->memory, opts->memory_bytes, s->part_size, &s->base.dirty_bytes);
+    s->streams_max = caps & S3_CAP_STREAM ? s3_streams_max(opts) : 0;
     warn_of_driver(s);
     *out = &s->base;
     return BLOB_OK;

@@ -1,8 +1,8 @@
 /*
  * s3_store_internal - what the files of the S3 store share. Not for anyone else.
  *
- * Lock order: a writer's order, then its lock, or a reader's, then the store's or its memory's. No request is made with
- * any of them held but the first.
+ * Lock order: a writer's order, then its lock, then the store's or its memory's. No request is made with any of them
+ * held but the first.
  */
 #ifndef BLOBD_BACKENDS_S3_STORE_INTERNAL_H
 #define BLOBD_BACKENDS_S3_STORE_INTERNAL_H
@@ -25,7 +25,7 @@ struct s3_store {
     struct s3_client *client;
     struct s3_client *probe; /* impatient, for check() */
     struct logger *log;
-    struct worker_pool *pool; /* part uploads and read-ahead */
+    struct worker_pool *pool; /* part uploads */
     bool multipart;
     bool conditional;
     uint32_t part_size;
@@ -36,7 +36,9 @@ struct s3_store {
     pthread_mutex_t swaps;     /* held around look-then-write where the driver has no conditional writes */
     struct s3_reader *readers; /* guarded by lock: the open ones */
     struct s3_writer *writers; /* guarded by lock: the open ones */
-    unsigned reader_count;     /* guarded by lock */
+    struct s3_cursor *rest_oldest, *rest_newest; /* guarded by lock: downloads whose streams rest */
+    unsigned streams;                            /* guarded by lock: in use or at rest */
+    unsigned streams_max;
     int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 
@@ -75,13 +77,18 @@ enum blob_status s3_blob_list(struct blob_store *base, const struct digest *afte
 enum blob_status s3_blob_url(struct blob_store *base, const struct digest *digest, const char *disposition,
                              const char *content_type, int64_t expiry_ms, struct bytebuf *url, struct blob_error *err);
 
-/* ---- downloads (s3_reader.c) ---- */
+/* ---- downloads (s3_reader.c, s3_cursor.c) ---- */
 
 enum blob_status s3_blob_open(struct blob_store *base, const struct digest *digest, struct blob_reader **out,
                               struct blob_info *info, struct blob_error *err);
 enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void *buf, size_t len,
                                 struct blob_error *err);
 void s3_reader_close(struct blob_reader *base);
+/* One request for [offset, offset + len) of the blob. */
+enum blob_status s3_reader_stream(struct blob_reader *base, uint64_t offset, uint64_t len, struct s3_stream **out,
+                                  struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status s3_cursor_read(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err);
+void s3_cursor_end(struct blob_cursor *c);
 /* Is a reader of this blob open, here? */
 bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 

@@ -218,6 +218,10 @@ class Handler(BaseHTTPRequestHandler):
     def fault_drop(self):
         raise Gone
 
+    def fault_drop_get(self):
+        """The same for GET alone."""
+        return self.fault_drop() if self.command == "GET" else False
+
     def fault_drop_after(self):
         """It was done, but the answer is lost."""
         self.body()
@@ -246,6 +250,30 @@ class Handler(BaseHTTPRequestHandler):
         self.send(206 if found else 200, data[first:(first + last) // 2],
                   {"Content-Length": str(last + 1 - first), "Content-Range": f"bytes {first}-{last}/{len(data)}"})
         raise Gone
+
+    def fault_stall_body(self):
+        """Half of it, then nothing for a while."""
+        if self.command != "GET":
+            return False
+        data = self.server.objects[self.key()]
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = int(found[1]), int(found[2])
+        self.send(206, data[first:(first + last) // 2],
+                  {"Content-Length": str(last + 1 - first), "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+        time.sleep(LATE)
+        raise Gone
+
+    def fault_chunked(self):
+        """The right bytes, in chunks, beside a length that is not heeded then."""
+        if self.command != "GET":
+            return False
+        data = self.server.objects[self.key()]
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = int(found[1]), int(found[2])
+        self.send(206, b"%x\r\n%s\r\n0\r\n\r\n" % (last + 1 - first, data[first:last + 1]),
+                  {"Content-Length": str(last + 1 - first), "Transfer-Encoding": "chunked",
+                   "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+        return True
 
     def fault_no_length(self):
         """Ends with the connection, so that nobody can tell whether it is whole."""
@@ -411,7 +439,8 @@ class FaultyS3:
     bucket, access, secret, region = "testbucket", "testaccess", "testsecret", "us-east-1"
 
     def __init__(self, certificate=None):
-        self.state = ({}, {}, {}, threading.Lock())
+        self.objects, self.count = {}, {}  # by key: bytes, and how many requests
+        self.state = (self.objects, {}, self.count, threading.Lock())
         self.plain, self.tls = Server(self.state), Server(self.state)
         self.ca_file, key = certificate or make_certificate(tempfile.mkdtemp())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -145,6 +145,23 @@ def test_libs3_joins_no_blob_of_pieces_that_come_back_wrong():
         finish(srv, up, content)
 
 
+def test_download_is_one_request_and_goes_on_by_ranges_when_that_breaks_off():
+    content = Content(12 * MIB, 7)
+    data = content.read(0, content.size)
+    with faulty() as (s3, srv):
+        store(srv, data)
+        key = next(k for k in s3.objects if "/data/" in k)
+        for name, at_most in ((None, 1), ("cut-body", 2 + 7), ("internal", 1 + 12), ("drop", 2 + 12)):
+            before = s3.count[key]
+            if name:
+                with s3.fault(name, "GET .*/data/", times=1) as rule:
+                    whole(download(srv, content.digest()), data)
+                    assert rule.met == 1
+            else:
+                whole(download(srv, content.digest()), data)
+            assert s3.count[key] - before <= at_most, f"{name}: {s3.count[key] - before} requests"
+
+
 def test_slow_readers_get_their_bytes_and_none_that_were_read_ahead():
     """A download has two pieces of memory, which get smaller the more downloads there are. A small one is sent whole and
     done with long before the socket has taken its end: until then nothing may be read into it."""

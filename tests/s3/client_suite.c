@@ -128,6 +128,67 @@ static void test_ranges(void)
     s3_client_close(c);
 }
 
+/* The next len bytes of a stream are those at want. */
+static void read_on(struct s3_stream *stream, const uint8_t *want, size_t len)
+{
+    uint8_t *got = filled(len, 98);
+    EXPECT(s3_stream_read(stream, got, len, err), BLOB_OK);
+    CU_ASSERT_EQUAL(memcmp(got, want, len), 0);
+    free(got);
+}
+
+static void test_streams(void)
+{
+    struct s3_client *c = open_client();
+    size_t len = 3 * MIB + 17;
+    uint8_t *in = filled(len, 3);
+    struct s3_body body = {.data = in, .length = len};
+    struct s3_stream *whole = NULL, *part = NULL, *none = NULL;
+    struct s3_object seen = {0};
+    EXPECT(s3_put(c, "s", &body, NULL, NULL, err), BLOB_OK);
+    if (!(s3_client_caps(c) & S3_CAP_STREAM)) {
+        EXPECT(s3_stream_open(c, "s", 0, len, &whole, &seen, err), BLOB_E_UNSUPPORTED);
+    } else {
+        for (int i = 0; i < 2; i++) { /* the second time on connections that the first has left */
+            EXPECT(s3_stream_open(c, "s", 0, len, &whole, &seen, err), BLOB_OK);
+            CU_ASSERT_EQUAL(seen.size, len);
+            EXPECT(s3_stream_open(c, "s", MIB, MIB, &part, &seen, err), BLOB_OK);
+            CU_ASSERT_EQUAL(seen.size, len);
+            read_on(whole, in, 1);
+            read_on(part, in + MIB, MIB / 2);
+            usleep(300000); /* at rest, with more in the kernel's buffers than it wants */
+            read_on(whole, in + 1, 2 * MIB);
+            read_on(part, in + MIB + MIB / 2, MIB / 2);
+            read_on(whole, in + 1 + 2 * MIB, len - 1 - 2 * MIB);
+            s3_stream_close(whole);
+            s3_stream_close(part);
+        }
+        EXPECT(s3_stream_open(c, "s", 0, len, &whole, &seen, err), BLOB_OK);
+        read_on(whole, in, 70000);
+        s3_stream_close(whole); /* long before its end */
+        EXPECT(s3_stream_open(c, "s", len - 1, 1, &whole, &seen, err), BLOB_OK);
+        read_on(whole, in + len - 1, 1);
+        s3_stream_close(whole);
+        EXPECT(s3_stream_open(c, "s", 0, len + 1, &none, &seen, err), BLOB_E_INVALID);
+        EXPECT(s3_stream_open(c, "s", len, 1, &none, &seen, err), BLOB_E_UNAVAILABLE);
+        EXPECT(s3_stream_open(c, "none", 0, 1, &none, &seen, err), BLOB_E_UNAVAILABLE);
+        CU_ASSERT_PTR_NULL(none);
+        EXPECT(s3_stream_open(c, "s", 0, len, &whole, &seen, err), BLOB_OK);
+        s3_client_cancel(c);
+        uint8_t byte;
+        while (s3_stream_read(whole, &byte, 1, NULL) == BLOB_OK) /* what had come with the head */
+            continue;
+        EXPECT(s3_stream_open(c, "s", 0, len, &none, &seen, err), BLOB_E_CANCELED);
+        s3_stream_close(whole);
+        s3_client_close(c);
+        c = open_client();
+    }
+    s3_stream_close(NULL);
+    EXPECT(s3_delete(c, "s", err), BLOB_OK);
+    free(in);
+    s3_client_close(c);
+}
+
 static void test_missing(void)
 {
     struct s3_client *c = open_client();
@@ -499,6 +560,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     CU_TestInfo tests[] = {{"what is put is got, whatever its size", test_put_get},
                            {"ranges are exact, also at the end", test_ranges},
+                           {"a stream gives its bytes as they are asked for, beside others", test_streams},
                            {"a missing object is missing, and deleting it succeeds", test_missing},
                            {"a body may be read from a source, whose failure fails the put", test_streamed_put},
                            {"a body without the digest it was promised to have fails the put", test_promised_digest},

@@ -165,6 +165,90 @@ static void test_get_faults(void)
     check_get("lower-case.all/c", false, unless_libs3(BLOB_OK));
 }
 
+/* What a stream of the object's last bytes gives: all of them, right, or an error with this word. */
+static void check_stream_of(const struct s3_options *o, const char *key, bool opens, const char *word)
+{
+    struct s3_client *c = open_client(o);
+    uint8_t *in = content(), *out = malloc(LEN);
+    struct s3_body body = {.data = in, .length = LEN};
+    struct blob_error err = {.text = ""};
+    struct s3_object seen;
+    struct s3_stream *stream = NULL;
+    enum blob_status put = s3_put(c, key, &body, NULL, NULL, &err);
+    (void)put; /* where the fault forbids it, there is less to read */
+    enum blob_status st = s3_stream_open(c, key, 1000, LEN - 1000, &stream, &seen, &err);
+    CU_ASSERT_EQUAL(stream != NULL, st == BLOB_OK);
+    CU_ASSERT_EQUAL(opens, st == BLOB_OK);
+    if (st == BLOB_OK) {
+        CU_ASSERT_EQUAL(seen.size, LEN);
+        st = s3_stream_read(stream, out, LEN - 1000, &err);
+    }
+    expect(key, st, word[0] ? BLOB_E_UNAVAILABLE : BLOB_OK, &err, word);
+    if (st == BLOB_OK)
+        CU_ASSERT_EQUAL(memcmp(out, in + 1000, LEN - 1000), 0);
+    s3_stream_close(stream);
+    free(in);
+    free(out);
+    s3_client_close(c);
+}
+
+static void check_stream(const char *key, bool opens, const char *word)
+{
+    struct s3_options o = options();
+    check_stream_of(&o, key, opens, word);
+}
+
+/* One attempt, on connections of its own; only one that was kept and had died is replaced. */
+static void test_stream_faults(void)
+{
+    struct s3_options o = options();
+    if (unless_libs3(BLOB_OK) != BLOB_OK)
+        return;
+    check_stream("fine/s", true, "");
+    check_stream("lower-case.all/s", true, "");
+    check_stream("upper-case.all/s", true, "");
+    check_stream("cut-body.all/s", true, "broke off");
+    check_stream("no-length.all/s", false, "not as a stream");
+    check_stream("chunked.all/s", false, "not as a stream");
+    check_stream("ignore-range.all/s", false, "does not heed Range");
+    check_stream("other-range.all/s", false, "another range");
+    check_stream("html-404.all/s", false, "404");
+    check_stream("internal.all/s", false, "500");
+    check_stream("redirect.all/s", false, "307");
+    check_stream("garbage.all/s", false, "broke off");
+    check_stream("drop.all/s", false, "broke off");
+    o.stall_timeout_ms = 1000;
+    o.retry_timeout_ms = 100;
+    check_stream_of(&o, "stall-body.all/s", true, "stalled");
+    check_stream_of(&o, "late.all/s", false, "stalled");
+    o = options();
+    o.endpoint = "http://127.0.0.1:1";
+    o.retry_timeout_ms = 100;
+    check_stream_of(&o, "fine/s", false, "storage.s3.endpoint");
+}
+
+/* The first stream leaves a connection; on that the second meets its fault, before any byte of an answer. */
+static void test_kept_stream_connection(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    const struct s3_body body = {.data = "0123456789", .length = 10};
+    static const char *const keys[] = {"fine/k", "drop-get.2/k", "fine/l"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && is_sigv4(c); i++) {
+        struct s3_stream *stream = NULL;
+        struct blob_error err = {.text = ""};
+        struct s3_object seen;
+        char got[10];
+        expect(keys[i], s3_put(c, keys[i], &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        expect(keys[i], s3_stream_open(c, keys[i], 0, 10, &stream, &seen, &err), BLOB_OK, &err, "");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(stream);
+        expect(keys[i], s3_stream_read(stream, got, 10, &err), BLOB_OK, &err, "");
+        CU_ASSERT_EQUAL(memcmp(got, "0123456789", 10), 0);
+        s3_stream_close(stream);
+    }
+    s3_client_close(c);
+}
+
 static void test_late_answers(void)
 {
     struct s3_options o = options();
@@ -312,6 +396,8 @@ static void test_certificate(void)
         c = open_client(&o);
     }
     expect("trusted", s3_put(c, "fine/t", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+    if (s3_client_caps(c) & S3_CAP_STREAM)
+        check_stream_of(&o, "fine/ts", true, "");
     s3_client_close(c);
     if (strcmp(o.driver, "sigv4") == 0) {
         o.ca_file = "/nonexistent.pem";
@@ -328,6 +414,8 @@ int main(void)
                            {"what is kept otherwise than it was sent is not reported as done", test_kept_otherwise},
                            {"SlowDown and Retry-After are heeded", test_slow_down},
                            {"a download is the bytes asked for, all of them, or an error", test_get_faults},
+                           {"a stream gives the bytes asked for, or an error", test_stream_faults},
+                           {"a kept connection that died is replaced", test_kept_stream_connection},
                            {"an answer may be late, up to the setting", test_late_answers},
                            {"an error inside the 200 of a complete is an error", test_multipart_faults},
                            {"a complete whose answer was lost is found done", test_lost_answer_to_complete},

@@ -20,6 +20,7 @@
 #define PART (5u * MIB)
 
 static char prefix[64];
+static unsigned connections; /* 0: as many as usual */
 
 static struct s3_options options(void)
 {
@@ -32,6 +33,8 @@ static struct s3_options options(void)
     o.part_size_bytes = PART;
     o.prefix = prefix;
     o.redirect = true;
+    if (connections > 0)
+        o.max_connections = connections;
     return o;
 }
 
@@ -487,6 +490,55 @@ static void test_healing(void)
     rig_close(&r);
 }
 
+static void download_on(struct blob_cursor *c, const uint8_t *want, size_t len)
+{
+    static uint8_t got[MIB];
+    uint64_t at = c->at;
+    OK(cursor_read(c, got, len, err));
+    CU_ASSERT_EQUAL(memcmp(got, want + at, len), 0);
+}
+
+/* There is one stream for three downloads: one has it, until it has rested for so long that another may take it. */
+static void test_more_downloads_than_streams(void)
+{
+    connections = 2;
+    struct rig r = rig_open();
+    connections = 0;
+    const struct s3_store *s = s3_store_of(r.store);
+    bool streams = s3_client_caps(r.s3) & S3_CAP_STREAM;
+    size_t total = 4 * MIB;
+    uint8_t *data = content(total, 15);
+    struct digest digest = digest_of(data, total);
+    struct upload_mark mark = {0};
+    struct blob_reader *reader = NULL;
+    struct blob_info info;
+    struct uuid id;
+    struct blob_cursor c[3];
+    uuid_new(&id);
+    append(&r, &id, &mark, 1, data, total);
+    commit(&r, &id, &mark, 2, &digest);
+    OK(blob_open(r.store, &digest, &reader, &info, err));
+    for (int i = 0; i < 3; i++) {
+        cursor_begin(&c[i], reader, 0, total);
+        download_on(&c[i], data, MIB);
+        CU_ASSERT_EQUAL(s->streams, streams);
+    }
+    CU_ASSERT_TRUE(!streams || s->rest_oldest == c[0].own);
+    usleep(2200000);
+    download_on(&c[2], data, MIB);
+    CU_ASSERT_TRUE(!streams || s->rest_oldest == c[2].own);
+    for (int i = 2; i >= 0; i--) { /* the one that lost its stream gets no other */
+        download_on(&c[i], data, MIB);
+        download_on(&c[i], data, MIB / 2);
+        CU_ASSERT_EQUAL(s->streams, streams && i > 0);
+        cursor_end(&c[i]);
+    }
+    CU_ASSERT_TRUE(s->streams == 0 && !s->rest_oldest);
+    reader_close(reader);
+    free(data);
+    rig_close(&r);
+}
+
 static void test_discard(void)
 {
     struct rig r = rig_open();
@@ -730,6 +782,7 @@ int main(void)
         {"a fenced writer cannot change the blob", test_fenced_writer},
         {"equal content is stored once", test_stored_once},
         {"a damaged blob is healed by uploading it again", test_healing},
+        {"more downloads than streams share them, and all get their bytes", test_more_downloads_than_streams},
         {"a discarded upload leaves nothing, parts included", test_discard},
         {"a commit that was cut can be repeated, and never loses the blob", test_cut_commit},
         {"the sweeper takes orphans only", test_sweep},

@@ -3,6 +3,7 @@
 
     s3_figures.py throughput     8 clients, 8 uploads of 64 MiB each, then the same downloaded
     s3_figures.py turns [N]      the same in turns, N times (4), with the processors' time: what varies with the machine cancels
+    s3_figures.py apart [N]      the same, with a processor for RGW and its OSD, and the other for all else
     s3_figures.py complete       a 1 GiB upload: how long its completion takes once every byte is acknowledged
     s3_figures.py memory         peak RSS at 32 parallel uploads of 32 MiB
     s3_figures.py amplification  bytes and requests that RGW gets for each byte uploaded
@@ -153,7 +154,8 @@ def throughput():
 
 # -- in turns
 
-TURN_SIZE, TURNS_PER_RGW = 32 * MIB, 2  # the RGW keeps all of it in memory, of which it has 4 GiB
+TURN_SIZE, TURNS_PER_RGW = 64 * MIB, 1  # the RGW keeps all of it in memory, of which it has 4 GiB
+ROUNDS = 3                              # of the same downloads in a turn
 
 
 def cpu_of(pid):
@@ -168,15 +170,15 @@ class Turns:
     def __init__(self):
         self.found = {}
 
-    def measure(self, what, s3, server_pid, action):
+    def measure(self, what, s3, server_pid, action, rounds=1):
         def clocks():
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             return (time.monotonic(), used.ru_utime + used.ru_stime, cpu_of(server_pid) if server_pid else 0.0,
                     cpu_of(s3.procs["rgw"].pid) + cpu_of(s3.procs["osd"].pid))
         before = clocks()
-        result = action()
-        self.found.setdefault(what, []).append([b - a for a, b in zip(before, clocks())])
-        return result
+        for _ in range(rounds):
+            action()
+        self.found.setdefault(what, []).append([(b - a) / rounds for a, b in zip(before, clocks())])
 
     def show(self):
         size = UPLOADS * TURN_SIZE
@@ -214,18 +216,28 @@ def one_turn(turns, s3, srv, registry_pid, registry_port, files, seed):
             ("curl from docker-registry, download", registry_pid, lambda: curl_get(samples["registry"]))]
     if not registry_pid:
         up, down = up[:2], down[:2]
-    for actions in (up, down):
+    for actions, rounds in ((up, 1), (down, ROUNDS)):
         for what, pid, action in actions if seed % 2 else actions[::-1]:
-            turns.measure(what, s3, pid, action)
+            turns.measure(what, s3, pid, action, rounds)
 
 
-def in_turns(count=4):
+def keep_to(processor, pid):
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {processor})
+
+
+def apart(count=4):
+    in_turns(count, lambda s3: [keep_to(0, proc.pid) for proc in s3.procs.values()] + [keep_to(1, os.getpid())])
+
+
+def in_turns(count=4, place=lambda s3: None):
     turns = Turns()
     for first in range(0, count, TURNS_PER_RGW):
         with rig() as (s3, work):
             files = [work / f"f{i}" for i in range(UPLOADS)]
             for file in files:
                 file.write_bytes(os.urandom(TURN_SIZE))
+            place(s3)
             beside = registry(s3, work) if shutil.which("docker-registry") else nullcontext((0, 0))
             with blobd(s3) as srv, beside as (port, pid):
                 for seed in range(first, min(first + TURNS_PER_RGW, count)):
@@ -299,9 +311,9 @@ def amplification():
 
 
 def main():
-    actions = {"throughput": throughput, "turns": in_turns, "complete": complete, "memory": memory,
+    actions = {"throughput": throughput, "turns": in_turns, "apart": apart, "complete": complete, "memory": memory,
                "amplification": amplification}
-    if len(sys.argv) < 2 or sys.argv[1] not in actions or len(sys.argv) > 2 + (sys.argv[1] == "turns"):
+    if len(sys.argv) < 2 or sys.argv[1] not in actions or len(sys.argv) > 2 + (sys.argv[1] in ("turns", "apart")):
         sys.exit(__doc__)
     actions[sys.argv[1]](*map(int, sys.argv[2:]))
 

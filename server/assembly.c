@@ -187,6 +187,7 @@ static enum blob_status make_api(struct assembly *a, struct blob_error *err)
         .min_body_rate = cfg->uploads.min_rate_bytes,
         .head_timeout_ms = cfg->server.head_timeout_ms,
         .idle_timeout_ms = cfg->server.idle_timeout_ms,
+        .pool = a->svc.pool,
         .on_request = endpoint_on_request,
         .on_fault = endpoint_on_fault,
         .on_done = endpoint_on_done,

@@ -1,43 +1,168 @@
 /*
- * http_file - reads the file that is being sent.
+ * http_file - reads the file that is being sent, and never makes the loop wait for a disk.
  *
- * Mostly it is in the page cache, and a read is a copy. Where it is not, what follows is asked for well ahead, more at
- * once than the kernel would by itself (128 KiB, in pages of 4): that doubles the rate of a large download, and the
- * loop finds what it needs there, rather than wait for the disk in every read. Several answers may read the same
- * descriptor, so nothing is asked of the descriptor as such.
+ * Mostly the file is in the page cache, and a read is a copy. What is not there is fetched by a worker, while the loop
+ * serves others: it asks for 4 MiB, more at once than the kernel would by itself (128 KiB, in pages of 4), which
+ * doubles the rate of a large download, and waits until the first of it have come. Half-way through them the next are
+ * asked for, and the answer goes on meanwhile. Several answers may read the same descriptor, so nothing is asked of the
+ * descriptor as such.
+ *
+ * A fetch outlives the answer it is for: it has a descriptor of its own, and the answer forgets it.
  */
 #include "server/http_internal.h"
 
+#include "core/check.h"
+#include "core/fault.h"
+#include "core/worker_pool.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#define FETCH_MAGIC 0x68666574u
 #define AHEAD_BYTES (4u << 20)
+#define FIRST_BYTES (1u << 20)  /* are waited for */
+#define TOUCH_STEP  (64u << 10) /* no read of the kernel's is smaller, where there is as much */
 
-static void read_ahead(struct http_reply *reply)
+struct http_fetch {
+    unsigned magic;
+    struct worker_job job;
+    struct http_task task;
+    struct http_loop *loop;
+    struct http_request *req; /* the loop's; NULL: its answer has ended */
+    int fd;
+    uint64_t first, first_end; /* to be waited for */
+    uint64_t from;             /* to be asked for */
+    size_t len;
+};
+
+/* On a worker. What fails here, the answer's own read finds out. */
+static void fetch_run(struct worker_job *job)
 {
-    uint64_t end = reply->offset + reply->left;
-    if (reply->ahead < reply->offset)
-        reply->ahead = reply->offset;
-    if (reply->ahead - reply->offset > AHEAD_BYTES / 2 || reply->ahead >= end)
-        return;
-    uint64_t len = end - reply->ahead < AHEAD_BYTES ? end - reply->ahead : AHEAD_BYTES;
-    readahead(reply->fd, (off64_t)reply->ahead, (size_t)len);
-    reply->ahead += len;
+    struct http_fetch *fetch = (struct http_fetch *)((char *)job - offsetof(struct http_fetch, job));
+    MAGIC_OK(fetch, FETCH_MAGIC);
+    char byte;
+    readahead(fetch->fd, (off64_t)fetch->from, fetch->len);
+    for (uint64_t at = fetch->first; at < fetch->first_end; at += TOUCH_STEP) {
+        if (pread(fetch->fd, &byte, 1, (off_t)at) != 1)
+            break;
+    }
+    close(fetch->fd);
+    http_loop_post(fetch->loop, &fetch->task);
 }
 
-ssize_t http_file_read(struct http_reply *reply, void *to, size_t len)
+/* On the loop. */
+static void fetch_done(struct http_task *task)
 {
-    struct iovec part = {.iov_base = to, .iov_len = len};
-    bool cold = reply->ahead > 0;
-    if (!cold) {
-        ssize_t n = preadv2(reply->fd, &part, 1, (off_t)reply->offset, RWF_NOWAIT);
-        if (n >= 0 || (errno != EAGAIN && errno != EOPNOTSUPP))
-            return n;
-        cold = errno == EAGAIN && reply->left >= AHEAD_BYTES / 2;
+    struct http_fetch *fetch = (struct http_fetch *)((char *)task - offsetof(struct http_fetch, task));
+    MAGIC_OK(fetch, FETCH_MAGIC);
+    struct http_request *req = fetch->req;
+    uint64_t first = fetch->first, first_end = fetch->first_end;
+    fetch->magic = 0;
+    free(fetch);
+    if (!req)
+        return;
+    MAGIC_OK(req, HTTP_REQUEST_MAGIC);
+    req->reply.fetch = NULL;
+    if (first < first_end)
+        req->reply.fetched = first;
+    if (req->reply.fetching) {
+        req->reply.fetching = false;
+        http_reply_pump(req);
     }
+}
+
+/* Has what follows asked for, and with wait its first bytes brought. False when that cannot be had. */
+static bool fetch_start(struct http_request *req, bool wait)
+{
+    struct http_reply *reply = &req->reply;
+    uint64_t end = reply->offset + reply->left;
+    struct http_fetch *fetch = malloc(sizeof *fetch);
+    int fd = fetch ? fcntl(reply->fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd < 0) {
+        free(fetch);
+        return false;
+    }
+    if (reply->ahead < reply->offset)
+        reply->ahead = reply->offset;
+    uint64_t len = end - reply->ahead < AHEAD_BYTES ? end - reply->ahead : AHEAD_BYTES;
+    *fetch = (struct http_fetch){.magic = FETCH_MAGIC,
+                                 .job = {.run = fetch_run},
+                                 .task = {.run = fetch_done},
+                                 .loop = req->loop,
+                                 .req = req,
+                                 .fd = fd,
+                                 .first = reply->offset,
+                                 .first_end = reply->offset,
+                                 .from = reply->ahead,
+                                 .len = (size_t)len};
+    if (wait)
+        fetch->first_end = reply->left < FIRST_BYTES ? end : reply->offset + FIRST_BYTES;
+    reply->ahead += len;
+    reply->fetch = fetch;
+    worker_pool_submit(req->loop->srv->cfg.pool, NULL, &fetch->job);
+    return true;
+}
+
+/* Has more brought beside what is being sent, when half of it is through. */
+static void keep_ahead(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    if (!reply->fetch && reply->ahead < reply->offset + reply->left && reply->ahead < reply->offset + AHEAD_BYTES / 2)
+        fetch_start(req, false);
+}
+
+/* The answer waits for a worker. False: it cannot, or has. */
+static bool wait_for_fetch(struct http_request *req)
+{
+    struct http_reply *reply = &req->reply;
+    if (!req->loop->srv->cfg.pool || reply->fetched == reply->offset || (!reply->fetch && !fetch_start(req, true)))
+        return false;
+    reply->fetching = true;
+    return true;
+}
+
+ssize_t http_file_read(struct http_request *req, void *to, size_t len)
+{
+    struct http_reply *reply = &req->reply;
+    struct iovec part = {.iov_base = to, .iov_len = len};
+    if (reply->ahead > 0)
+        keep_ahead(req);
+    int cold = FAULT_POINT("http.cold");
+    ssize_t n = cold ? -1 : preadv2(reply->fd, &part, 1, (off_t)reply->offset, RWF_NOWAIT);
     if (cold)
-        read_ahead(reply);
+        errno = cold;
+    if (n >= 0 || (errno != EAGAIN && errno != EOPNOTSUPP))
+        return n;
+    if (errno == EAGAIN && wait_for_fetch(req)) {
+        errno = EAGAIN;
+        return -1;
+    }
     return pread(reply->fd, to, len, (off_t)reply->offset);
+}
+
+/* Is the byte at this offset in memory, as far as that can be told? */
+static bool is_there(int fd, uint64_t offset)
+{
+    char byte;
+    struct iovec part = {.iov_base = &byte, .iov_len = 1};
+    return preadv2(fd, &part, 1, (off_t)offset, RWF_NOWAIT) >= 0 || errno != EAGAIN;
+}
+
+bool http_file_ready(struct http_request *req, size_t len)
+{
+    const struct http_reply *reply = &req->reply;
+    if (reply->ahead == 0 || (is_there(reply->fd, reply->offset) && is_there(reply->fd, reply->offset + len - 1)))
+        return true;
+    return !wait_for_fetch(req);
+}
+
+void http_file_forget(struct http_reply *reply)
+{
+    if (reply->fetch)
+        reply->fetch->req = NULL;
+    reply->fetch = NULL;
+    reply->fetching = false;
 }

@@ -45,6 +45,7 @@ struct evhttp_request;
 /* ---- the server and its loops ---------------------------------------------------------------------------------- */
 
 struct http_linger;
+struct http_fetch;
 
 struct http_loop {
     unsigned magic;
@@ -193,7 +194,10 @@ struct http_reply {
     int fd;                                /* FILE */
     uint64_t offset;                       /* FILE: of the next byte */
     size_t burst;                          /* FILE, plain: how much to read and send next */
-    uint64_t ahead;                        /* FILE: 0, or not in memory, and asked for up to here */
+    uint64_t ahead;                        /* FILE: 0, or not all in memory, and asked for up to here */
+    uint64_t fetched;                      /* FILE: from here a worker has brought something; UINT64_MAX */
+    bool fetching;                         /* FILE: the answer waits for that */
+    struct http_fetch *fetch;              /* FILE: a worker is at it; forgotten when the answer ends */
     void (*release)(void *arg);
     void *release_arg;
 };
@@ -242,7 +246,12 @@ void http_reply_release(struct http_request *req);
 
 /* ---- http_file.c ---- */
 
-/* Reads from reply->offset on, of what is left to be sent; as pread(). */
-ssize_t http_file_read(struct http_reply *reply, void *to, size_t len);
+/* Reads from the reply's offset on, of what is left to be sent; as pread(). EAGAIN: it is not in memory, and a worker
+ * brings it (reply.fetching): http_reply_pump() is called when it is there. */
+ssize_t http_file_read(struct http_request *req, void *to, size_t len);
+/* Can the next len bytes be sent from the file itself? False: as EAGAIN. */
+bool http_file_ready(struct http_request *req, size_t len);
+/* The answer ends. */
+void http_file_forget(struct http_reply *reply);
 
 #endif

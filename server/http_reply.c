@@ -211,11 +211,17 @@ static bool reply_is_whole(const struct http_reply *reply)
     return reply->left == 0 && !reply->wanted;
 }
 
+/* How much of the file goes into the output at a time. */
+static size_t next_from_file(const struct http_reply *reply)
+{
+    return reply->left < SEND_MIN_BYTES ? (size_t)reply->left : SEND_MIN_BYTES;
+}
+
 /* Puts a little of the file into the output: bufferevent calls back when the socket has taken it. */
 static void queue_file(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
-    uint64_t n = reply->left < SEND_MIN_BYTES ? reply->left : SEND_MIN_BYTES;
+    size_t n = next_from_file(reply);
     struct evbuffer *output = http_conn_output(req->conn);
     if (evbuffer_add_file_segment(output, reply->segment, (ev_off_t)reply->offset, (ev_off_t)n) != 0) {
         reply->segment = NULL; /* it was released on failure */
@@ -231,9 +237,9 @@ static void send_file(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
     size_t max = reply->left < reply->burst ? (size_t)reply->left : reply->burst;
-    ssize_t n = http_file_read(reply, req->loop->send_buffer, max);
-    if (n < 0 && errno == EINTR)
-        return; /* the next round's */
+    ssize_t n = http_file_read(req, req->loop->send_buffer, max);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return; /* the next round's, or when it is there */
     if (n <= 0) {
         http_conn_reset(req->conn);
         return;
@@ -267,17 +273,22 @@ static void fill_file(struct http_request *req)
         queue_file(req);
 }
 
-/* Reads the next len bytes of the file into the output; false when it ended before, or on an error. */
-static bool copy_file(struct evbuffer *output, struct http_reply *reply, size_t len)
+/* Reads the next len bytes of the file into the output, or as many as can be had now; false when it ended before, or on
+ * an error. */
+static bool copy_file(struct http_request *req, size_t len)
 {
+    struct http_reply *reply = &req->reply;
+    struct evbuffer *output = http_conn_output(req->conn);
     struct evbuffer_iovec room;
     if (evbuffer_reserve_space(output, (ev_ssize_t)len, &room, 1) != 1)
         return false;
     size_t got = 0;
     while (got < len) {
-        ssize_t n = http_file_read(reply, (char *)room.iov_base + got, len - got);
+        ssize_t n = http_file_read(req, (char *)room.iov_base + got, len - got);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EAGAIN)
+            break;
         if (n <= 0)
             break;
         got += (size_t)n;
@@ -285,16 +296,16 @@ static bool copy_file(struct evbuffer *output, struct http_reply *reply, size_t 
         reply->left -= (size_t)n;
     }
     room.iov_len = got;
-    return got == len && evbuffer_commit_space(output, &room, 1) == 0;
+    return (got == len || reply->fetching) && evbuffer_commit_space(output, &room, 1) == 0;
 }
 
 static void fill_copied_file(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
     struct evbuffer *output = http_conn_output(req->conn);
-    while (reply->left > 0 && evbuffer_get_length(output) < TLS_OUTPUT) {
+    while (reply->left > 0 && !reply->fetching && evbuffer_get_length(output) < TLS_OUTPUT) {
         size_t n = reply->left < TLS_FILE_BYTES ? (size_t)reply->left : TLS_FILE_BYTES;
-        if (!copy_file(output, reply, n)) {
+        if (!copy_file(req, n)) {
             http_conn_reset(req->conn);
             return;
         }
@@ -316,7 +327,7 @@ static void fill_stream(struct http_request *req)
 
 static void reply_fill(struct http_request *req)
 {
-    if (req->reply.left == 0)
+    if (req->reply.left == 0 || req->reply.fetching)
         return;
     if (req->reply.kind == REPLY_STREAM)
         fill_stream(req);
@@ -335,18 +346,18 @@ static bool reply_round(struct http_request *req)
     if (evbuffer_get_length(http_conn_output(req->conn)) > 0)
         return false; /* the loop goes on with it */
     if (!reply_is_whole(&req->reply))
-        return !req->reply.wanted;
+        return !req->reply.wanted && !req->reply.fetching;
     http_conn_answered(req->conn);
     return false;
 }
 
-/* The other connections' turn; the loop comes back to what is in the output. */
+/* The other connections' turn; the loop comes back to what is in the output, or has been fetched. */
 static void reply_pause(struct http_request *req)
 {
-    if (req->reply.segment)
-        queue_file(req);
-    else
+    if (!req->reply.segment)
         reply_fill(req);
+    else if (http_file_ready(req, next_from_file(&req->reply)))
+        queue_file(req);
     if (req->conn)
         http_conn_arm(req->conn);
 }
@@ -426,6 +437,7 @@ static void released_segment(const struct evbuffer_file_segment *segment, int fl
 void http_reply_release(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
+    http_file_forget(reply);
     if (reply->segment)
         evbuffer_file_segment_free(reply->segment); /* its own callback releases, when the output is done with it */
     reply->segment = NULL;
@@ -486,8 +498,9 @@ static bool reply_put_file(struct http_request *req, int fd, uint64_t offset, ui
     reply->fd = fd;
     reply->offset = offset;
     reply->left = length;
+    reply->fetched = UINT64_MAX;
     if (length <= SMALL_FILE)
-        return copy_file(http_conn_output(req->conn), reply, (size_t)length);
+        return copy_file(req, (size_t)length);
     if (req->is_tls) {
         reply_set_refill(req, TLS_OUTPUT / 2);
         return true;

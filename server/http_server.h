@@ -29,6 +29,7 @@
 struct http_server;
 struct http_loop;
 struct http_request;
+struct worker_pool;
 
 /* ---- the server ------------------------------------------------------------------------------------------------ */
 
@@ -61,6 +62,9 @@ struct http_config {
     uint64_t min_body_rate;   /* bytes a second, over any 10 s of reading; 0: none */
     int64_t head_timeout_ms;  /* absolute: first byte (or accept) to end of head */
     int64_t idle_timeout_ms;  /* keep-alive, a stalled body, a stalled answer */
+    /* Brings from the disk what files have not in memory; idle before http_server_free(). NULL: the loops wait for it.
+     */
+    struct worker_pool *pool;
     /* All required. Called on a loop's thread. */
     void (*on_request)(struct http_request *req, void *arg);
     /* Must answer with http_reply(). detail names what is wrong. */

@@ -12,6 +12,7 @@
 #ifndef BLOBD_TESTS_HTTP_FIXTURE_H
 #define BLOBD_TESTS_HTTP_FIXTURE_H
 
+#include "core/worker_pool.h"
 #include "server/http_server.h"
 
 #include <CUnit/CUnit.h>
@@ -36,9 +37,11 @@
 struct fixture {
     struct http_config cfg;
     struct http_server *srv;
+    struct worker_pool *pool; /* of one thread */
     uint16_t port;
     uint8_t *bytes;
     int file;
+    uint64_t file_bytes; /* of /file, less the first hundred */
     size_t max_in_flight;
     atomic_uint requests, faults, done, released, sources_closed, body_ends[4];
     atomic_ulong body_bytes;       /* received, over all requests */
@@ -248,7 +251,7 @@ static inline void handler_request(struct http_request *req, void *arg)
     else if (strcmp(path, "/shared") == 0)
         http_reply_shared(req, 200, fx->bytes, FIXTURE_BYTES, release_count, fx);
     else if (strcmp(path, "/file") == 0)
-        http_reply_file(req, 206, fx->file, 100, FIXTURE_BYTES - 100, release_count, fx);
+        http_reply_file(req, 206, fx->file, 100, fx->file_bytes - 100, release_count, fx);
     else if (strcmp(path, "/smallfile") == 0)
         http_reply_file(req, 206, fx->file, 100, 1000, release_count, fx);
     else if (strcmp(path, "/short") == 0)
@@ -302,11 +305,14 @@ static inline void fixture_init(struct fixture *fx)
         .on_done = handler_done,
         .arg = fx,
     };
+    CU_ASSERT_EQUAL_FATAL(worker_pool_new(1, 64, &fx->pool, NULL), BLOB_OK);
+    fx->cfg.pool = fx->pool;
     fx->max_in_flight = 1 << 20;
     pthread_mutex_init(&fx->lock, NULL);
     fx->bytes = malloc(FIXTURE_BYTES);
     for (size_t i = 0; i < FIXTURE_BYTES; i++)
         fx->bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+    fx->file_bytes = FIXTURE_BYTES;
     char path[] = "/tmp/blobd-http-test-XXXXXX";
     fx->file = mkstemp(path);
     unlink(path);
@@ -356,7 +362,9 @@ static inline void fixture_end(struct fixture *fx)
 {
     fixture_release(fx);
     WAIT_UNTIL(http_server_in_flight(fx->srv) == 0);
+    CU_ASSERT(worker_pool_drain(fx->pool, 5000));
     http_server_free(fx->srv);
+    worker_pool_free(fx->pool);
     close(fx->file);
     free(fx->bytes);
     pthread_mutex_destroy(&fx->lock);

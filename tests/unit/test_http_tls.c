@@ -1,5 +1,6 @@
 /* http_tls - the same answers and bodies through TLS, nothing older than 1.2, and a new certificate without a restart.
  */
+#include "core/fault.h"
 #include "tests/unit/http_fixture.h"
 #include "tests/unit/unit_main.h"
 
@@ -173,13 +174,19 @@ static void test_answers(void)
         expect_body(ssl, GET("/smallfile"), tf.fx.bytes + 100, 1000);
         expect_body(ssl, GET("/stream"), tf.fx.bytes, FIXTURE_BYTES);
     }
+    for (unsigned warm = 0; warm < 6; warm++) {
+        fault_arm("http.cold", EAGAIN, warm, 1 + warm % 2); /* a worker brings what is not in memory */
+        expect_body(ssl, GET("/file"), tf.fx.bytes + 100, FIXTURE_BYTES - 100);
+        expect_body(ssl, GET("/smallfile"), tf.fx.bytes + 100, 1000);
+    }
+    fault_disarm_all();
     tls_send_text(ssl, GET("/short"));
     struct answer answer = tls_read(ssl);
     CU_ASSERT_FALSE(answer.whole);
     free(answer.body);
     tls_close(ssl);
-    WAIT_UNTIL(atomic_load(&tf.fx.done) == 26);
-    WAIT_UNTIL(atomic_load(&tf.fx.released) == 16);
+    WAIT_UNTIL(atomic_load(&tf.fx.done) == 38);
+    WAIT_UNTIL(atomic_load(&tf.fx.released) == 28);
     tls_end(&tf);
 }
 

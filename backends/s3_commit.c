@@ -491,7 +491,7 @@ static void clear_staging(struct s3_writer *w, bool made)
 
 /* Discarded meanwhile: NOT_FOUND. Taken over by a later writer: CONFLICT. An upload that was never flushed has no trace
  * to tell by. */
-static enum blob_status still_ours(const struct s3_writer *w, struct blob_error *err)
+static enum blob_status still_ours(struct s3_writer *w, struct blob_error *err)
 {
     struct staged newest;
     struct upload_stat stat;
@@ -500,6 +500,8 @@ static enum blob_status still_ours(const struct s3_writer *w, struct blob_error 
     enum blob_status st = s3_upload_state(w->store, &w->id, &newest, &stat, err);
     if (st == BLOB_OK && newest.epoch > w->epoch)
         return blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s was taken over by a later writer", w->id.text);
+    if (st == BLOB_OK && !w->keep_known && newest.epoch == w->from.epoch && newest.sequence == w->from.sequence)
+        s3_writer_set_keep(w, stat.keep, stat.keep_len); /* announce() need not ask for it again */
     return st;
 }
 

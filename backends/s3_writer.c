@@ -166,10 +166,7 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
     st = s3_writer_put_state(w, &next, keep, keep_len, from, (size_t)(offset - from), err);
     if (st != BLOB_OK)
         return st;
-    w->keep_known = true;
-    w->keep_len = (uint32_t)keep_len;
-    if (keep_len > 0)
-        memcpy(w->keep, keep, keep_len);
+    s3_writer_set_keep(w, keep, keep_len);
     if (!s3_writer_sends_staged(w))
         drop_superseded(w, &w->before, &next);
     w->before = w->state;
@@ -259,6 +256,14 @@ static enum blob_status claim(struct s3_writer *w, struct blob_error *err)
         st = s3_delete(w->store->client, strays.keys[i - 1].text, err);
     free(strays.keys);
     return st;
+}
+
+void s3_writer_set_keep(struct s3_writer *w, const void *keep, size_t len)
+{
+    w->keep_known = true;
+    w->keep_len = (uint32_t)len;
+    if (len > 0)
+        memcpy(w->keep, keep, len);
 }
 
 enum blob_status s3_writer_need_keep(struct s3_writer *w, struct blob_error *err)

@@ -82,6 +82,7 @@ void s3_writer_advance(struct s3_writer *w, uint64_t end, struct staged *out);
 /* Writes a state object: its header, and [from, from + len) behind it. next->sequence and offset are set. */
 enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, const void *keep, size_t keep_len,
                                      uint64_t from, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
+void s3_writer_set_keep(struct s3_writer *w, const void *keep, size_t len);
 /* Reads the keep bytes of what it was opened at, unless they are known. */
 enum blob_status s3_writer_need_keep(struct s3_writer *w, struct blob_error *err) BLOB_MUST_CHECK;
 void s3_writer_free(struct s3_writer *w);

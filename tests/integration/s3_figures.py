@@ -61,7 +61,7 @@ def curl(lines):
 
 
 def curl_get(urls):
-    return curl([f'url = "{url}"\noutput = "/dev/null"' for url in urls])
+    return curl([f'url = "{url}"\noutput = "/dev/null"\nlocation' for url in urls])
 
 
 def load(dialect, port, seed, count, size, clients, *more):
@@ -123,8 +123,8 @@ def show(what, seconds, count=UPLOADS, size=SIZE):
 QUIET = {"log__access": "false", "log__level": "warn"}
 
 
-def blobd(s3, **more):
-    return Blobd(Bucket(s3).options(**QUIET, **more), binary=os.environ.get("BLOBD_BIN"))
+def blobd(s3, prefix=None, **more):
+    return Blobd(Bucket(s3, prefix).options(**QUIET, **more), binary=os.environ.get("BLOBD_BIN"))
 
 
 def throughput():
@@ -190,14 +190,15 @@ class Turns:
                   f"{'':21} {used[0]:6.2f} {used[1]:6.2f} {used[2]:6.2f}")
         for ours, theirs in (("blobd, upload", "curl, upload"), ("curl from blobd, download", "curl from RGW, download"),
                              ("blobd, upload", "docker-registry, upload"),
-                             ("curl from blobd, download", "curl from docker-registry, download")):
+                             ("curl from blobd, download", "curl from docker-registry, download"),
+                             ("curl by blobd's redirect, download", "curl from RGW, download")):
             if theirs not in self.found:
                 continue
             ratios = sorted(b[0] / a[0] for a, b in zip(self.found[ours], self.found[theirs]))
             print(f"{ours} / {theirs}: median {statistics.median(ratios):.2f}, all {' '.join(f'{r:.2f}' for r in ratios)}")
 
 
-def one_turn(turns, s3, srv, registry_pid, registry_port, files, seed):
+def one_turn(turns, s3, srv, pointing, registry_pid, registry_port, files, seed):
     keys = [f"bare/{i}" for i in range(UPLOADS)]
     samples = {}
 
@@ -213,9 +214,11 @@ def one_turn(turns, s3, srv, registry_pid, registry_port, files, seed):
           ("docker-registry, upload", registry_pid, lambda: into("registry", registry_port))]
     down = [("curl from RGW, download", None, lambda: curl_get([presigned(s3, "GET", k) for k in keys])),
             ("curl from blobd, download", srv.proc.pid, lambda: curl_get(samples["blobd"])),
+            ("curl by blobd's redirect, download", pointing.proc.pid,
+             lambda: curl_get([url.replace(f":{srv.port}/", f":{pointing.port}/") for url in samples["blobd"]])),
             ("curl from docker-registry, download", registry_pid, lambda: curl_get(samples["registry"]))]
     if not registry_pid:
-        up, down = up[:2], down[:2]
+        up, down = up[:2], down[:3]
     for actions, rounds in ((up, 1), (down, ROUNDS)):
         for what, pid, action in actions if seed % 2 else actions[::-1]:
             turns.measure(what, s3, pid, action, rounds)
@@ -239,9 +242,10 @@ def in_turns(count=4, place=lambda s3: None):
                 file.write_bytes(os.urandom(TURN_SIZE))
             place(s3)
             beside = registry(s3, work) if shutil.which("docker-registry") else nullcontext((0, 0))
-            with blobd(s3) as srv, beside as (port, pid):
+            with (blobd(s3, "turns") as srv, blobd(s3, "turns", storage__s3__download="redirect") as pointing,
+                  beside as (port, pid)):
                 for seed in range(first, min(first + TURNS_PER_RGW, count)):
-                    one_turn(turns, s3, srv, pid, port, files, seed + 1)
+                    one_turn(turns, s3, srv, pointing, pid, port, files, seed + 1)
     turns.show()
 
 

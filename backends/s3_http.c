@@ -18,6 +18,7 @@
 
 #define BUFFER_BYTES (256L * 1024)
 #define TEXT_MAX     (8u << 20)
+#define EXPECT_MIN   (1u << 20)
 
 enum blob_status s3_http_new(const struct s3_http_config *cfg, struct s3_http **out, struct blob_error *err)
 {
@@ -374,18 +375,26 @@ enum blob_status s3_http_judge(const struct exchange *x, CURL *easy, CURLcode rc
     }
 }
 
+static bool add_header(struct curl_slist **list, const char *line)
+{
+    struct curl_slist *longer = curl_slist_append(*list, line);
+    if (longer)
+        *list = longer;
+    return longer != NULL;
+}
+
+/* libcurl would have every PUT wait for 100 Continue. That spares a large body which the endpoint refuses; with a small
+ * one it is a round trip for nothing. */
 static struct curl_slist *header_list(const struct s3_http_request *req)
 {
     struct curl_slist *list = NULL;
-    for (size_t i = 0; i < req->header_count; i++) {
-        struct curl_slist *longer = curl_slist_append(list, req->headers[i]);
-        if (!longer) {
-            curl_slist_free_all(list);
-            return NULL;
-        }
-        list = longer;
-    }
-    return list;
+    bool added = !req->body || req->body->length >= EXPECT_MIN || add_header(&list, "Expect:");
+    for (size_t i = 0; i < req->header_count && added; i++)
+        added = add_header(&list, req->headers[i]);
+    if (added)
+        return list;
+    curl_slist_free_all(list);
+    return NULL;
 }
 
 enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request *req, struct s3_http_answer *answer,

@@ -103,6 +103,21 @@ static void test_put_faults(void)
     check_put("garbage.1/x", BLOB_OK, "");
 }
 
+/* Where no 100 Continue comes, libcurl waits for a second before it sends a body. */
+static void test_small_body_waits_for_nothing(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    const struct s3_body body = {.data = "small", .length = 5};
+    struct blob_error err = {.text = ""};
+    int64_t began = clock_steady_us();
+    if (is_sigv4(c)) {
+        expect("small", s3_put(c, "no-continue.all/small", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        CU_ASSERT_TRUE(clock_steady_us() - began < 900000);
+    }
+    s3_client_close(c);
+}
+
 /* Signature V4 has the endpoint check what it keeps. libs3 looks at what is there. */
 static void test_kept_otherwise(void)
 {
@@ -411,6 +426,7 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     CU_TestInfo tests[] = {{"a failed upload is tried again, and never reported as done", test_put_faults},
+                           {"a small body goes with its head", test_small_body_waits_for_nothing},
                            {"what is kept otherwise than it was sent is not reported as done", test_kept_otherwise},
                            {"SlowDown and Retry-After are heeded", test_slow_down},
                            {"a download is the bytes asked for, all of them, or an error", test_get_faults},

@@ -3,7 +3,7 @@
  *
  * Between two reads the stream rests: nobody receives, and TCP makes S3 wait. Streams hold connections, so there are
  * only so many. When they are all taken, the one that has rested longest, and long enough to be a slow client's, is
- * given up for the new one; whoever has lost his reads by ranges from then on, a request for each read, since what lay
+ * given up for the new one; whoever has lost his reads by ranges for a while, a request for each read, since what lay
  * in the kernel's buffers has to be sent again. So does a cursor whose stream could not be had, or broke early. Reading
  * by ranges is also what tries again and tells what is wrong: a stream's failure is nobody's but its own.
  *
@@ -17,15 +17,16 @@
 
 #define CURSOR_MAGIC 0x53336375u
 #define RESTED_US    2000000
-#define WORTH_BYTES  (16u << 20) /* a stream that gave so much before it broke is worth another */
+#define WORTH_BYTES  (16u << 20) /* what a stream should give before it ends, or ranges after it did not */
 
 struct s3_cursor {
     unsigned magic;
     struct s3_stream *stream; /* NULL: none */
     uint64_t given;           /* by this stream */
-    bool by_ranges;           /* it has lost its stream, and gets no other */
+    uint64_t ranges_end;      /* no other stream before this offset */
     /* Guarded by the store's lock. */
     bool resting; /* the stream is on the list */
+    bool lost;    /* another has taken it from there */
     int64_t since_us;
     struct s3_cursor *older, *newer;
 };
@@ -65,7 +66,7 @@ static struct s3_stream *take_from_slowest(struct s3_store *s)
     unlink_resting(s, slow);
     struct s3_stream *stream = slow->stream;
     slow->stream = NULL;
-    slow->by_ranges = true;
+    slow->lost = true;
     return stream;
 }
 
@@ -101,11 +102,14 @@ static void rest(struct s3_store *s, struct s3_cursor *own)
 }
 
 /* Its stream is the cursor's again, unless somebody has taken it. */
-static void wake(struct s3_store *s, struct s3_cursor *own)
+static void wake(struct s3_store *s, struct s3_cursor *own, uint64_t at)
 {
     pthread_mutex_lock(&s->lock);
     if (own->resting)
         unlink_resting(s, own);
+    if (own->lost)
+        own->ranges_end = at + WORTH_BYTES;
+    own->lost = false;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -127,7 +131,7 @@ static void begin_stream(struct s3_store *s, struct s3_cursor *own, const struct
     if (s3_reader_stream(c->reader, c->at, c->end - c->at, &own->stream, &ignored) == BLOB_OK)
         return;
     give_place_back(s);
-    own->by_ranges = true;
+    own->ranges_end = c->at + WORTH_BYTES;
 }
 
 static struct s3_cursor *need_own(struct blob_cursor *c)
@@ -149,7 +153,8 @@ static bool read_stream(struct s3_store *s, struct s3_cursor *own, const struct 
         return false;
     if (s3_stream_read(own->stream, buf, len, &ignored) != BLOB_OK) {
         end_stream(s, own);
-        own->by_ranges = own->given < WORTH_BYTES;
+        if (own->given < WORTH_BYTES)
+            own->ranges_end = c->at + WORTH_BYTES;
         return false;
     }
     own->given += len;
@@ -166,8 +171,8 @@ enum blob_status s3_cursor_read(struct blob_cursor *c, void *buf, size_t len, st
     bool last = c->at + len == c->end;
     struct s3_cursor *own = last && !c->own ? NULL : need_own(c); /* what is read at once needs no stream */
     if (own) {
-        wake(s, own);
-        if (!own->stream && !own->by_ranges && !last)
+        wake(s, own, c->at);
+        if (!own->stream && c->at >= own->ranges_end && !last)
             begin_stream(s, own, c);
         if (read_stream(s, own, c, buf, len))
             return BLOB_OK;
@@ -181,7 +186,7 @@ void s3_cursor_end(struct blob_cursor *c)
         return;
     struct s3_cursor *own = cursor_of(c);
     struct s3_store *s = s3_store_of(c->reader->store);
-    wake(s, own);
+    wake(s, own, c->at);
     end_stream(s, own);
     own->magic = 0;
     free(own);

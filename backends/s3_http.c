@@ -200,6 +200,19 @@ static void parse_content_range(const char *text, struct s3_http_answer *a)
     a->range_total = total;
 }
 
+/* "HTTP/1.1 200 OK"; 0: not so. */
+static int parse_status(const char *line, size_t len)
+{
+    const char *space = memchr(line, ' ', len);
+    int status = 0;
+    for (int i = 1; i <= 3; i++) {
+        if (!space || space + i >= line + len || space[i] < '0' || space[i] > '9')
+            return 0;
+        status = 10 * status + space[i] - '0';
+    }
+    return status;
+}
+
 static void forget_headers(struct s3_http_answer *a, int status)
 {
     struct bytebuf text = a->text;
@@ -215,8 +228,7 @@ size_t s3_http_on_header(char *line, size_t size, size_t n, void *arg)
     size_t len, line_len = size * n;
     char text[128];
     if (line_len > 12 && memcmp(line, "HTTP/", 5) == 0) { /* also after a 100 Continue */
-        const char *space = memchr(line, ' ', line_len);
-        forget_headers(a, space ? (int)strtol(space, NULL, 10) : 0);
+        forget_headers(a, parse_status(line, line_len));
     } else if (header_is(line, line_len, "content-length", &value, &len)) {
         copy_bounded(text, sizeof text, value, len);
         const char *at = text;

@@ -51,7 +51,7 @@ struct s3_http_answer {
 
 enum blob_status s3_http_new(const struct s3_http_config *cfg, struct s3_http **out,
                              struct blob_error *err) BLOB_MUST_CHECK;
-/* No call may be under way. NULL is fine. */
+/* No call may be under way, and no stream open. NULL is fine. */
 void s3_http_free(struct s3_http *http);
 
 /*
@@ -70,7 +70,8 @@ struct s3_http_stream;
 /*
  * Sends a request without a body, and waits for the answer's head. Only a 2xx whose length is told is a stream; of
  * any other answer no more is known than its status, in *answer: UNAVAILABLE. Then, and where else s3_http_send()
- * fails, there is no stream. Streams are no handles of the pool: whoever begins them bounds them.
+ * fails, there is no stream. Streams are no handles of the pool: whoever begins them bounds them. All of one s3_http
+ * go to one endpoint, since they share connections.
  */
 enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_request *req, struct s3_http_answer *answer,
                                struct s3_http_stream **out, bool *retry, struct blob_error *err) BLOB_MUST_CHECK;

@@ -26,6 +26,7 @@ struct s3_http {
     unsigned idle_count, made, max;
     struct s3_http_stream *idle_streams; /* their connections are kept alive */
     unsigned idle_stream_count;
+    unsigned streams; /* begun, and not ended */
 };
 
 struct exchange {

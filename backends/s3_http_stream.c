@@ -23,7 +23,8 @@
 
 #define STREAM_MAGIC 0x53337472u
 #define HEAD_MAX     (16u << 10)
-#define IDLE_MAX     8
+#define IDLE_MAX     32
+#define IDLE_US      60000000     /* a firewall may have forgotten it by then */
 #define POLL_MS      200          /* the gate is looked at so often */
 #define RECEIVE_MAX  (512L << 10) /* curl_easy_recv() gives as much at a time; its buffer is never touched */
 
@@ -33,6 +34,7 @@ struct s3_http_stream {
     CURL *easy;
     curl_socket_t socket;
     struct s3_http_stream *next; /* while idle */
+    int64_t since_us;            /* idle */
     int64_t stall_timeout_ms;
     uint64_t left;            /* of the body, not yet read */
     bool lasts;               /* the connection stays after this answer */
@@ -52,11 +54,12 @@ static void destroy(struct s3_http_stream *t)
     free(t);
 }
 
-/* Nothing has come, not even its end. */
+/* Nothing has come, neither bytes behind the last answer nor the connection's end. */
 static bool is_quiet(const struct s3_http_stream *t)
 {
-    struct pollfd fd = {.fd = t->socket, .events = POLLIN};
-    return poll(&fd, 1, 0) == 0;
+    char byte;
+    size_t n;
+    return clock_steady_us() - t->since_us < IDLE_US && curl_easy_recv(t->easy, &byte, 1, &n) == CURLE_AGAIN;
 }
 
 static struct s3_http_stream *take_idle(struct s3_http *h)
@@ -81,10 +84,13 @@ void s3_http_stream_end(struct s3_http_stream *t)
         return;
     MAGIC_OK(t, STREAM_MAGIC);
     struct s3_http *h = t->http;
+    bool read = t->left == 0 && !t->head; /* and nothing came behind the body */
     free(t->head);
     t->head = NULL;
     pthread_mutex_lock(&h->lock);
-    bool keep = t->lasts && t->left == 0 && h->idle_stream_count < IDLE_MAX;
+    h->streams--;
+    bool keep = read && t->lasts && h->idle_stream_count < IDLE_MAX;
+    t->since_us = clock_steady_us();
     if (keep) {
         t->next = h->idle_streams;
         h->idle_streams = t;
@@ -103,6 +109,7 @@ void s3_http_streams_free(struct s3_http *h)
         destroy(t);
     }
     h->idle_stream_count = 0;
+    CHECK(h->streams == 0);
 }
 
 static enum blob_status connect_new(struct exchange *x, struct s3_http_stream **out, bool *retry)
@@ -124,7 +131,8 @@ static enum blob_status connect_new(struct exchange *x, struct s3_http_stream **
     CURLcode rc = curl_easy_perform(t->easy);
     if (rc == CURLE_OK)
         rc = curl_easy_getinfo(t->easy, CURLINFO_ACTIVESOCKET, &t->socket);
-    curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, NULL);
+    curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, NULL); /* it and x are gone soon */
+    curl_easy_setopt(t->easy, CURLOPT_NOPROGRESS, 1L);
     if (rc == CURLE_OK) {
         *out = t;
         return BLOB_OK;
@@ -147,7 +155,8 @@ static CURLcode wait_for(const struct s3_http_stream *t, short events, struct pa
 {
     struct pollfd fd = {.fd = t->socket, .events = events};
     int64_t timeout_us = t->stall_timeout_ms * 1000;
-    while (poll(&fd, 1, POLL_MS) == 0) {
+    for (int ready = 0; ready == 0;) {
+        ready = poll(&fd, 1, POLL_MS);
         if (s3_gate_is_shut(t->http->gate))
             return CURLE_ABORTED_BY_CALLBACK;
         int64_t now_us = clock_steady_us();
@@ -233,7 +242,7 @@ static bool read_lines(struct s3_http_stream *t, struct exchange *x, char *head,
     return plain && x->answer->status / 100 == 2 && x->answer->has_length;
 }
 
-/* *any: the peer has said something. */
+/* *any: the peer has said something, or would have had the time to. */
 static CURLcode read_head(struct s3_http_stream *t, struct exchange *x, bool *any, bool *suits)
 {
     struct patience p = {.since_us = clock_steady_us()};
@@ -244,9 +253,9 @@ static CURLcode read_head(struct s3_http_stream *t, struct exchange *x, bool *an
         if (have == HEAD_MAX)
             return CURLE_RECV_ERROR;
         CURLcode rc = receive_some(t, t->head + have, HEAD_MAX - have, &n, &p);
+        *any |= rc == CURLE_OK || rc == CURLE_OPERATION_TIMEDOUT;
         if (rc != CURLE_OK)
             return rc;
-        *any = true;
         have += n;
         end = memmem(t->head, have, "\r\n\r\n", 4);
     }
@@ -317,11 +326,16 @@ enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_reques
         if (st == BLOB_OK)
             st = begin_on(t, &x, &any, retry);
     }
-    if (st == BLOB_OK)
-        *out = t;
-    else
-        s3_http_stream_end(t);
-    return st;
+    if (st != BLOB_OK) {
+        if (t)
+            destroy(t);
+        return st;
+    }
+    pthread_mutex_lock(&http->lock);
+    http->streams++;
+    pthread_mutex_unlock(&http->lock);
+    *out = t;
+    return BLOB_OK;
 }
 
 enum blob_status s3_http_stream_read(struct s3_http_stream *t, void *buf, size_t len, struct blob_error *err)

@@ -232,7 +232,9 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     s->log = log;
     s->part_size = (uint32_t)(opts->part_size_bytes > UINT32_MAX ? UINT32_MAX : opts->part_size_bytes);
     s->parallel_parts = opts->parallel_parts ? opts->parallel_parts : 1;
-    unsigned threads = opts->max_connections < POOL_THREADS_MAX ? opts->max_connections : POOL_THREADS_MAX;
+    unsigned threads = opts->max_connections - s3_streams_max(opts);
+    if (threads > POOL_THREADS_MAX)
+        threads = POOL_THREADS_MAX;
 
     enum blob_status st = first_contact(opts, s->base.store_id, err);
     if (st == BLOB_OK)

@@ -23,8 +23,9 @@
 
 #define FETCH_MAGIC 0x68666574u
 #define AHEAD_BYTES (4u << 20)
-#define FIRST_BYTES (1u << 20)  /* are waited for */
-#define TOUCH_STEP  (64u << 10) /* no read of the kernel's is smaller, where there is as much */
+#define FIRST_BYTES (1u << 20)   /* are waited for */
+#define ASK_BYTES   (128u << 10) /* at a time: the kernel cuts what is more than the device's own read-ahead */
+#define TOUCH_STEP  (64u << 10)
 
 struct http_fetch {
     unsigned magic;
@@ -33,9 +34,8 @@ struct http_fetch {
     struct http_loop *loop;
     struct http_request *req; /* the loop's; NULL: its answer has ended */
     int fd;
-    uint64_t first, first_end; /* to be waited for */
-    uint64_t from;             /* to be asked for */
-    size_t len;
+    uint64_t from, end;   /* to be asked for */
+    uint64_t awaited_end; /* what comes before it is waited for, if anything */
 };
 
 /* On a worker. What fails here, the answer's own read finds out. */
@@ -44,8 +44,11 @@ static void fetch_run(struct worker_job *job)
     struct http_fetch *fetch = (struct http_fetch *)((char *)job - offsetof(struct http_fetch, job));
     MAGIC_OK(fetch, FETCH_MAGIC);
     char byte;
-    readahead(fetch->fd, (off64_t)fetch->from, fetch->len);
-    for (uint64_t at = fetch->first; at < fetch->first_end; at += TOUCH_STEP) {
+    for (uint64_t at = fetch->from; at < fetch->end; at += ASK_BYTES) {
+        uint64_t left = fetch->end - at;
+        readahead(fetch->fd, (off64_t)at, left < ASK_BYTES ? (size_t)left : ASK_BYTES);
+    }
+    for (uint64_t at = fetch->from; at < fetch->awaited_end; at += TOUCH_STEP) {
         if (pread(fetch->fd, &byte, 1, (off_t)at) != 1)
             break;
     }
@@ -59,50 +62,53 @@ static void fetch_done(struct http_task *task)
     struct http_fetch *fetch = (struct http_fetch *)((char *)task - offsetof(struct http_fetch, task));
     MAGIC_OK(fetch, FETCH_MAGIC);
     struct http_request *req = fetch->req;
-    uint64_t first = fetch->first, first_end = fetch->first_end;
+    bool awaited = fetch->awaited_end > fetch->from;
+    uint64_t from = fetch->from;
     fetch->magic = 0;
     free(fetch);
     if (!req)
         return;
     MAGIC_OK(req, HTTP_REQUEST_MAGIC);
     req->reply.fetch = NULL;
-    if (first < first_end)
-        req->reply.fetched = first;
+    if (awaited)
+        req->reply.fetched = from;
     if (req->reply.fetching) {
         req->reply.fetching = false;
+        req->conn->since_ms = http_now_ms(); /* it was not the client that took so long */
         http_reply_pump(req);
     }
 }
 
-/* Has what follows asked for, and with wait its first bytes brought. False when that cannot be had. */
-static bool fetch_start(struct http_request *req, bool wait)
+/* Has a worker ask for the file's bytes from `from` on, and wait for the first of them. False when none will. */
+static bool fetch_start(struct http_request *req, uint64_t from, bool wait)
 {
     struct http_reply *reply = &req->reply;
-    uint64_t end = reply->offset + reply->left;
+    uint64_t left = reply->offset + reply->left - from;
     struct http_fetch *fetch = malloc(sizeof *fetch);
     int fd = fetch ? fcntl(reply->fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (fd < 0) {
         free(fetch);
         return false;
     }
-    if (reply->ahead < reply->offset)
-        reply->ahead = reply->offset;
-    uint64_t len = end - reply->ahead < AHEAD_BYTES ? end - reply->ahead : AHEAD_BYTES;
     *fetch = (struct http_fetch){.magic = FETCH_MAGIC,
                                  .job = {.run = fetch_run},
                                  .task = {.run = fetch_done},
                                  .loop = req->loop,
                                  .req = req,
                                  .fd = fd,
-                                 .first = reply->offset,
-                                 .first_end = reply->offset,
-                                 .from = reply->ahead,
-                                 .len = (size_t)len};
+                                 .from = from,
+                                 .end = from + (left < AHEAD_BYTES ? left : AHEAD_BYTES)};
     if (wait)
-        fetch->first_end = reply->left < FIRST_BYTES ? end : reply->offset + FIRST_BYTES;
-    reply->ahead += len;
+        fetch->awaited_end = from + (left < FIRST_BYTES ? left : FIRST_BYTES);
+    uint64_t end = fetch->end;
+    if (worker_pool_try_submit(req->loop->srv->cfg.pool, NULL, &fetch->job) != BLOB_OK) {
+        close(fd);
+        free(fetch);
+        return false;
+    }
     reply->fetch = fetch;
-    worker_pool_submit(req->loop->srv->cfg.pool, NULL, &fetch->job);
+    if (reply->ahead < end)
+        reply->ahead = end;
     return true;
 }
 
@@ -110,15 +116,18 @@ static bool fetch_start(struct http_request *req, bool wait)
 static void keep_ahead(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
+    if (reply->ahead < reply->offset)
+        reply->ahead = reply->offset;
     if (!reply->fetch && reply->ahead < reply->offset + reply->left && reply->ahead < reply->offset + AHEAD_BYTES / 2)
-        fetch_start(req, false);
+        fetch_start(req, reply->ahead, false);
 }
 
 /* The answer waits for a worker. False: it cannot, or has. */
 static bool wait_for_fetch(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
-    if (!req->loop->srv->cfg.pool || reply->fetched == reply->offset || (!reply->fetch && !fetch_start(req, true)))
+    if (!req->loop->srv->cfg.pool || reply->fetched == reply->offset ||
+        (!reply->fetch && !fetch_start(req, reply->offset, true)))
         return false;
     reply->fetching = true;
     return true;
@@ -154,7 +163,8 @@ static bool is_there(int fd, uint64_t offset)
 bool http_file_ready(struct http_request *req, size_t len)
 {
     const struct http_reply *reply = &req->reply;
-    if (reply->ahead == 0 || (is_there(reply->fd, reply->offset) && is_there(reply->fd, reply->offset + len - 1)))
+    uint64_t last = reply->offset + (reply->left < len ? reply->left : len) - 1;
+    if (is_there(reply->fd, reply->offset) && is_there(reply->fd, last))
         return true;
     return !wait_for_fetch(req);
 }

@@ -249,7 +249,7 @@ void http_reply_release(struct http_request *req);
 /* Reads from the reply's offset on, of what is left to be sent; as pread(). EAGAIN: it is not in memory, and a worker
  * brings it (reply.fetching): http_reply_pump() is called when it is there. */
 ssize_t http_file_read(struct http_request *req, void *to, size_t len);
-/* Can the next len bytes be sent from the file itself? False: as EAGAIN. */
+/* Can the next len bytes, or what is left, be sent from the file itself? False: as EAGAIN. */
 bool http_file_ready(struct http_request *req, size_t len);
 /* The answer ends. */
 void http_file_forget(struct http_reply *reply);

@@ -211,17 +211,11 @@ static bool reply_is_whole(const struct http_reply *reply)
     return reply->left == 0 && !reply->wanted;
 }
 
-/* How much of the file goes into the output at a time. */
-static size_t next_from_file(const struct http_reply *reply)
-{
-    return reply->left < SEND_MIN_BYTES ? (size_t)reply->left : SEND_MIN_BYTES;
-}
-
-/* Puts a little of the file into the output: bufferevent calls back when the socket has taken it. */
-static void queue_file(struct http_request *req)
+/* Puts a little of the file into the output, at most: bufferevent calls back when the socket has taken it. */
+static void queue_file(struct http_request *req, size_t most)
 {
     struct http_reply *reply = &req->reply;
-    size_t n = next_from_file(reply);
+    size_t n = reply->left < most ? (size_t)reply->left : most;
     struct evbuffer *output = http_conn_output(req->conn);
     if (evbuffer_add_file_segment(output, reply->segment, (ev_off_t)reply->offset, (ev_off_t)n) != 0) {
         reply->segment = NULL; /* it was released on failure */
@@ -255,7 +249,8 @@ static void send_file(struct http_request *req)
     reply->left -= taken;
     if (taken < (size_t)n) {
         reply->burst = taken > SEND_MIN_BYTES ? taken : SEND_MIN_BYTES;
-        queue_file(req);
+        size_t read = (size_t)n - taken; /* so much of it is in memory */
+        queue_file(req, read < SEND_MIN_BYTES ? read : SEND_MIN_BYTES);
     } else if (reply->burst < HTTP_SEND_BYTES) {
         reply->burst = 2 * reply->burst < HTTP_SEND_BYTES ? 2 * reply->burst : HTTP_SEND_BYTES;
     }
@@ -270,7 +265,7 @@ static void fill_file(struct http_request *req)
     if (req->loop->send_buffer)
         send_file(req);
     else
-        queue_file(req);
+        queue_file(req, SEND_MIN_BYTES);
 }
 
 /* Reads the next len bytes of the file into the output, or as many as can be had now; false when it ended before, or on
@@ -356,8 +351,8 @@ static void reply_pause(struct http_request *req)
 {
     if (!req->reply.segment)
         reply_fill(req);
-    else if (http_file_ready(req, next_from_file(&req->reply)))
-        queue_file(req);
+    else if (http_file_ready(req, SEND_MIN_BYTES))
+        queue_file(req, SEND_MIN_BYTES);
     if (req->conn)
         http_conn_arm(req->conn);
 }

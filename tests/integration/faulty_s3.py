@@ -251,29 +251,59 @@ class Handler(BaseHTTPRequestHandler):
                   {"Content-Length": str(last + 1 - first), "Content-Range": f"bytes {first}-{last}/{len(data)}"})
         raise Gone
 
+    def range(self):
+        """The bytes that a GET with Range asks for, and the headers that belong to them."""
+        data = self.server.objects[self.key()]
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = int(found[1]), int(found[2])
+        return data[first:last + 1], {"Content-Length": str(last + 1 - first),
+                                      "Content-Range": f"bytes {first}-{last}/{len(data)}"}
+
     def fault_stall_body(self):
         """Half of it, then nothing for a while."""
         if self.command != "GET":
             return False
-        data = self.server.objects[self.key()]
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        first, last = int(found[1]), int(found[2])
-        self.send(206, data[first:(first + last) // 2],
-                  {"Content-Length": str(last + 1 - first), "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+        data, headers = self.range()
+        self.send(206, data[:len(data) // 2], headers)
         time.sleep(LATE)
+        raise Gone
+
+    def fault_drip(self):
+        """A byte now and then, so that it never quite stands still."""
+        if self.command != "GET":
+            return False
+        data, headers = self.range()
+        self.send(206, data[:1], headers)
+        for at in range(1, LATE * 20):
+            time.sleep(0.05)
+            self.wfile.write(data[at:at + 1])
+            self.wfile.flush()
         raise Gone
 
     def fault_chunked(self):
         """The right bytes, in chunks, beside a length that is not heeded then."""
         if self.command != "GET":
             return False
-        data = self.server.objects[self.key()]
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        first, last = int(found[1]), int(found[2])
-        self.send(206, b"%x\r\n%s\r\n0\r\n\r\n" % (last + 1 - first, data[first:last + 1]),
-                  {"Content-Length": str(last + 1 - first), "Transfer-Encoding": "chunked",
-                   "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+        data, headers = self.range()
+        self.send(206, b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data), headers | {"Transfer-Encoding": "chunked"})
         return True
+
+    def fault_surplus(self):
+        """More than Content-Length says: what looks like the answer to the next request."""
+        if self.command != "GET":
+            return False
+        data, headers = self.range()
+        self.send(206, b"", headers)
+        time.sleep(0.05)
+        self.wfile.write(data + b"HTTP/1.1 206 X\r\nContent-Length: 10\r\nContent-Range: bytes 0-9/10\r\n\r\nsmuggled!!")
+        self.wfile.flush()
+        return True
+
+    def fault_no_status(self):
+        if self.command != "GET":
+            return False
+        self.wfile.write(b"HTTP/1.1    \r\n\r\n" + b" " * 20000)
+        raise Gone
 
     def fault_no_length(self):
         """Ends with the connection, so that nobody can tell whether it is whole."""

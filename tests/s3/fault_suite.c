@@ -232,9 +232,11 @@ static void test_stream_faults(void)
     check_stream("redirect.all/s", false, "307");
     check_stream("garbage.all/s", false, "broke off");
     check_stream("drop.all/s", false, "broke off");
+    check_stream("no-status.all/s", false, "answered 0");
     o.stall_timeout_ms = 1000;
     o.retry_timeout_ms = 100;
     check_stream_of(&o, "stall-body.all/s", true, "stalled");
+    check_stream_of(&o, "drip.all/s", true, "stalled");
     check_stream_of(&o, "late.all/s", false, "stalled");
     o = options();
     o.endpoint = "http://127.0.0.1:1";
@@ -242,14 +244,12 @@ static void test_stream_faults(void)
     check_stream_of(&o, "fine/s", false, "storage.s3.endpoint");
 }
 
-/* The first stream leaves a connection; on that the second meets its fault, before any byte of an answer. */
-static void test_kept_stream_connection(void)
+/* One stream after another, each of which gets the right bytes, whatever the one before has left. */
+static void check_streams(const struct s3_options *o, const char *const *keys, size_t count)
 {
-    struct s3_options o = options();
-    struct s3_client *c = open_client(&o);
+    struct s3_client *c = open_client(o);
     const struct s3_body body = {.data = "0123456789", .length = 10};
-    static const char *const keys[] = {"fine/k", "drop-get.2/k", "fine/l"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && is_sigv4(c); i++) {
+    for (size_t i = 0; i < count && is_sigv4(c); i++) {
         struct s3_stream *stream = NULL;
         struct blob_error err = {.text = ""};
         struct s3_object seen;
@@ -258,10 +258,24 @@ static void test_kept_stream_connection(void)
         expect(keys[i], s3_stream_open(c, keys[i], 0, 10, &stream, &seen, &err), BLOB_OK, &err, "");
         CU_ASSERT_PTR_NOT_NULL_FATAL(stream);
         expect(keys[i], s3_stream_read(stream, got, 10, &err), BLOB_OK, &err, "");
-        CU_ASSERT_EQUAL(memcmp(got, "0123456789", 10), 0);
+        CU_ASSERT_EQUAL(memcmp(got, body.data, 10), 0);
         s3_stream_close(stream);
     }
     s3_client_close(c);
+}
+
+static void test_kept_stream_connection(void)
+{
+    /* On the connection that the first has left, the second meets its fault before any byte of an answer. */
+    static const char *const dying[] = {"fine/k", "drop-get.2/k", "fine/l"};
+    static const char *const surplus[] = {"fine/k", "surplus.all/k", "fine/l", "surplus.all/l", "fine/m"};
+    struct s3_options o = options();
+    check_streams(&o, dying, 3);
+    check_streams(&o, surplus, 5);
+    o.endpoint = getenv("BLOBD_TEST_S3_TLS_ENDPOINT");
+    o.ca_file = getenv("BLOBD_TEST_S3_CA_FILE");
+    if (unless_libs3(BLOB_OK) == BLOB_OK)
+        check_streams(&o, surplus, 5);
 }
 
 static void test_late_answers(void)
@@ -425,21 +439,22 @@ static void test_certificate(void)
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
-    CU_TestInfo tests[] = {{"a failed upload is tried again, and never reported as done", test_put_faults},
-                           {"a small body goes with its head", test_small_body_waits_for_nothing},
-                           {"what is kept otherwise than it was sent is not reported as done", test_kept_otherwise},
-                           {"SlowDown and Retry-After are heeded", test_slow_down},
-                           {"a download is the bytes asked for, all of them, or an error", test_get_faults},
-                           {"a stream gives the bytes asked for, or an error", test_stream_faults},
-                           {"a kept connection that died is replaced", test_kept_stream_connection},
-                           {"an answer may be late, up to the setting", test_late_answers},
-                           {"an error inside the 200 of a complete is an error", test_multipart_faults},
-                           {"a complete whose answer was lost is found done", test_lost_answer_to_complete},
-                           {"a create whose answer was lost is told from somebody else's", test_lost_answer_to_create},
-                           {"a temporary redirect is signed again, a permanent one explained", test_redirects},
-                           {"the clock's offset is learned from the refusal", test_skewed_clock},
-                           {"only S3's own word makes an object missing", test_absence},
-                           {"a certificate that is not trusted is refused by name", test_certificate},
-                           CU_TEST_INFO_NULL};
+    CU_TestInfo tests[] = {
+        {"a failed upload is tried again, and never reported as done", test_put_faults},
+        {"a small body goes with its head", test_small_body_waits_for_nothing},
+        {"what is kept otherwise than it was sent is not reported as done", test_kept_otherwise},
+        {"SlowDown and Retry-After are heeded", test_slow_down},
+        {"a download is the bytes asked for, all of them, or an error", test_get_faults},
+        {"a stream gives the bytes asked for, or an error", test_stream_faults},
+        {"a kept connection that died, or has more to say, is replaced", test_kept_stream_connection},
+        {"an answer may be late, up to the setting", test_late_answers},
+        {"an error inside the 200 of a complete is an error", test_multipart_faults},
+        {"a complete whose answer was lost is found done", test_lost_answer_to_complete},
+        {"a create whose answer was lost is told from somebody else's", test_lost_answer_to_create},
+        {"a temporary redirect is signed again, a permanent one explained", test_redirects},
+        {"the clock's offset is learned from the refusal", test_skewed_clock},
+        {"only S3's own word makes an object missing", test_absence},
+        {"a certificate that is not trusted is refused by name", test_certificate},
+        CU_TEST_INFO_NULL};
     return unit_main("s3 faults", tests);
 }

@@ -90,6 +90,22 @@ static void test_from_the_disk(void)
     fixture_end(&fx);
 }
 
+/* TERM has come, and the workers take nothing any more: nothing may be under way when the loops are freed. */
+static void test_no_worker(void)
+{
+    struct fixture fx;
+    fixture_begin(&fx);
+    int fd = client_open(&fx);
+    CU_ASSERT(worker_pool_drain(fx.pool, 5000));
+    fault_arm("http.cold", EAGAIN, 0, 0);
+    expect_file(fd, &fx, "/file", FIXTURE_BYTES - 100);
+    expect_file(fd, &fx, "/smallfile", 1000);
+    CU_ASSERT_EQUAL(worker_pool_queued(fx.pool), 0);
+    fault_disarm_all();
+    close(fd);
+    fixture_end(&fx);
+}
+
 static void test_loop_goes_on(void)
 {
     struct fixture fx;
@@ -161,6 +177,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {{"what is not in memory arrives whole", test_whole},
                            {"what is on the disk only arrives whole, with and without workers", test_from_the_disk},
+                           {"where no worker takes it, the loop reads it", test_no_worker},
                            {"while it is brought, the loop serves others", test_loop_goes_on},
                            {"an answer may end before it is brought", test_forgotten},
                            CU_TEST_INFO_NULL};

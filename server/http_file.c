@@ -1,11 +1,12 @@
 /*
- * http_file - reads the file that is being sent, and never makes the loop wait for a disk.
+ * http_file - reads the file that is being sent, without having the loop wait for a disk.
  *
  * Mostly the file is in the page cache, and a read is a copy. What is not there is fetched by a worker, while the loop
  * serves others: it asks for 4 MiB, more at once than the kernel would by itself (128 KiB, in pages of 4), which
  * doubles the rate of a large download, and waits until the first of it have come. Half-way through them the next are
  * asked for, and the answer goes on meanwhile. Several answers may read the same descriptor, so nothing is asked of the
- * descriptor as such.
+ * descriptor as such. The loop reads itself, and waits, where the file system cannot tell what is in memory, where no
+ * worker takes the fetch, and where what was fetched is gone again.
  *
  * A fetch outlives the answer it is for: it has a descriptor of its own, and the answer forgets it.
  */

@@ -19,6 +19,7 @@
 #define BUFFER_BYTES (256L * 1024)
 #define TEXT_MAX     (8u << 20)
 #define EXPECT_MIN   (1u << 20)
+#define HTTP_MAGIC   0x53336874u
 
 enum blob_status s3_http_new(const struct s3_http_config *cfg, struct s3_http **out, struct blob_error *err)
 {
@@ -27,7 +28,7 @@ enum blob_status s3_http_new(const struct s3_http_config *cfg, struct s3_http **
     struct s3_http *h = calloc(1, sizeof *h);
     if (!h)
         goto fail;
-    *h = (struct s3_http){.magic = S3_HTTP_MAGIC,
+    *h = (struct s3_http){.magic = HTTP_MAGIC,
                           .connect_timeout_ms = cfg->connect_timeout_ms,
                           .gate = cfg->gate,
                           .max = cfg->max_connections ? cfg->max_connections : 1};
@@ -53,7 +54,7 @@ void s3_http_free(struct s3_http *h)
 {
     if (!h)
         return;
-    MAGIC_OK(h, S3_HTTP_MAGIC);
+    MAGIC_OK(h, HTTP_MAGIC);
     CHECK(h->idle_count == h->made);
     for (unsigned i = 0; i < h->idle_count; i++)
         curl_easy_cleanup(h->idle[i]);

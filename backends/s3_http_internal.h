@@ -9,7 +9,6 @@
 #include <curl/curl.h>
 #include <pthread.h>
 
-#define S3_HTTP_MAGIC        0x53336874u
 #define S3_EXCHANGE_MAGIC    0x53336578u
 #define S3_HTTP_SLOWEST_RATE 1024L /* bytes a second; less for the stall timeout is a stall */
 

@@ -283,7 +283,7 @@ static CURLcode exchange_heads(struct s3_http_stream *t, struct exchange *x, boo
 
 /* ---- a stream ---- */
 
-static enum blob_status begin_on(struct s3_http_stream *t, struct exchange *x, bool *any, bool *retry)
+static enum blob_status ask_on(struct s3_http_stream *t, struct exchange *x, bool *any, bool *retry)
 {
     bool suits = false;
     t->stall_timeout_ms = x->req->stall_timeout_ms;
@@ -304,6 +304,20 @@ static enum blob_status begin_on(struct s3_http_stream *t, struct exchange *x, b
     return BLOB_OK;
 }
 
+/* On this connection, or for NULL on a new one; it is gone where that fails. */
+static enum blob_status begin_on(struct s3_http_stream **t, struct exchange *x, bool *any, bool *retry)
+{
+    enum blob_status st = *t ? BLOB_OK : connect_new(x, t, retry);
+    if (st != BLOB_OK)
+        return st;
+    st = ask_on(*t, x, any, retry);
+    if (st != BLOB_OK) {
+        destroy(*t);
+        *t = NULL;
+    }
+    return st;
+}
+
 enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_request *req, struct s3_http_answer *answer,
                                struct s3_http_stream **out, bool *retry, struct blob_error *err)
 {
@@ -316,21 +330,11 @@ enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_reques
         return s3_http_judge(&x, NULL, CURLE_OK, "", retry);
     struct s3_http_stream *t = take_idle(http);
     bool any = false, used = t != NULL;
-    enum blob_status st = t ? BLOB_OK : connect_new(&x, &t, retry);
-    if (st == BLOB_OK)
-        st = begin_on(t, &x, &any, retry);
-    if (st != BLOB_OK && used && !any && !s3_gate_is_shut(http->gate)) {
-        destroy(t);
-        t = NULL;
-        st = connect_new(&x, &t, retry);
-        if (st == BLOB_OK)
-            st = begin_on(t, &x, &any, retry);
-    }
-    if (st != BLOB_OK) {
-        if (t)
-            destroy(t);
+    enum blob_status st = begin_on(&t, &x, &any, retry);
+    if (st != BLOB_OK && used && !any && !s3_gate_is_shut(http->gate))
+        st = begin_on(&t, &x, &any, retry);
+    if (st != BLOB_OK)
         return st;
-    }
     pthread_mutex_lock(&http->lock);
     http->streams++;
     pthread_mutex_unlock(&http->lock);

@@ -101,15 +101,14 @@ static bool fetch_start(struct http_request *req, uint64_t from, bool wait)
                                  .end = from + (left < AHEAD_BYTES ? left : AHEAD_BYTES)};
     if (wait)
         fetch->awaited_end = from + (left < FIRST_BYTES ? left : FIRST_BYTES);
-    uint64_t end = fetch->end;
     if (worker_pool_try_submit(req->loop->srv->cfg.pool, NULL, &fetch->job) != BLOB_OK) {
         close(fd);
         free(fetch);
         return false;
     }
     reply->fetch = fetch;
-    if (reply->ahead < end)
-        reply->ahead = end;
+    if (reply->ahead < fetch->end) /* the loop frees it, not the worker */
+        reply->ahead = fetch->end;
     return true;
 }
 
@@ -134,14 +133,20 @@ static bool wait_for_fetch(struct http_request *req)
     return true;
 }
 
+/* pread() of what is in memory; EAGAIN: it is not, EOPNOTSUPP: that cannot be told. */
+static ssize_t read_now(int fd, void *to, size_t len, uint64_t offset)
+{
+    struct iovec part = {.iov_base = to, .iov_len = len};
+    return preadv2(fd, &part, 1, (off_t)offset, RWF_NOWAIT);
+}
+
 ssize_t http_file_read(struct http_request *req, void *to, size_t len)
 {
     struct http_reply *reply = &req->reply;
-    struct iovec part = {.iov_base = to, .iov_len = len};
     if (reply->ahead > 0)
         keep_ahead(req);
     int cold = FAULT_POINT("http.cold");
-    ssize_t n = cold ? -1 : preadv2(reply->fd, &part, 1, (off_t)reply->offset, RWF_NOWAIT);
+    ssize_t n = cold ? -1 : read_now(reply->fd, to, len, reply->offset);
     if (cold)
         errno = cold;
     if (n >= 0 || (errno != EAGAIN && errno != EOPNOTSUPP))
@@ -157,8 +162,7 @@ ssize_t http_file_read(struct http_request *req, void *to, size_t len)
 static bool is_there(int fd, uint64_t offset)
 {
     char byte;
-    struct iovec part = {.iov_base = &byte, .iov_len = 1};
-    return preadv2(fd, &part, 1, (off_t)offset, RWF_NOWAIT) >= 0 || errno != EAGAIN;
+    return read_now(fd, &byte, 1, offset) >= 0 || errno != EAGAIN;
 }
 
 bool http_file_ready(struct http_request *req, size_t len)

@@ -282,8 +282,6 @@ static bool copy_file(struct http_request *req, size_t len)
         ssize_t n = http_file_read(req, (char *)room.iov_base + got, len - got);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN)
-            break;
         if (n <= 0)
             break;
         got += (size_t)n;

@@ -240,31 +240,28 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(LATE)
         return False
 
+    def range(self):
+        """What a GET asks for: the status, the bytes, and the headers that belong to them."""
+        data = self.server.objects[self.key()]
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (int(found[1]), min(int(found[2]), len(data) - 1)) if found else (0, len(data) - 1)
+        return 206 if found else 200, data[first:last + 1], {"Content-Length": str(last + 1 - first),
+                                                             "Content-Range": f"bytes {first}-{last}/{len(data)}"}
+
     def fault_cut_body(self):
         """Half of what Content-Length promised."""
         if self.command != "GET" or self.key() not in self.server.objects:
             return False
-        data = self.server.objects[self.key()]
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        first, last = (int(found[1]), min(int(found[2]), len(data) - 1)) if found else (0, len(data) - 1)
-        self.send(206 if found else 200, data[first:(first + last) // 2],
-                  {"Content-Length": str(last + 1 - first), "Content-Range": f"bytes {first}-{last}/{len(data)}"})
+        status, data, headers = self.range()
+        self.send(status, data[:len(data) // 2], headers)
         raise Gone
-
-    def range(self):
-        """The bytes that a GET with Range asks for, and the headers that belong to them."""
-        data = self.server.objects[self.key()]
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        first, last = int(found[1]), int(found[2])
-        return data[first:last + 1], {"Content-Length": str(last + 1 - first),
-                                      "Content-Range": f"bytes {first}-{last}/{len(data)}"}
 
     def fault_stall_body(self):
         """Half of it, then nothing for a while."""
         if self.command != "GET":
             return False
-        data, headers = self.range()
-        self.send(206, data[:len(data) // 2], headers)
+        status, data, headers = self.range()
+        self.send(status, data[:len(data) // 2], headers)
         time.sleep(LATE)
         raise Gone
 
@@ -272,8 +269,8 @@ class Handler(BaseHTTPRequestHandler):
         """A byte now and then, so that it never quite stands still."""
         if self.command != "GET":
             return False
-        data, headers = self.range()
-        self.send(206, data[:1], headers)
+        status, data, headers = self.range()
+        self.send(status, data[:1], headers)
         for at in range(1, LATE * 20):
             time.sleep(0.05)
             self.wfile.write(data[at:at + 1])
@@ -284,16 +281,16 @@ class Handler(BaseHTTPRequestHandler):
         """The right bytes, in chunks, beside a length that is not heeded then."""
         if self.command != "GET":
             return False
-        data, headers = self.range()
-        self.send(206, b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data), headers | {"Transfer-Encoding": "chunked"})
+        status, data, headers = self.range()
+        self.send(status, b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data), headers | {"Transfer-Encoding": "chunked"})
         return True
 
     def fault_surplus(self):
         """More than Content-Length says: what looks like the answer to the next request."""
         if self.command != "GET":
             return False
-        data, headers = self.range()
-        self.send(206, b"", headers)
+        status, data, headers = self.range()
+        self.send(status, b"", headers)
         time.sleep(0.05)
         self.wfile.write(data + b"HTTP/1.1 206 X\r\nContent-Length: 10\r\nContent-Range: bytes 0-9/10\r\n\r\nsmuggled!!")
         self.wfile.flush()

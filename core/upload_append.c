@@ -92,6 +92,7 @@ void append_end_older(struct upload_append *old)
 {
     struct blob_error detail;
     struct upload_service *svc = old->svc;
+    live_notify(old);
     live_remove(old);
     if (old->mode == APPEND_WRITE) {
         checkpoint_wait(old);
@@ -104,7 +105,6 @@ void append_end_older(struct upload_append *old)
     old->over = true;
     old->failed = api_fail(&old->error, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     metric_add(svc->metrics.superseded, 1);
-    live_notify(old);
 }
 
 /* The session to decide on; an older append in flight here is ended first, if the request may do that. */

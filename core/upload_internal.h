@@ -132,7 +132,7 @@ void live_add(struct upload_append *a);
 void live_remove(struct upload_append *a);
 /* The append in flight of this upload, or NULL. Called in its lane, where it cannot end meanwhile. */
 struct upload_append *live_find(struct upload_service *svc, const struct uuid *id);
-/* Calls a->superseded, once at most. */
+/* Calls a->superseded, once at most, and never after live_remove() has returned. */
 void live_notify(struct upload_append *a);
 /* A newer writer on another node. */
 void live_notice(const struct uuid *id, uint64_t epoch, void *svc);

@@ -107,7 +107,8 @@ void live_notify(struct upload_append *a)
 {
     struct upload_service *svc = a->svc;
     pthread_mutex_lock(&svc->live);
-    void (*fn)(void *) = a->superseded;
+    /* One look under one lock: once it has ended, its request may be gone. */
+    void (*fn)(void *) = a->ended ? NULL : a->superseded;
     a->superseded = NULL;
     a->notifying = fn != NULL;
     pthread_mutex_unlock(&svc->live);
@@ -135,13 +136,8 @@ void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
     if (older)
         a->fenced = true;
     pthread_mutex_unlock(&a->lock);
-    if (older) {
-        pthread_mutex_lock(&svc->live);
-        bool ended = a->ended;
-        pthread_mutex_unlock(&svc->live);
-        if (!ended)
-            live_notify(a);
-    }
+    if (older)
+        live_notify(a);
     append_unref(a);
 }
 

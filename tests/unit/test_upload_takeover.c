@@ -222,6 +222,79 @@ static void test_destroyed_on_the_other_node(void)
     upload_rig_close(&u);
 }
 
+/* What a request owns: gone, for its owner, once its append has ended. */
+struct owner {
+    atomic_bool gone;
+    atomic_int *late;
+};
+
+static void tell_owner(void *arg)
+{
+    struct owner *owner = arg;
+    if (atomic_load(&owner->gone))
+        atomic_fetch_add(owner->late, 1);
+}
+
+struct announcer {
+    struct session_store *sessions;
+    struct upload_service *told;
+    struct uuid id;
+    atomic_bool *stop;
+};
+
+static void *announce(void *arg)
+{
+    struct announcer *n = arg;
+    while (!atomic_load(n->stop)) {
+        session_announce(n->sessions, &n->id, UINT64_MAX);
+        usleep(20);
+    }
+    return NULL;
+}
+
+/* Ticks take the lock that a notice and an end take: they make them wait in turn. */
+static void *tick(void *arg)
+{
+    struct announcer *n = arg;
+    while (!atomic_load(n->stop))
+        upload_service_tick(n->told, clock_wall_ms());
+    return NULL;
+}
+
+#define NOTICED_APPENDS 5000
+
+/* A notice that comes while an append ends must not reach a request that is freed by then. */
+static void test_no_notice_after_the_end(void)
+{
+    struct upload_rig u;
+    struct owner *owners = calloc(NOTICED_APPENDS, sizeof *owners);
+    atomic_int late = 0;
+    atomic_bool stop = false;
+    pthread_t threads[2];
+    CU_ASSERT_PTR_NOT_NULL_FATAL(owners);
+    upload_rig_open(&u, NULL, 2);
+    struct client c = client_new(&u);
+    struct announcer n = {.sessions = u.node[1].sessions, .told = u.node[0].svc, .id = c.id, .stop = &stop};
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[0], NULL, announce, &n), 0);
+    CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[1], NULL, tick, &n), 0);
+    for (int i = 0; i < NOTICED_APPENDS; i++) {
+        struct upload_append *a = NULL;
+        owners[i].late = &late;
+        struct ask ask = {.token = c.first, .superseded = tell_owner, .arg = &owners[i]};
+        if (client_begin(&c, &ask, &a) != API_OK)
+            c.err.code = API_OK; /* it may be that a notice came first */
+        else if (upload_append_end(a, UPLOAD_BODY_WHOLE, &c.result, &c.err) != API_OK)
+            c.err.code = API_OK;
+        atomic_store(&owners[i].gone, true);
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    CU_ASSERT_EQUAL(late, 0);
+    upload_rig_close(&u);
+    free(owners);
+}
+
 /* ---- threads: each call is a job in the upload's lane, as the server's are ---- */
 
 struct call {
@@ -424,6 +497,7 @@ int main(void)
         {"nor what it lost while the sessions went back in time", test_late_writer_after_a_failover},
         {"an upload goes on elsewhere when its node died", test_dead_node},
         {"a destroy on another node ends an append", test_destroyed_on_the_other_node},
+        {"a notice does not come after the end", test_no_notice_after_the_end},
         {"many connections fight over one upload", test_fight_on_one_node},
         {"many connections fight over one upload, on two nodes", test_fight_on_two_nodes},
         CU_TEST_INFO_NULL};

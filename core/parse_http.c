@@ -77,6 +77,58 @@ enum blob_status query_get(const char *query, const char *key, char *out, size_t
     return value ? percent_decode(value, value_len, true, out, size) : BLOB_E_NOT_FOUND;
 }
 
+/* ---- lists ------------------------------------------------------------------------------------------------------- */
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct field_part field_whole(const char *value)
+{
+    return (struct field_part){.text = value, .len = value ? strlen(value) : 0};
+}
+
+/* How much stands before the separator, or the end. */
+static size_t length_before(const struct field_part *part, char separator)
+{
+    bool quoted = false;
+    for (size_t i = 0; i < part->len; i++) {
+        char c = part->text[i];
+        if (c == '"')
+            quoted = !quoted;
+        else if (c == '\\' && quoted)
+            i++;
+        else if (c == separator && !quoted)
+            return i;
+    }
+    return part->len;
+}
+
+bool field_next(struct field_part *rest, char separator, struct field_part *element)
+{
+    if (!rest->text)
+        return false;
+    size_t len = length_before(rest, separator);
+    *element = (struct field_part){.text = rest->text, .len = len};
+    if (len < rest->len)
+        *rest = (struct field_part){.text = rest->text + len + 1, .len = rest->len - len - 1};
+    else
+        *rest = (struct field_part){0};
+    while (element->len > 0 && is_blank(element->text[0])) {
+        element->text++;
+        element->len--;
+    }
+    while (element->len > 0 && is_blank(element->text[element->len - 1]))
+        element->len--;
+    return true;
+}
+
+bool field_is(const struct field_part *part, const char *word)
+{
+    return strlen(word) == part->len && strncasecmp(part->text, word, part->len) == 0;
+}
+
 /* ---- ranges ---------------------------------------------------------------------------------------------------- */
 
 static const char *skip_blanks(const char *p)

@@ -2,13 +2,15 @@
  * parse_http - the grammars of query strings and header fields that blobd reads itself.
  *
  * Threads: any. Ownership: texts are borrowed; NULL stands for a field that is absent, where it says so.
- * Source: RFC 3986 section 2.1, the URL standard's form encoding (+ is a blank), RFC 9110 sections 8.8.3, 13.1, 14.
+ * Source: RFC 3986 section 2.1, the URL standard's form encoding (+ is a blank), RFC 9110
+ * sections 5.6, 8.8.3, 13.1, 14.
  */
 #ifndef BLOBD_CORE_PARSE_HTTP_H
 #define BLOBD_CORE_PARSE_HTTP_H
 
 #include "core/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +27,23 @@ enum blob_status percent_decode(const char *text, size_t len, bool plus_is_blank
  * A key without '=' has an empty value. out may be overwritten on failure, but for NOT_FOUND.
  */
 enum blob_status query_get(const char *query, const char *key, char *out, size_t size) BLOB_MUST_CHECK;
+
+/* ---- lists ------------------------------------------------------------------------------------------------------ */
+
+/* A part of a field's value. */
+struct field_part {
+    const char *text;
+    size_t len;
+};
+
+/* The whole value, to be taken apart; NULL where the field is absent has no elements. */
+struct field_part field_whole(const char *value);
+/* Takes off rest what stands before the next separator (',' or ';') that is not in a quoted string, and gives it
+ * without the blanks around it; it may be empty, and what is empty in a list counts for nothing (section 5.6.1). False:
+ * there is no more. The empty value is one empty element. */
+bool field_next(struct field_part *rest, char separator, struct field_part *element);
+/* Is it this word, in any case? */
+bool field_is(const struct field_part *part, const char *word);
 
 /* ---- ranges --------------------------------------------------------------------------------------------------------
  */

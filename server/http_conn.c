@@ -115,6 +115,7 @@ static int conn_head_parsed(struct evhttp_request *ereq, void *arg)
     MAGIC_OK(conn, HTTP_CONN_MAGIC);
     struct head_fields fields = {0};
     struct evkeyval *header;
+    http_fields_trim(ereq->input_headers);
     TAILQ_FOREACH(header, ereq->input_headers, next)
     head_fields_add(&fields, header->key, header->value);
     conn->fault = head_fields_judge(&fields, conn->scan.version_1_0, &conn->framing);

@@ -35,6 +35,7 @@ struct evhttp;
 struct evhttp_bound_socket;
 struct evhttp_connection;
 struct evhttp_request;
+struct evkeyvalq;
 
 #define HTTP_CONN_MAGIC    0x68636f6eu
 #define HTTP_REQUEST_MAGIC 0x68726571u
@@ -180,6 +181,23 @@ void http_body_lose(struct http_request *req);
 void http_body_stop(struct http_request *req);
 void http_body_sweep(struct http_request *req, int64_t now_ms);
 
+/* ---- fields (http_fields.c) ------------------------------------------------------------------------------------ */
+
+/* A field that came on several lines, as RFC 9110, section 5.3, reads them: one list. */
+struct http_joined {
+    struct http_joined *next;
+    const char *name; /* the first line's */
+    char value[];
+};
+
+/* Takes the spaces and tabs off around every value. */
+void http_fields_trim(struct evkeyvalq *headers);
+/* Every field of more than one line; false without memory. Borrows their names. */
+bool http_fields_join(const struct evkeyvalq *headers, struct http_joined **out);
+/* NULL where the field is none of these. */
+const char *http_fields_joined(struct http_joined *joined, const char *name);
+void http_fields_free(struct http_joined *joined);
+
 /* ---- requests (http_request.c) --------------------------------------------------------------------------------- */
 
 enum reply_kind { REPLY_NONE, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
@@ -211,7 +229,8 @@ struct http_request {
     struct evhttp_request *ereq;
     bool ereq_ours; /* the connection died first: free it with the request */
     enum http_method method;
-    const char *path, *query; /* within ereq */
+    const char *path, *query;   /* within ereq */
+    struct http_joined *joined; /* hardly ever any */
     bool version_1_0, expects_continue, keep_alive, is_tls;
     bool close;  /* after the answer */
     bool faulty; /* refused by the layer: what follows the head is not understood */

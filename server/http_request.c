@@ -64,8 +64,10 @@ static void request_split_target(struct http_request *req, char *target)
 static struct http_request *request_new(struct http_conn *conn, const struct head_framing *framing)
 {
     struct http_request *req = calloc(1, sizeof *req);
-    if (!req)
+    if (!req || !http_fields_join(conn->ereq->input_headers, &req->joined)) {
+        free(req);
         return NULL;
+    }
     req->magic = HTTP_REQUEST_MAGIC;
     req->loop = conn->loop;
     req->conn = conn;
@@ -130,6 +132,7 @@ void http_request_pin(struct http_request *req)
 static void request_free(struct http_request *req)
 {
     free(req->headers);
+    http_fields_free(req->joined);
     req->magic = 0;
     free(req);
 }
@@ -210,7 +213,8 @@ const char *http_request_query(const struct http_request *req)
 
 const char *http_request_header(const struct http_request *req, const char *name)
 {
-    return evhttp_find_header(req->ereq->input_headers, name);
+    const char *joined = http_fields_joined(req->joined, name);
+    return joined ? joined : evhttp_find_header(req->ereq->input_headers, name);
 }
 
 unsigned http_request_header_count(const struct http_request *req, const char *name)

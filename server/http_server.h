@@ -113,10 +113,12 @@ const char *http_request_method_name(const struct http_request *req);
 const char *http_request_path(const struct http_request *req);
 /* As sent, without '?'; NULL where there is no '?'. */
 const char *http_request_query(const struct http_request *req);
-/* First value of a header, name case-insensitive; NULL when absent. Content-Length, Transfer-Encoding, Expect and
- * Connection are this layer's own and never there. */
+/* The value of a header, name case-insensitive, without the blanks around it; NULL when absent. Several lines of one
+ * name are joined by ", " in their order (RFC 9110, section 5.3): that is the whole of a list, and no value at all of a
+ * field that may stand once. Content-Length, Transfer-Encoding, Expect and Connection are this layer's own and never
+ * there. */
 const char *http_request_header(const struct http_request *req, const char *name);
-/* How many header lines of that name (some fields must not be repeated). */
+/* How many lines of that name there are: for saying that a field which may stand once is repeated. */
 unsigned http_request_header_count(const struct http_request *req, const char *name);
 const char *http_request_remote(const struct http_request *req); /* "ip:port" */
 bool http_request_is_tls(const struct http_request *req);

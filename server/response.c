@@ -3,6 +3,7 @@
 
 #include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/parse_http.h"
 #include "core/uuid.h"
 #include "server/cors.h"
 #include "server/exchange.h"
@@ -54,23 +55,27 @@ void response_allow(struct exchange *x, unsigned methods)
     http_reply_header(x->req, "Allow", allow);
 }
 
+/* "q=0", "q=0.000": not acceptable (RFC 9110, section 12.4.2). */
+static bool is_no_weight(const struct field_part *parameter)
+{
+    if (parameter->len < 3 || strncasecmp(parameter->text, "q=0", 3) != 0)
+        return false;
+    size_t at = 3;
+    while (at < parameter->len && (parameter->text[at] == '.' || parameter->text[at] == '0'))
+        at++;
+    return at == parameter->len;
+}
+
 /* Does Accept name application/problem+json, and not with q=0? A wildcard does not ask for it. */
 static bool wants_problem(const struct http_request *req)
 {
-    static const char type[] = "application/problem+json";
-    const char *accept = http_request_header(req, "Accept");
-    for (const char *p = accept; p != NULL && *p != '\0';) {
-        p += strspn(p, " \t,");
-        size_t element = strcspn(p, ",");
-        size_t name = strcspn(p, ",; \t");
-        if (name == sizeof type - 1 && strncasecmp(p, type, name) == 0) {
-            const char *q = p + name + strspn(p + name, "; \t");
-            if (strncasecmp(q, "q=0", 3) != 0)
-                return true;
-            char weight = q[3 + strspn(q + 3, ".0")];
-            return weight >= '1' && weight <= '9';
-        }
-        p += element;
+    struct field_part list = field_whole(http_request_header(req, "Accept")), range, part;
+    while (field_next(&list, ',', &range)) {
+        bool wanted = field_next(&range, ';', &part) && field_is(&part, "application/problem+json");
+        while (wanted && field_next(&range, ';', &part))
+            wanted = !is_no_weight(&part);
+        if (wanted)
+            return true;
     }
     return false;
 }

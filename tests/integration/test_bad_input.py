@@ -77,6 +77,28 @@ def test_ambiguous_framing_is_refused_and_the_connection_closed():
         by.check()
 
 
+def test_blanks_around_a_value_may_be_tabs():
+    """RFC 9110, section 5.6.3: a space or a tab, before the value and behind it, in every field."""
+    with Blobd() as srv:
+        def upload(*lines, body, bearer=b"Authorization:\tBearer alice-secret-token \t"):
+            up = Upload(srv)
+            token = b"PortSIP-Upload-Token:\t" + up.token.encode() + b"\t"
+            head = b"POST " + up.path("append").encode() + b" HTTP/1.1\r\nHost:\tlocalhost\r\n"
+            answer, _ = answer_to(srv, head + b"\r\n".join((bearer, token, *lines)) + b"\r\n\r\n" + body)
+            return up, answer
+
+        for blanks in (b"", b" ", b"\t", b" \t ", b"\t\t"):
+            for lines in ((b"Content-Length:" + blanks + b"5" + blanks, b"Upload-Offset:" + blanks + b"0" + blanks),
+                          (b"Content-Length:" + blanks + b"00005" + blanks, b"Content-Range:" + blanks + b"bytes 0-4/*" + blanks)):
+                up, answer = upload(*lines, body=b"hello")
+                accepted(answer, 203, 5, up)
+            up, answer = upload(b"Transfer-Encoding:" + blanks + b"cHunked" + blanks, body=b"5\r\nhello\r\n0\r\n\r\n")
+            accepted(answer, 203, 5, up)
+        # The blank inside of the credentials is none of these: it is a space (RFC 9110, section 11.4).
+        up, answer = upload(b"Content-Length: 5", body=b"hello", bearer=b"Authorization: Bearer\talice-secret-token")
+        refused(answer, "UNAUTHORIZED")
+
+
 def test_chunked_on_http_1_0_is_refused():
     with Blobd() as srv:
         up = Upload(srv)

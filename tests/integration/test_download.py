@@ -100,6 +100,34 @@ def test_if_match_lets_through_or_answers_412():
             refused(srv.get(f"/api/blobs/{HEX}", {"If-Match": value}), "PRECONDITION_FAILED")
 
 
+def test_conditions_on_several_lines_are_one_list():
+    """RFC 9110, section 5.3: the lines of a field that is a list are to be read as one line, joined by commas."""
+    with Blobd() as srv:
+        stored(srv)
+        ours, other = f'"{HEX}"', '"other"'
+        for method in ("GET", "HEAD"):
+            for lines in ((other, ours), (ours, other), (other, '"more"', f"W/{ours}"), ("", ours), (f"{other}, {ours}", other)):
+                a = srv.http(method, f"/api/blobs/{HEX}", [("If-None-Match", line) for line in lines])
+                assert a.status == 304 and a.body == b"", (lines, a)
+            for lines in ((other, ours), (ours, other), ("", ours), (other, f'"more" , {ours}')):
+                a = srv.http(method, f"/api/blobs/{HEX}", [("If-Match", line) for line in lines])
+                assert a.status == 200, (lines, a)
+        whole(srv.get(f"/api/blobs/{HEX}", [("If-None-Match", other), ("If-None-Match", f'"{HEX[:-1]}"')]), DATA)
+        for lines in ((other, '"more"'), (other, f"W/{ours}")):
+            refused(srv.get(f"/api/blobs/{HEX}", [("If-Match", line) for line in lines]), "PRECONDITION_FAILED")
+
+
+def test_fields_that_stand_once_select_nothing_when_repeated():
+    """Which of two ranges is meant nobody can tell: the whole is always right, the first of them may be wrong."""
+    with Blobd() as srv:
+        stored(srv)
+        for second in ("bytes=20-29", "bytes=10-19"):
+            whole(srv.get(f"/api/blobs/{HEX}", [("Range", "bytes=10-19"), ("Range", second)]), DATA)
+        ours = f'"{HEX}"'
+        for first, second in ((ours, '"other"'), (ours, ours)):
+            whole(srv.get(f"/api/blobs/{HEX}", [("Range", "bytes=10-19"), ("If-Range", first), ("If-Range", second)]), DATA)
+
+
 def partial(answer, first, last, data=DATA):
     assert answer.status == 206, answer
     assert answer["Content-Range"] == f"bytes {first}-{last}/{len(data)}", answer

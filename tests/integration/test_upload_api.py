@@ -346,6 +346,8 @@ def test_request_id_is_kept_when_sane_and_replaced_when_not():
         for bad in ("", "x" * 129, "has space", "semi;colon", "<script>"):
             got = common(srv.get("/api/files", {"X-Request-ID": bad}))["X-Request-ID"]
             assert got != bad and got, got
+        twice = srv.get("/api/files", [("X-Request-ID", "one"), ("X-Request-ID", "two")])["X-Request-ID"]
+        assert twice not in ("one", "two") and common(srv.get("/api/files"))["X-Request-ID"] != twice
         ids = {srv.get("/api/files")["X-Request-ID"] for _ in range(5)}
         assert len(ids) == 5
 
@@ -367,6 +369,18 @@ def test_problem_json_only_for_those_who_ask():
         assert a.json()["status"] == 404, a
         for accept in ("*/*", "application/json", "text/html", ""):
             refused(srv.get(where, {"Accept": accept}), "UPLOAD_UNKNOWN")
+
+
+def test_accept_is_a_list_on_one_line_or_several():
+    with Blobd() as srv:
+        where, problem = f"/api/blobs/uploads/{NOWHERE}/status", "application/problem+json"
+        for lines in (("text/html", problem), (problem, "text/html"), ("", problem), (f"text/html;q=0,\t{problem}\t;\tq=0.5",),
+                      (f"text/html, ,{problem.upper()};v=1",), ("text/html;q=0", f"{problem};q=0.001")):
+            a = srv.get(where, [("Accept", line) for line in lines])
+            assert a.status == 404 and a["Content-Type"] == problem, (lines, a)
+        for lines in (("text/html", "application/json"), (f"{problem};q=0", "text/html"), (f"{problem} ; v=1;\tQ=0.000",),
+                      (f'text/html;x="a, {problem}"',), (f"{problem}s",), (f"{problem}+json",)):
+            refused(srv.get(where, [("Accept", line) for line in lines]), "UPLOAD_UNKNOWN")
 
 
 def test_filenames_keep_utf8_and_lose_their_path():

@@ -5,7 +5,7 @@
  * Paths: /hello; /echo (counts and sums the body); /refuse (413 before the body); /hold (keeps the pieces until
  * fixture_release); /first (answers 409 after the first piece); /large (after the first that is as large as they get,
  * or when it is late); /job (answers when fixture_release is called); /shared; /file; /short (a file shorter than it
- * says); /stream (pushed by a job); /abort; /204; /304.
+ * says); /stream (pushed by a job); /abort; /204; /304; /field (what is read of the field X-Field: lines, and value).
  *
  * Threads: handlers run on the server's loops; the fixture's counters are atomic, its lists are under lock.
  */
@@ -227,6 +227,14 @@ static inline void handler_stream(struct http_request *req, struct fixture_job *
     http_reply_stream(req, 200, FIXTURE_BYTES, &source);
 }
 
+static inline void handler_field(struct http_request *req)
+{
+    char text[512];
+    const char *value = http_request_header(req, "x-field");
+    int n = snprintf(text, sizeof text, "%u [%s]", http_request_header_count(req, "x-field"), value ? value : "none");
+    http_reply(req, 200, text, (size_t)n);
+}
+
 static inline void handler_request(struct http_request *req, void *arg)
 {
     struct fixture *fx = arg;
@@ -264,6 +272,8 @@ static inline void handler_request(struct http_request *req, void *arg)
         http_reply(req, 204, NULL, 0);
     else if (strcmp(path, "/304") == 0)
         http_reply(req, 304, "ignored", 7);
+    else if (strcmp(path, "/field") == 0)
+        handler_field(req);
     else
         http_reply(req, 404, "none", 4);
 }

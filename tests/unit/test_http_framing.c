@@ -131,7 +131,45 @@ static void test_accepted(void)
     CU_ASSERT_EQUAL(client_status(fd), 404); /* the handler's */
     client_send(fd, "GET /hello HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n");
     CU_ASSERT_EQUAL(client_status(fd), 200);
+    client_send(fd, "POST /echo HTTP/1.1\r\nHost:\ta\t\r\nContent-Length:\t 1 \t\r\n\r\na");
+    CU_ASSERT_EQUAL(client_status(fd), 200);
+    client_send(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\t \tchunKed \t\r\n\r\n1\r\na\r\n0\r\n\r\n");
+    CU_ASSERT_EQUAL(client_status(fd), 200);
+    client_send(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 00000000000000000001\r\n\r\na");
+    CU_ASSERT_EQUAL(client_status(fd), 200);
+    client_send(fd, "GET /hello HTTP/1.1\r\nHost: a\r\nExpect:\t100-continue\r\nConnection:\tTE\r\n"
+                    "Connection:\tclose\r\n\r\n");
+    CU_ASSERT_EQUAL(client_status(fd), 200);
+    CU_ASSERT(client_closed(fd));
     close(fd);
+    fixture_end(&fx);
+}
+
+/* What a handler reads of a field, as "lines [value]". */
+static void expect_field(const struct fixture *fx, const char *lines, const char *expected)
+{
+    char head[512];
+    int fd = client_open(fx);
+    snprintf(head, sizeof head, "GET /field HTTP/1.1\r\nHost: a\r\n%sLast: z\r\n\r\n", lines);
+    client_send(fd, head);
+    struct answer answer = client_read(fd, false);
+    CU_ASSERT_EQUAL(answer.status, 200);
+    CU_ASSERT_STRING_EQUAL(answer.body ? (const char *)answer.body : "", expected);
+    free(answer.body);
+    close(fd);
+}
+
+static void test_fields(void)
+{
+    struct fixture fx;
+    fixture_begin(&fx);
+    expect_field(&fx, "", "0 [none]");
+    expect_field(&fx, "X-Field:\r\n", "1 []");
+    expect_field(&fx, "X-Field: \t \r\n", "1 []");
+    expect_field(&fx, "X-Field:\t a \tb\t \r\n", "1 [a \tb]");
+    expect_field(&fx, "X-Field: a\r\nOther: o\r\nx-field:\tb\r\nX-FIELD: c, d\r\n", "3 [a, b, c, d]");
+    expect_field(&fx, "X-Field:\r\nX-Field: b\r\n", "2 [, b]");
+    expect_field(&fx, "Other: 1\r\nOther: 2\r\nX-Fields: no\r\nX-Field: a\r\nOther: 3\r\n", "1 [a]");
     fixture_end(&fx);
 }
 
@@ -167,6 +205,7 @@ int main(void)
                            {"however slowly they come", test_refusals_byte_by_byte},
                            {"414 and 431 are told apart", test_sizes},
                            {"unusual heads that are sound are served", test_accepted},
+                           {"lines of one name are one field, without the blanks around it", test_fields},
                            {"an unread body is never a request", test_unread_body},
                            CU_TEST_INFO_NULL};
     return unit_main("http_framing", tests);

@@ -59,6 +59,35 @@ static void test_query(void)
     check_query("a=0123456789012345678901234567890123456789012345678901234567890123", "a", BLOB_E_TOO_LARGE, NULL);
 }
 
+/* The elements, each in brackets. */
+static void check_list(const char *value, char separator, const char *expected)
+{
+    char out[128] = "";
+    struct field_part rest = field_whole(value), element;
+    for (size_t at = 0; field_next(&rest, separator, &element);)
+        at += (size_t)snprintf(out + at, sizeof out - at, "[%.*s]", (int)element.len, element.text);
+    CU_ASSERT_STRING_EQUAL(out, expected);
+}
+
+static void test_lists(void)
+{
+    check_list(NULL, ',', "");
+    check_list("", ',', "[]");
+    check_list("a", ',', "[a]");
+    check_list(" a ,\tb c\t,d", ',', "[a][b c][d]");
+    check_list(",a,, \t,", ',', "[][a][][][]");
+    check_list("a;q=\"x,y\";r, b", ',', "[a;q=\"x,y\";r][b]");
+    check_list("a ; q=\"x;\\\";y\" ;r", ';', "[a][q=\"x;\\\";y\"][r]");
+    check_list("\"open, a", ',', "[\"open, a]");
+    check_list("a\\,b", ',', "[a\\][b]");
+    check_list("\"a\\", ',', "[\"a\\]");
+    struct field_part part = {.text = "Chunked, gzip", .len = 7};
+    CU_ASSERT(field_is(&part, "chunked"));
+    CU_ASSERT_FALSE(field_is(&part, "chunke"));
+    CU_ASSERT_FALSE(field_is(&part, "chunked,"));
+    CU_ASSERT_FALSE(field_is(&part, ""));
+}
+
 static void check_range(const char *field, uint64_t size, enum range_kind kind, uint64_t first, uint64_t last)
 {
     uint64_t a = 77, b = 78;
@@ -166,6 +195,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {{"percent-encoding is decoded strictly and within its bounds", test_percent},
                            {"a query's key is found decoded, once, or refused", test_query},
+                           {"a list is parted at its commas, but for quoted ones", test_lists},
                            {"one range is resolved against the size", test_range_one},
                            {"ranges that are malformed, several, or past the end are told apart", test_range_other},
                            {"Content-Range in its three forms, nothing else", test_content_range},

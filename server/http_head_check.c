@@ -7,8 +7,12 @@
  */
 #include "server/http_head_check.h"
 
+#include "core/parse_http.h"
+
 #include <string.h>
 #include <strings.h>
+
+#define LENGTH_DIGITS 20
 
 static struct head_fault fault_of(enum http_fault fault, const char *detail)
 {
@@ -167,37 +171,36 @@ size_t head_scan_feed(struct head_scan *scan, const struct head_limits *limits, 
 
 /* ---- the fields ------------------------------------------------------------------------------------------------ */
 
-/* The next element of a comma-separated list, without the blanks around it; false at the end. */
-static bool list_next(const char **list, const char **item, size_t *len)
-{
-    const char *at = *list;
-    while (is_blank(*at) || *at == ',')
-        at++;
-    if (*at == '\0')
-        return false;
-    size_t n = strcspn(at, ",");
-    *list = at + n;
-    while (n > 0 && is_blank(at[n - 1]))
-        n--;
-    *item = at;
-    *len = n;
-    return true;
-}
-
-static bool item_is(const char *item, size_t len, const char *word)
-{
-    return strlen(word) == len && strncasecmp(item, word, len) == 0;
-}
-
 static void fields_add_connection(struct head_fields *fields, const char *value)
 {
-    const char *item;
-    size_t len;
-    while (list_next(&value, &item, &len)) {
-        if (item_is(item, len, "close"))
+    struct field_part list = field_whole(value), option;
+    while (field_next(&list, ',', &option)) {
+        if (field_is(&option, "close"))
             fields->asks_close = true;
-        else if (item_is(item, len, "keep-alive"))
+        else if (field_is(&option, "keep-alive"))
             fields->asks_keep_alive = true;
+    }
+}
+
+static void fields_add_coding(struct head_fields *fields, const char *value)
+{
+    struct field_part list = field_whole(value), coding;
+    while (field_next(&list, ',', &coding)) {
+        fields->coding.count++;
+        fields->coding.empty = fields->coding.empty || coding.len == 0;
+        fields->coding.chunked_amid = fields->coding.chunked_amid || fields->coding.chunked;
+        fields->coding.chunked = field_is(&coding, "chunked");
+    }
+}
+
+static void fields_add_expect(struct head_fields *fields, const char *value)
+{
+    struct field_part list = field_whole(value), expectation;
+    while (field_next(&list, ',', &expectation)) {
+        if (field_is(&expectation, "100-continue"))
+            fields->expects_continue = true;
+        else if (expectation.len > 0)
+            fields->expects_other = true;
     }
 }
 
@@ -211,10 +214,10 @@ void head_fields_add(struct head_fields *fields, const char *name, const char *v
         fields->length = value;
     } else if (strcasecmp(name, "Transfer-Encoding") == 0) {
         fields->codings++;
-        fields->coding = value;
+        fields_add_coding(fields, value);
     } else if (strcasecmp(name, "Expect") == 0) {
         fields->expects++;
-        fields->expect = value;
+        fields_add_expect(fields, value);
     } else if (strcasecmp(name, "Connection") == 0) {
         fields_add_connection(fields, value);
     }
@@ -231,11 +234,12 @@ static bool host_is_sane(const char *host)
     return true;
 }
 
-/* 1*DIGIT below 2^63. */
+/* 1*DIGIT below 2^63. Zeros in front are of the grammar, but only somebody who tries parsers out sends more digits than
+ * any 64-bit number has: some cut them, some overflow. */
 static bool length_parse(const char *text, uint64_t *out)
 {
     uint64_t n = 0;
-    if (*text == '\0')
+    if (*text == '\0' || strlen(text) > LENGTH_DIGITS)
         return false;
     for (; *text; text++) {
         uint64_t digit = (uint64_t)(unsigned char)*text - '0';
@@ -247,22 +251,17 @@ static bool length_parse(const char *text, uint64_t *out)
     return true;
 }
 
-/* Only "chunked" itself. Where another coding stands before it the framing is sound but the coding unknown: 501. */
-static struct head_fault coding_judge(const char *coding)
+/* Exactly "chunked", once: what else a list may hold, an empty element too, others may read in another way. Where an
+ * unknown coding stands before it the framing is sound, but not ours to undo: 501. */
+static struct head_fault coding_judge(const struct head_fields *fields)
 {
-    const char *item;
-    size_t len;
-    unsigned items = 0;
-    bool chunked = false;
-    while (list_next(&coding, &item, &len)) {
-        if (chunked)
-            return bad("chunked is not the last transfer coding");
-        chunked = item_is(item, len, "chunked");
-        items++;
-    }
-    if (!chunked)
+    if (fields->coding.empty)
+        return bad("Transfer-Encoding has an empty element");
+    if (fields->coding.chunked_amid)
+        return bad("chunked is not the last transfer coding");
+    if (!fields->coding.chunked)
         return bad("the last transfer coding is not chunked");
-    if (items > 1)
+    if (fields->coding.count > 1)
         return fault_of(HTTP_FAULT_NOT_IMPLEMENTED, "a transfer coding other than chunked");
     return bad(NULL);
 }
@@ -276,14 +275,12 @@ static struct head_fault framing_judge(const struct head_fields *fields, bool ve
             return bad("both Content-Length and Transfer-Encoding");
         if (version_1_0)
             return bad("Transfer-Encoding in HTTP/1.0");
-        if (fields->codings > 1)
-            return bad("more than one Transfer-Encoding");
         framing->kind = HTTP_BODY_CHUNKED;
-        return coding_judge(fields->coding);
+        return coding_judge(fields);
     }
     if (fields->lengths > 0) {
         if (!length_parse(fields->length, &framing->length))
-            return bad("Content-Length is not a number");
+            return bad("Content-Length is not a number of bytes");
         framing->kind = framing->length > 0 ? HTTP_BODY_LENGTH : HTTP_BODY_NONE;
     }
     return bad(NULL);
@@ -302,11 +299,9 @@ struct head_fault head_fields_judge(const struct head_fields *fields, bool versi
     if (fault.detail)
         return fault;
     /* An expectation in HTTP/1.0 is to be ignored (RFC 9110, section 10.1.1). */
-    if (fields->expects > 0 && !version_1_0) {
-        if (fields->expects > 1 || strcasecmp(fields->expect, "100-continue") != 0)
-            return fault_of(HTTP_FAULT_EXPECTATION, "an expectation other than 100-continue");
-        result.expects_continue = result.kind != HTTP_BODY_NONE;
-    }
+    if (fields->expects_other && !version_1_0)
+        return fault_of(HTTP_FAULT_EXPECTATION, "an expectation other than 100-continue");
+    result.expects_continue = fields->expects_continue && !version_1_0 && result.kind != HTTP_BODY_NONE;
     result.keep_alive = !fields->asks_close && (!version_1_0 || fields->asks_keep_alive);
     *framing = result;
     return bad(NULL);

@@ -4,7 +4,7 @@
  * them; so the raw bytes are looked at here before evhttp sees them, and the fields once it has split them.
  *
  * Threads: plain values. Ownership: details are static texts. Errors: struct head_fault.
- * Source: RFC 9112 sections 2.2, 3, 5, 6; RFC 9110 sections 5.5, 5.6.2, 7.2, 8.6, 10.1.1.
+ * Source: RFC 9112 sections 2.2, 3, 5, 6; RFC 9110 sections 5.3, 5.5, 5.6, 7.2, 8.6, 10.1.1.
  */
 #ifndef BLOBD_SERVER_HTTP_HEAD_CHECK_H
 #define BLOBD_SERVER_HTTP_HEAD_CHECK_H
@@ -59,8 +59,15 @@ size_t head_scan_feed(struct head_scan *scan, const struct head_limits *limits, 
 
 /* All zero before the first field. */
 struct head_fields {
-    unsigned hosts, lengths, codings, expects;
-    const char *host, *length, *coding, *expect; /* the last of each */
+    unsigned hosts, lengths, codings, expects; /* lines */
+    const char *host, *length;                 /* the last of each */
+    struct {
+        unsigned count;
+        bool empty;        /* an element is */
+        bool chunked;      /* the last is chunked */
+        bool chunked_amid; /* one before the last is */
+    } coding;
+    bool expects_continue, expects_other;
     bool asks_close, asks_keep_alive;
 };
 
@@ -71,7 +78,8 @@ struct head_framing {
     bool keep_alive;
 };
 
-/* One field, as evhttp split it; borrows value until head_fields_judge(). */
+/* One line, as evhttp split it and without the blanks around the value; borrows value until head_fields_judge(). Lines
+ * of a list are one list. */
 void head_fields_add(struct head_fields *fields, const char *name, const char *value);
 /* After the last. Fills framing when the returned fault has no detail. */
 struct head_fault head_fields_judge(const struct head_fields *fields, bool version_1_0, struct head_framing *framing);

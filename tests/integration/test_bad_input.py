@@ -69,6 +69,9 @@ def test_ambiguous_framing_is_refused_and_the_connection_closed():
                       (b"Content-Length: 5", b"Transfer-Encoding: chunked"), (b"Content-Length: 5, 5",),
                       (b"Content-Length: +5",), (b"Content-Length: -5",), (b"Content-Length: 0x5",), (b"Content-Length: 5 5",),
                       (b"Content-Length: ",), (b"Content-Length: 99999999999999999999",), (b"Content-Length : 5",),
+                      (b"Content-Length: 000000000000000000005",), (b"Content-Length: " + b"0" * 30,),
+                      (b"Transfer-Encoding: ,chunked",), (b"Transfer-Encoding: chunked,",), (b"Transfer-Encoding:", b"Transfer-Encoding: chunked"),
+                      (b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
                       (b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), (b"Transfer-Encoding : chunked",),
                       (b"Transfer-Encoding: chunked, identity",), (b"Transfer-Encoding: xchunked",),
                       (b"Transfer-Encoding: ",), (b"Transfer-Encoding: gzip, chunked",), (b"Transfer-Encoding: gzip",)):
@@ -140,7 +143,20 @@ def test_expect_other_than_100_continue_is_417():
         up = Upload(srv)
         response, _ = answer_to(srv, append_head(up, b"Expect: 200-ok", b"Content-Length: 5", body=b"hello"))
         assert response.status == 417, response
+        response, _ = answer_to(srv, append_head(up, b"Expect: 100-continue", b"Expect: 200-ok", b"Content-Length: 5", body=b"hello"))
+        assert response.status == 417, response
         accepted(up.status(), 204, 0, up)
+
+
+def test_expect_is_a_list_on_one_line_or_several():
+    with Blobd() as srv:
+        for lines in ((b"Expect: 100-continue", b"Expect: 100-Continue"), (b"Expect:\t,100-continue, 100-continue",)):
+            up = Upload(srv)
+            with srv.connect() as c:
+                c.send(append_head(up, *lines, b"Content-Length: 5"))
+                assert c.read_response(stop_at_interim=True).status == 100
+                c.send(b"hello")
+                accepted(c.read_response(), 203, 5, up)
 
 
 def test_too_large_head_is_431_and_too_long_uri_414():

@@ -168,6 +168,11 @@ static void test_lengths(void)
     CU_ASSERT(judged_bad(LINES("Host: a", "Content-Length: -5")));
     CU_ASSERT(judged_bad(LINES("Host: a", "Content-Length: 0x5")));
     CU_ASSERT(judged_bad(LINES("Host: a", "Content-Length: 5 ")));
+    /* Zeros in front are of the grammar, but nobody sends more digits than any number has. */
+    CU_ASSERT_PTR_NULL(judge(false, &framing, LINES("Host: a", "Content-Length: 00000000000000000005")).detail);
+    CU_ASSERT_EQUAL(framing.length, 5);
+    CU_ASSERT(judged_bad(LINES("Host: a", "Content-Length: 000000000000000000005")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Content-Length: 000000000000000000000")));
 }
 
 static void test_codings(void)
@@ -183,8 +188,26 @@ static void test_codings(void)
     CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: identity")));
     CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: chunked;q=1")));
     CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: ")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: ,chunked")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: , chunked")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: chunked,")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: chunked, \t,")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: gzip,, chunked")));
     CU_ASSERT_PTR_NOT_NULL(judge(true, &framing, LINES("Host: a", "Transfer-Encoding: chunked")).detail);
     struct head_fault fault = judge(false, &framing, LINES("Host: a", "Transfer-Encoding: gzip, chunked"));
+    CU_ASSERT_EQUAL(fault.fault, HTTP_FAULT_NOT_IMPLEMENTED);
+}
+
+/* Several lines are one list: they are judged as if they stood on one. */
+static void test_codings_on_lines(void)
+{
+    struct head_framing framing;
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: chunked", "Transfer-Encoding: gzip")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: chunked", "Transfer-Encoding: ")));
+    CU_ASSERT(judged_bad(LINES("Host: a", "Transfer-Encoding: ", "Transfer-Encoding: chunked")));
+    struct head_fault fault =
+        judge(false, &framing, LINES("Host: a", "Transfer-Encoding: gzip", "transfer-encoding: chunked"));
+    CU_ASSERT_PTR_NOT_NULL(fault.detail);
     CU_ASSERT_EQUAL(fault.fault, HTTP_FAULT_NOT_IMPLEMENTED);
 }
 
@@ -202,6 +225,33 @@ static void test_expectations(void)
     CU_ASSERT_FALSE(framing.expects_continue);
 }
 
+static bool waits(const char *first, const char *second)
+{
+    struct head_framing framing;
+    struct head_fault fault = judge(false, &framing, LINES("Host: a", "Content-Length: 1", first, second));
+    return !fault.detail && framing.expects_continue;
+}
+
+static bool unmet(const char *first, const char *second)
+{
+    struct head_framing framing;
+    struct head_fault fault = judge(false, &framing, LINES("Host: a", "Content-Length: 1", first, second));
+    return fault.detail && fault.fault == HTTP_FAULT_EXPECTATION;
+}
+
+static void test_expectations_are_a_list(void)
+{
+    CU_ASSERT(waits("Expect: 100-continue", "Expect: 100-continue"));
+    CU_ASSERT(waits("Expect: 100-continue, 100-Continue", "A: b"));
+    CU_ASSERT(waits("Expect: ,\t100-continue ,", "Expect: "));
+    CU_ASSERT(unmet("Expect: 100-continue", "Expect: coffee"));
+    CU_ASSERT(unmet("Expect: coffee", "Expect: 100-continue"));
+    CU_ASSERT(unmet("Expect: 100-continue, coffee", "A: b"));
+    CU_ASSERT(unmet("Expect: 100-continue;now=1", "A: b"));
+    CU_ASSERT_FALSE(waits("Expect: ", "A: b"));
+    CU_ASSERT_FALSE(unmet("Expect: ", "A: b"));
+}
+
 static bool kept_alive(bool version_1_0, const char *connection)
 {
     struct head_framing framing = {0};
@@ -217,6 +267,11 @@ static void test_persistence(void)
     CU_ASSERT_FALSE(kept_alive(false, "Connection: TE, Close"));
     CU_ASSERT_FALSE(kept_alive(true, "Connection: keep-alive, close"));
     CU_ASSERT(kept_alive(false, "Connection: closely"));
+    struct head_framing framing = {0};
+    CU_ASSERT_PTR_NULL(judge(false, &framing, LINES("Host: a", "Connection: TE", "Connection: ,close")).detail);
+    CU_ASSERT_FALSE(framing.keep_alive);
+    CU_ASSERT_PTR_NULL(judge(true, &framing, LINES("Host: a", "Connection: TE", "Connection: keep-alive")).detail);
+    CU_ASSERT(framing.keep_alive);
 }
 
 static void test_targets(void)
@@ -239,7 +294,9 @@ int main(void)
                            {"1.1 has one Host", test_hosts},
                            {"a length is one number", test_lengths},
                            {"the one transfer coding is chunked", test_codings},
+                           {"lines of transfer codings are one list", test_codings_on_lines},
                            {"the one expectation is 100-continue", test_expectations},
+                           {"expectations are a list, on one line or several", test_expectations_are_a_list},
                            {"Connection is a list", test_persistence},
                            {"a target is a path, a URL, or * for OPTIONS", test_targets},
                            CU_TEST_INFO_NULL};

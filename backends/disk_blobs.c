@@ -160,12 +160,17 @@ static enum blob_status sync_touch(struct disk_store *s, const struct disk_path 
 }
 
 enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct digest *digest, const struct disk_path *path,
-                                        struct blob_error *err)
+                                        int64_t *touched_ms, struct blob_error *err)
 {
-    int64_t now_ms = clock_wall_ms();
+    struct stat sb;
+    if (fstatat(s->root_fd, path->text, &sb, 0) != 0)
+        return fail_errno(err, errno, "stat", path->text);
+    int64_t now_ms = clock_wall_ms_after(disk_mtime_ms(&sb));
     enum blob_status st = disk_set_mtime(s->root_fd, path->text, now_ms, err);
     if (st != BLOB_OK)
         return st;
+    if (touched_ms)
+        *touched_ms = now_ms;
     if (!s->journal)
         return sync_touch(s, path, err);
     uint8_t ms[8];
@@ -176,7 +181,8 @@ enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct diges
     return disk_journal_append(s->journal, JOURNAL_TOUCH, parts, 2, false, &ticket, err);
 }
 
-enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err)
+enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *digest, int64_t *touched_ms,
+                                 struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
     struct disk_path path;
@@ -186,13 +192,13 @@ enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *d
     if (st != BLOB_OK)
         return st;
     struct stat sb;
-    st = disk_blob_touch_locked(s, digest, &path, err);
+    st = disk_blob_touch_locked(s, digest, &path, touched_ms, err);
     /* As commits do: moved aside meanwhile, it counts as touched only once it is back. */
     if (s->shared && (st == BLOB_OK || st == BLOB_E_NOT_FOUND)) {
         bool missed = st == BLOB_E_NOT_FOUND;
         st = stat_blob(s, digest, &path, &sb, err);
         if (st == BLOB_OK && missed)
-            st = disk_blob_touch_locked(s, digest, &path, err);
+            st = disk_blob_touch_locked(s, digest, &path, touched_ms, err);
     }
     pthread_mutex_unlock(&s->stripes[stripe].lock);
     if (st == BLOB_OK && s->journal)

@@ -137,7 +137,8 @@ enum blob_status disk_reader_read(struct blob_reader *base, uint64_t offset, voi
                                   struct blob_error *err);
 int disk_reader_fd(const struct blob_reader *base);
 void disk_reader_close(struct blob_reader *base);
-enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err);
+enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *digest, int64_t *touched_ms,
+                                 struct blob_error *err);
 enum blob_status disk_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
                                   struct blob_error *err);
 enum blob_status disk_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,
@@ -158,10 +159,10 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *repor
 
 /* ---- shared by uploads, blobs and recovery ---- */
 
-/* Touches a blob that is there; in its stripe. Durable with the journal's next sync, or at once without one. NOT_FOUND.
- */
+/* Touches a blob that is there; in its stripe. Durable with the journal's next sync, or at once without one.
+ * *touched_ms may be NULL. NOT_FOUND. */
 enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct digest *digest, const struct disk_path *path,
-                                        struct blob_error *err) BLOB_MUST_CHECK;
+                                        int64_t *touched_ms, struct blob_error *err) BLOB_MUST_CHECK;
 /* Puts back what a node that died was about to remove from shared storage. */
 enum blob_status disk_blobs_restore(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
 /* Sets a file's mtime, by path. NOT_FOUND. */

@@ -398,7 +398,7 @@ static enum blob_status commit_present(struct disk_store *s, const struct disk_w
         return errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
     if ((uint64_t)sb.st_size != w->base.position)
         return BLOB_E_NOT_FOUND;
-    enum blob_status st = disk_blob_touch_locked(s, digest, blob, err);
+    enum blob_status st = disk_blob_touch_locked(s, digest, blob, NULL, err);
     /* Another node may have moved it aside to remove it: had it been touched in time, it would be back. */
     if (st == BLOB_OK && s->shared && fstatat(s->root_fd, blob->text, &sb, 0) != 0)
         st = errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);

@@ -407,7 +407,7 @@ static enum blob_status blob_add(struct memory_store *s, const char *hex, struct
         content->refs++;
         return BLOB_OK;
     }
-    blob->modified_ms = clock_wall_ms();
+    blob->modified_ms = clock_wall_ms_after(blob->modified_ms);
     if (blob->content->size != content->size) {
         content_drop(s, blob->content);
         blob->content = content;
@@ -580,7 +580,8 @@ static void memory_reader_close(struct blob_reader *base)
     free(r);
 }
 
-static enum blob_status memory_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err)
+static enum blob_status memory_blob_touch(struct blob_store *base, const struct digest *digest, int64_t *touched_ms,
+                                          struct blob_error *err)
 {
     struct memory_store *s = store_of(base);
     char hex[DIGEST_HEX_CHARS + 1];
@@ -588,7 +589,9 @@ static enum blob_status memory_blob_touch(struct blob_store *base, const struct 
     pthread_mutex_lock(&s->lock);
     struct item *blob = table_find(&s->blobs, hex);
     if (blob)
-        blob->modified_ms = clock_wall_ms();
+        blob->modified_ms = clock_wall_ms_after(blob->modified_ms);
+    if (blob && touched_ms)
+        *touched_ms = blob->modified_ms;
     pthread_mutex_unlock(&s->lock);
     return blob ? BLOB_OK : blob_missing(hex, err);
 }

@@ -37,14 +37,15 @@ static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
 {
     json_int_t size, touched;
     const char *key;
-    int removing = 0;
+    int removing = 0, own = 0;
     json_t *root = json_loadb(text, len, 0, NULL);
     bool ok = root &&
-              json_unpack(root, "{s:I,s:I,s:s,s?b}", "size", &size, "touched_ms", &touched, "data", &key, "removing",
-                          &removing) == 0 &&
+              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b}", "size", &size, "touched_ms", &touched, "data", &key,
+                          "removing", &removing, "own", &own) == 0 &&
               size >= 0 && s3_key_ok(key);
     if (ok) {
-        *out = (struct s3_pointer){.size = (uint64_t)size, .touched_ms = touched, .removing = removing != 0};
+        *out = (struct s3_pointer){
+            .size = (uint64_t)size, .touched_ms = touched, .removing = removing != 0, .own = own != 0};
         memcpy(out->data_key, key, strlen(key) + 1);
     }
     json_decref(root);
@@ -96,8 +97,9 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
     struct uuid nonce; /* makes each version's ETag its own, also where nothing else changes within a millisecond */
     uuid_new(&nonce);
     bytebuf_init(&b);
-    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s,\"nonce\":\"%s\"}\n",
-                   p->size, p->touched_ms, p->data_key, p->removing ? ",\"removing\":true" : "", nonce.text);
+    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s,\"nonce\":\"%s\"}\n",
+                   p->size, p->touched_ms, p->data_key, p->removing ? ",\"removing\":true" : "",
+                   p->own ? ",\"own\":true" : "", nonce.text);
     const struct s3_body body = {.data = b.data, .length = b.len};
     const struct s3_condition cond = {.absent = !old, .etag = old ? old->etag : NULL};
     enum blob_status st;
@@ -211,18 +213,24 @@ enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *dige
     return st;
 }
 
-enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err)
+enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, int64_t *touched_ms,
+                               struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
     int64_t began_ms = clock_wall_ms();
     for (int i = 0; i < SWAPS_MAX; i++) {
         struct s3_pointer p;
         enum blob_status st = read_live(s, digest, &p, err);
-        if (st != BLOB_OK || p.touched_ms > began_ms) /* another's touch does as well */
+        if (st != BLOB_OK)
             return st;
+        if (p.touched_ms > began_ms && !p.own && !touched_ms) /* another's touch does as well */
+            return BLOB_OK;
         struct s3_pointer touched = p;
-        touched.touched_ms = clock_wall_ms();
+        touched.touched_ms = clock_wall_ms_after(p.touched_ms);
+        touched.own = touched_ms != NULL;
         st = s3_pointer_write(s, digest, &p, &touched, err);
+        if (st == BLOB_OK && touched_ms)
+            *touched_ms = touched.touched_ms;
         if (st != BLOB_E_CONFLICT)
             return st;
     }

@@ -432,10 +432,11 @@ static void drop_object(struct s3_store *s, const char *key)
 static enum blob_status touch_present(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
                                       int64_t began_ms, struct blob_error *err)
 {
-    if (old->touched_ms > began_ms)
+    if (old->touched_ms > began_ms && !old->own)
         return BLOB_OK;
     struct s3_pointer touched = *old;
-    touched.touched_ms = clock_wall_ms();
+    touched.touched_ms = clock_wall_ms_after(old->touched_ms);
+    touched.own = false;
     return s3_pointer_write(s, digest, old, &touched, err);
 }
 
@@ -467,7 +468,7 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
             return st;
         *made = key;
     }
-    now.touched_ms = clock_wall_ms();
+    now.touched_ms = there ? clock_wall_ms_after(old.touched_ms) : clock_wall_ms();
     memcpy(now.data_key, made->text, sizeof now.data_key);
     st = s3_pointer_write(s, digest, there ? &old : NULL, &now, err);
     if (st == BLOB_OK && there && strcmp(old.data_key, made->text) != 0)

@@ -50,6 +50,7 @@ struct s3_pointer {
     uint64_t size;
     int64_t touched_ms;
     bool removing; /* being removed since touched_ms: the blob is not there any more */
+    bool own;      /* touched_ms is known to its maker as its own: who touches next must change it */
     char data_key[S3_KEY_MAX + 1];
     char etag[S3_ETAG_MAX]; /* of the pointer object, as last read or written */
 };
@@ -69,7 +70,8 @@ enum blob_status s3_pointer_verify(struct s3_store *s, const struct s3_pointer *
 
 enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
                               struct blob_error *err);
-enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, struct blob_error *err);
+enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *digest, int64_t *touched_ms,
+                               struct blob_error *err);
 enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
                                 struct blob_error *err);
 enum blob_status s3_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,

@@ -329,12 +329,13 @@ void cursor_end(struct blob_cursor *c)
     *c = (struct blob_cursor){0};
 }
 
-enum blob_status blob_touch(struct blob_store *store, const struct digest *digest, struct blob_error *err)
+enum blob_status blob_touch(struct blob_store *store, const struct digest *digest, int64_t *touched_ms,
+                            struct blob_error *err)
 {
     CHECK(digest);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_TOUCH, err);
-    return timed_op_end(&t, st ? st : store->ops->blob_touch(store, digest, err));
+    return timed_op_end(&t, st ? st : store->ops->blob_touch(store, digest, touched_ms, err));
 }
 
 enum blob_status blob_remove(struct blob_store *store, const struct digest *digest, int64_t before_ms,

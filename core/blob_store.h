@@ -204,8 +204,13 @@ struct blob_store_ops {
     enum blob_status (*cursor_read)(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err);
     /* Frees c->own. Short, and never waits: it is called on event loops. NULL with cursor_read. */
     void (*cursor_end)(struct blob_cursor *c);
-    /* Sets touched_ms to now: the sweeper's grace starts again. NOT_FOUND: no such blob. */
-    enum blob_status (*blob_touch)(struct blob_store *store, const struct digest *digest, struct blob_error *err);
+    /*
+     * Sets the blob's touched_ms to now, and later than it was: the sweeper's grace starts again. *touched_ms (may be
+     * NULL) is that time; it is this call's own: every later commit and touch gives the blob another. NOT_FOUND: no
+     * such blob.
+     */
+    enum blob_status (*blob_touch)(struct blob_store *store, const struct digest *digest, int64_t *touched_ms,
+                                   struct blob_error *err);
     /*
      * Removes a blob last touched before before_ms; CONFLICT, and it stays, when it was touched later, or when a reader
      * of it is open in this process and could not be served afterwards: try again later. Atomic against writer_commit
@@ -313,7 +318,7 @@ void reader_close(struct blob_reader *r);   /* NULL is fine */
 void cursor_begin(struct blob_cursor *c, struct blob_reader *r, uint64_t offset, uint64_t len);
 enum blob_status cursor_read(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
 void cursor_end(struct blob_cursor *c); /* a cursor of zeros is fine */
-enum blob_status blob_touch(struct blob_store *store, const struct digest *digest,
+enum blob_status blob_touch(struct blob_store *store, const struct digest *digest, int64_t *touched_ms,
                             struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_remove(struct blob_store *store, const struct digest *digest, int64_t before_ms,
                              struct blob_error *err) BLOB_MUST_CHECK;

@@ -93,7 +93,7 @@ static enum blob_status is_garbage(struct sweep_walk *w, const struct digest *di
         st = file_catalog_names(s->catalog, digest, &named, &w->err);
     *garbage = st == BLOB_OK && !named;
     if (*garbage && info->touched_ms >= s->orphans_before_ms)
-        st = unnamed_is_marked(s->store, digest, garbage, &w->err);
+        st = unnamed_is_marked(s->store, digest, info->touched_ms, garbage, &w->err);
     return st;
 }
 
@@ -134,9 +134,9 @@ static bool on_blob(const struct digest *digest, const struct blob_info *info, v
     return w->st == BLOB_OK;
 }
 
-/* Marks of blobs that are named again, or gone. Should the blob lose its last file at this very moment, its mark is
- * lost and it goes as an orphan, later. */
-static bool clear_if_done(const struct digest *digest, void *arg)
+/* Marks of blobs that are named again, touched again, or gone. Should the blob lose its last file at this very moment,
+ * its mark is lost and it goes as an orphan, later. */
+static bool clear_if_done(const struct digest *digest, int64_t touched_ms, void *arg)
 {
     struct sweep_walk *w = arg;
     struct blob_sweep *s = w->sweep;
@@ -146,7 +146,7 @@ static bool clear_if_done(const struct digest *digest, void *arg)
     bool done = w->st == BLOB_OK && named;
     if (w->st == BLOB_OK && !named) {
         w->st = blob_stat(s->store, digest, &info, &w->err);
-        done = w->st == BLOB_E_NOT_FOUND;
+        done = w->st == BLOB_E_NOT_FOUND || (w->st == BLOB_OK && info.touched_ms != touched_ms);
     }
     if (done)
         w->st = unnamed_clear(s->store, digest, &w->err);

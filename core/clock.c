@@ -12,6 +12,12 @@ int64_t clock_wall_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t clock_wall_ms_after(int64_t last_ms)
+{
+    int64_t now_ms = clock_wall_ms();
+    return now_ms > last_ms ? now_ms : last_ms + 1;
+}
+
 int64_t clock_wall_us(void)
 {
     struct timespec t;

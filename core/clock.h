@@ -8,6 +8,9 @@
 /* Milliseconds or microseconds since the epoch (UTC). May step. */
 int64_t clock_wall_ms(void);
 int64_t clock_wall_us(void);
+/* clock_wall_ms(), but later than `last_ms` in any case: for times that must tell which of two changes came after the
+ * other. */
+int64_t clock_wall_ms_after(int64_t last_ms);
 /* Microseconds since some moment. Never steps. */
 int64_t clock_steady_us(void);
 

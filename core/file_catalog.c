@@ -4,9 +4,9 @@
  * Order of steps. Adding: the record, then the watcher (a cached answer of the old state goes), then the index row. The
  * record is put create-only and without a look first: the usual upload costs one store operation, and only one that is
  * repeated, or meets another of the same number, reads. Destroying: the record, the watcher, the row, and where no
- * record of the blob is left, blob_touch, which starts the grace time. Each step may be the last one before a crash: a
- * record without a row is settled by the index, a blob without records is swept (without a grace time of its own then,
- * which exists for adders, and they touch the blob themselves).
+ * record of the blob is left, blob_touch, which starts the grace time, and the mark that tells of it. Each step may be
+ * the last one before a crash: a record without a row is settled by the index, a blob without records is swept (without
+ * a grace time of its own then, which exists for adders, and they touch the blob themselves).
  *
  * Races. Two destroys of one file: both may find the record, both succeed, the second changes nothing. Destroys of a
  * blob's two last files: the later deletion sees no record left, perhaps both do; touching twice is harmless. A
@@ -280,12 +280,13 @@ enum blob_status file_catalog_names(struct file_catalog *c, const struct digest 
 static bool start_grace_if_last(struct file_catalog *c, const struct digest *digest)
 {
     bool named = true;
+    int64_t touched_ms;
     struct blob_error err;
     enum blob_status st = file_catalog_names(c, digest, &named, &err);
     if (st == BLOB_OK && !named) {
-        st = unnamed_mark(c->store, digest, &err);
+        st = blob_touch(c->store, digest, &touched_ms, &err);
         if (st == BLOB_OK)
-            st = blob_touch(c->store, digest, &err);
+            st = unnamed_mark(c->store, digest, touched_ms, &err);
     }
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         log_line(c->log, LOG_WARN, NULL, "a blob without files was not marked for the sweeper: %s", err.text);

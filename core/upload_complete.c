@@ -130,7 +130,7 @@ static enum blob_status make_true(struct upload_append *a, struct session *next,
         return st;
     *what = "turning it into a blob";
     st = a->mode == APPEND_WRITE ? writer_commit(a->writer, &next->digest, BLOB_LAZY, detail)
-                                 : blob_touch(svc->store, &next->digest, detail);
+                                 : blob_touch(svc->store, &next->digest, NULL, detail);
     if (st != BLOB_OK)
         return st;
     if (a->mode == APPEND_WRITE)
@@ -158,7 +158,7 @@ enum api_code complete_committed(struct upload_service *svc, struct session *s, 
 {
     struct blob_error detail;
     struct file_row row;
-    enum blob_status st = blob_touch(svc->store, &s->digest, &detail);
+    enum blob_status st = blob_touch(svc->store, &s->digest, NULL, &detail);
     if (st == BLOB_OK)
         st = make_file(svc, s, &result->file, &row, &detail);
     if (st != BLOB_OK)

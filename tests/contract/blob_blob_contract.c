@@ -31,7 +31,7 @@ void contract_blob_missing(void)
     CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_E_NOT_FOUND);
     CU_ASSERT_EQUAL(blob_open(s, &digest, &r, &info, NULL), BLOB_E_NOT_FOUND);
     CU_ASSERT_PTR_NULL(r);
-    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL, NULL), BLOB_E_NOT_FOUND);
     CU_ASSERT_EQUAL(blob_remove(s, &digest, INT64_MAX, NULL), BLOB_OK);
     blob_store_close(s);
 }
@@ -177,11 +177,35 @@ void contract_blob_touch(void)
     CU_ASSERT_EQUAL(content_store(s, 100, 1, 0, &digest), BLOB_OK);
     CU_ASSERT_EQUAL(stat_of(s, &digest, &first), BLOB_OK);
     let_time_pass();
-    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(stat_of(s, &digest, &second), BLOB_OK);
     CU_ASSERT_TRUE(second.touched_ms > first.touched_ms);
     CU_ASSERT_EQUAL(second.size, 100);
     CU_ASSERT_TRUE(content_intact(s, 100, 1));
+    blob_store_close(s);
+}
+
+/* Each touch and each commit gives a time that nothing had before, also within one millisecond. */
+void contract_blob_touch_tells(void)
+{
+    struct blob_store *s = blob_contract_start();
+    struct digest digest;
+    struct blob_info info;
+    int64_t last_ms = 0, touched_ms = -1;
+    CU_ASSERT_EQUAL(blob_touch(s, &(struct digest){{7}}, &touched_ms, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(touched_ms, -1);
+    CU_ASSERT_EQUAL(content_store(s, 100, 1, 0, &digest), BLOB_OK);
+    for (int i = 0; i < 4; i++) {
+        CU_ASSERT_EQUAL(blob_touch(s, &digest, &touched_ms, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
+        CU_ASSERT_EQUAL(info.touched_ms, touched_ms);
+        CU_ASSERT_TRUE(touched_ms > last_ms);
+        last_ms = touched_ms;
+        CU_ASSERT_EQUAL(i % 2 ? blob_touch(s, &digest, NULL, NULL) : content_store(s, 100, 1, 0, &digest), BLOB_OK);
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
+        CU_ASSERT_TRUE(info.touched_ms > touched_ms);
+        last_ms = info.touched_ms;
+    }
     blob_store_close(s);
 }
 
@@ -195,7 +219,7 @@ void contract_blob_remove(void)
     CU_ASSERT_EQUAL(blob_remove(s, &digest, info.touched_ms, NULL), BLOB_E_CONFLICT);
     CU_ASSERT_TRUE(content_intact(s, 3000, 1));
     let_time_pass();
-    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_remove(s, &digest, info.touched_ms + 1, NULL), BLOB_E_CONFLICT);
     CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
     CU_ASSERT_EQUAL(blob_remove(s, &digest, info.touched_ms + 1, NULL), BLOB_OK);

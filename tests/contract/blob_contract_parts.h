@@ -55,6 +55,7 @@ void contract_blob_fd(void);
 void contract_blob_dedupe(void);
 void contract_blob_heals(void);
 void contract_blob_touch(void);
+void contract_blob_touch_tells(void);
 void contract_blob_remove(void);
 void contract_blob_remove_open(void);
 void contract_blob_list(void);

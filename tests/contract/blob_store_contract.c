@@ -250,6 +250,7 @@ CU_TestInfo *blob_contract_tests(void)
         {"equal content is stored once, and touched", contract_blob_dedupe},
         {"a damaged blob is replaced by the next commit", contract_blob_heals},
         {"touching starts the grace time anew", contract_blob_touch},
+        {"each touch and commit has a time of its own", contract_blob_touch_tells},
         {"a blob is removed only if not touched since", contract_blob_remove},
         {"an open reader survives the removal, or fails", contract_blob_remove_open},
         {"blobs are listed in order, after any digest", contract_blob_list},

@@ -195,10 +195,11 @@ static void test_two_destroys(void)
     rig_close(&r);
 }
 
-static enum blob_status added_first(struct blob_store *s, const struct digest *digest, struct blob_error *err)
+static enum blob_status added_first(struct blob_store *s, const struct digest *digest, int64_t *touched_ms,
+                                    struct blob_error *err)
 {
     CU_ASSERT_EQUAL(file_catalog_add(racing->catalog, &racing_file, 0, NULL), BLOB_OK);
-    return racing->real->blob_touch(s, digest, err);
+    return racing->real->blob_touch(s, digest, touched_ms, err);
 }
 
 static void test_destroy_beside_add(void)

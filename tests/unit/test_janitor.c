@@ -39,9 +39,27 @@ static enum blob_status sweep(struct rig *r, int64_t after_ms)
 
 static bool marked(struct rig *r, const struct digest *d)
 {
+    struct blob_info info = {0};
     bool is = false;
-    CU_ASSERT_EQUAL(unnamed_is_marked(r->store, d, &is, NULL), BLOB_OK);
+    enum blob_status st = blob_stat(r->store, d, &info, NULL);
+    CU_ASSERT_TRUE(st == BLOB_OK || st == BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(unnamed_is_marked(r->store, d, info.touched_ms, &is, NULL), BLOB_OK);
     return is;
+}
+
+static bool note_mark(const struct digest *digest, int64_t touched_ms, void *arg)
+{
+    (void)digest;
+    (void)touched_ms;
+    ++*(unsigned *)arg;
+    return true;
+}
+
+static unsigned marks(struct rig *r)
+{
+    unsigned n = 0;
+    CU_ASSERT_EQUAL(unnamed_list(r->store, note_mark, &n, NULL), BLOB_OK);
+    return n;
 }
 
 /* ---- grace ---- */
@@ -80,6 +98,77 @@ static void test_cut_off_completion_stays(void)
     struct rig r;
     rig_open(&r);
     struct digest d = rig_put(&r, "committed, not recorded");
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + HOUR), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(sweep(&r, TIMEOUT + GRACE + 1000), BLOB_OK);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    rig_close(&r);
+}
+
+/* The same, where the content was there before and was destroyed: what is staged has become the old blob, whose mark
+ * must not take it away. */
+static void test_cut_off_completion_of_destroyed_content_stays(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "destroyed, and sent again");
+    struct file_record f = rig_add(&r, &d, 25, "a", "", 1);
+    rig_destroy(&r, f.id, true);
+    rig_commit(&r, &d, "destroyed, and sent again", 25);
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + HOUR), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(marks(&r), 0);
+    CU_ASSERT_EQUAL(sweep(&r, TIMEOUT + GRACE + 1000), BLOB_OK);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    rig_close(&r);
+}
+
+/* The mark outlived its blob (a sweep was cut off), and the content came again. */
+static void test_old_mark_of_a_removed_blob(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "removed, and sent again");
+    struct file_record f = rig_add(&r, &d, 23, "a", "", 1);
+    rig_destroy(&r, f.id, true);
+    CU_ASSERT_EQUAL(blob_remove(r.store, &d, clock_wall_ms() + 1000, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(marks(&r), 1);
+    usleep(2000);
+    rig_commit(&r, &d, "removed, and sent again", 23);
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + HOUR), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    rig_close(&r);
+}
+
+/* A completion that was cut off and is finished touches its blob; the destroy of the file it makes marks it again. */
+static void test_destroyed_twice_goes_after_grace(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "twice");
+    struct file_record f = rig_add(&r, &d, 5, "a", "", 1);
+    rig_destroy(&r, f.id, true);
+    CU_ASSERT_EQUAL(blob_touch(r.store, &d, NULL, NULL), BLOB_OK);
+    CU_ASSERT_FALSE(marked(&r, &d));
+    f = rig_add(&r, &d, 5, "b", "", 2);
+    rig_destroy(&r, f.id, true);
+    CU_ASSERT_EQUAL(sweep(&r, GRACE - 1000), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(marks(&r), 0);
+    rig_close(&r);
+}
+
+/* Marks of earlier versions tell no time: their blobs go as those of uploads that were cut off. */
+static void test_mark_without_a_time(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "marked by an earlier version");
+    char key[16 + DIGEST_HEX_CHARS] = "unnamed/";
+    digest_hex(&d, key + strlen(key));
+    CU_ASSERT_EQUAL(record_put(r.store, key, "{}", 2, 0, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(sweep(&r, GRACE + HOUR), BLOB_OK);
     CU_ASSERT_TRUE(rig_has_blob(&r, &d));
     CU_ASSERT_EQUAL(sweep(&r, TIMEOUT + GRACE + 1000), BLOB_OK);
@@ -426,6 +515,11 @@ int main(void)
         {"a blob that a file names stays", test_named_stays},
         {"a blob whose last file was destroyed goes after the grace time", test_destroyed_goes_after_grace},
         {"the blob of a completion that was cut off stays as long as its upload", test_cut_off_completion_stays},
+        {"so does content that was destroyed before, sent again and cut off",
+         test_cut_off_completion_of_destroyed_content_stays},
+        {"a mark that outlived its blob does not take the next one", test_old_mark_of_a_removed_blob},
+        {"destroyed, touched and destroyed again goes after its grace", test_destroyed_twice_goes_after_grace},
+        {"a mark of an earlier version takes nothing early", test_mark_without_a_time},
         {"a blob that is named again stays, and its mark goes", test_named_again_stays},
         {"one walk tells garbage from files, over many pages", test_many_in_one_walk},
         {"content uploaded again just before the removal stays", test_dedupe_before_removal},

@@ -127,9 +127,9 @@ static enum blob_status h_blob_stat(struct blob_store *s, const struct digest *d
     HOOK_BEFORE("blob_stat", t.rig->real->blob_stat(s, d, out, err));
 }
 
-static enum blob_status h_blob_touch(struct blob_store *s, const struct digest *d, struct blob_error *err)
+static enum blob_status h_blob_touch(struct blob_store *s, const struct digest *d, int64_t *ms, struct blob_error *err)
 {
-    HOOK("blob_touch", t.rig->real->blob_touch(s, d, err));
+    HOOK("blob_touch", t.rig->real->blob_touch(s, d, ms, err));
 }
 
 static enum blob_status h_record_put(struct blob_store *s, const char *key, const void *value, size_t len,

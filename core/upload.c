@@ -102,8 +102,8 @@ enum api_code upload_status(struct upload_service *svc, const struct uuid *id, c
     if (code != API_OK)
         return code;
     /* An append in flight, here or on a node that is alive, has not been counted yet; a dead one's bytes have. */
-    if (s.state != SESSION_COMPLETED && !live_find(svc, id) && !recover_is_busy(svc, &s)) {
-        code = recover_settle(svc, &s, err);
+    if (s.state != SESSION_COMPLETED && !live_find(svc, id)) {
+        code = recover_settle_idle(svc, &s, err);
         if (code != API_OK)
             return code;
     }
@@ -141,9 +141,14 @@ enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, 
     enum api_code code = recover_load(svc, id, who, &s, err);
     if (code != API_OK)
         return code;
+    struct upload_append *old = live_find(svc, id);
+    /* An old session may show one open that was completed since, or is destroyed. */
+    if (!old && s.state != SESSION_COMPLETED)
+        code = recover_settle(svc, &s, err);
+    if (code != API_OK)
+        return code;
     if (s.state == SESSION_COMPLETED)
         return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed; destroy its file instead");
-    struct upload_append *old = live_find(svc, id);
     if (old)
         append_end_older(old);
     enum blob_status st = remove_upload(svc, id, &s.mark, &detail);

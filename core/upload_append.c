@@ -8,6 +8,7 @@
 #include "core/upload_internal.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -302,40 +303,61 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     return API_OK;
 }
 
-/* For where nothing else stores the session: that its client has shown a later token must not be forgotten. */
-static void remember_rotation(struct upload_service *svc, struct session *s, bool was_rotating)
+/* For where nothing else stores the session: what its client has shown and is told must not be forgotten. */
+static void remember(struct upload_service *svc, struct session *s, bool changed)
 {
     struct blob_error detail;
-    if (s->rotating && !was_rotating && recover_persist(svc, s, &detail) != BLOB_OK)
+    if (changed && recover_persist(svc, s, &detail) != BLOB_OK)
         log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, detail.text);
+}
+
+/*
+ * The store had less than the session said, and its word was taken. That is stored before anybody is told, or the next
+ * request would be told the other offset again; and no byte is added, whatever the request showed: what its client
+ * sends belongs behind bytes that are not there.
+ */
+static enum api_code refuse_behind_missing(struct upload_service *svc, struct session *s, uint64_t was_at,
+                                           struct api_error *err)
+{
+    struct blob_error detail;
+    enum blob_status st = recover_persist(svc, s, &detail);
+    if (st == BLOB_E_CONFLICT)
+        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "taking the store's word", st, &detail, err);
+    api_fail(err, API_UPLOAD_OFFSET_MISMATCH, "stored bytes are missing: the upload continues at an earlier offset");
+    snprintf(err->expected, sizeof err->expected, "%" PRIu64, s->mark.offset);
+    snprintf(err->actual, sizeof err->actual, "%" PRIu64, was_at);
+    return API_UPLOAD_OFFSET_MISMATCH;
 }
 
 static enum api_code decide_and_start(struct upload_service *svc, const struct upload_request *req, struct session *s,
                                       struct upload_append **out, struct upload_result *result, struct api_error *err)
 {
-    bool readable = svc->store->caps & STORE_READ_STAGED;
-    bool contended = recover_is_contended(svc, s), was_rotating = s->rotating;
+    bool contended = recover_is_contended(svc, s), busy = recover_is_busy(svc, s), was_rotating = s->rotating;
+    enum append_mode mode = APPEND_WRITE;
+    enum outcome outcome = OUTCOME_BEGUN;
+    uint64_t was_at = s->mark.offset;
     enum api_code code = recover_settle(svc, s, err);
     if (code != API_OK)
         return code;
     if (s->state != SESSION_OPEN)
         return answer_settled(svc, req, s, result, err);
-    /* Twice at most: the second time on what the store itself says. */
-    for (int round = 0; round < 2; round++) {
-        enum append_mode mode = APPEND_WRITE;
-        enum outcome outcome = OUTCOME_BEGUN;
-        code = decide_append(req, readable, s, &mode, err);
-        if (code == API_OK && mode == APPEND_REPEAT)
-            remember_rotation(svc, s, was_rotating);
-        if (code == API_OK)
-            code = start_append(svc, req, s, mode, contended, &outcome, out, err);
-        if (code == API_OK && outcome == OUTCOME_SETTLED)
-            return finish_cut_off(svc, req, s, result, err);
-        if (code != API_OK || outcome == OUTCOME_BEGUN)
-            break;
+    bool moved = s->mark.offset != was_at && !busy;
+    code = decide_append(req, svc->store->caps & STORE_READ_STAGED, s, &mode, err);
+    if (mode == APPEND_REPEAT || code == API_UPLOAD_OFFSET_MISMATCH)
+        remember(svc, s, moved || (s->rotating && !was_rotating));
+    if (code == API_OK) {
+        was_at = s->mark.offset;
+        code = start_append(svc, req, s, mode, contended, &outcome, out, err);
+        if (code == API_SIZE_LIMIT_EXCEEDED)
+            remember(svc, s, moved || (s->rotating && !was_rotating));
     }
+    if (code == API_OK && outcome == OUTCOME_SETTLED)
+        return finish_cut_off(svc, req, s, result, err);
+    if (code == API_OK && outcome == OUTCOME_CHANGED)
+        code = refuse_behind_missing(svc, s, was_at, err);
     if (code == API_UPLOAD_OFFSET_MISMATCH || code == API_SIZE_LIMIT_EXCEEDED) {
-        remember_rotation(svc, s, was_rotating);
         metric_add(svc->metrics.mismatches, 1);
         fill_view(s, result);
     }

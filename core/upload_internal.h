@@ -175,10 +175,14 @@ bool recover_is_contended(const struct upload_service *svc, const struct session
 /* The same, and that node is taken for alive. */
 bool recover_is_busy(const struct upload_service *svc, const struct session *s);
 /* Less is staged than s says, perhaps nothing: nothing has come yet, or the upload was completed, or cut off just
- * before its file, and its session is older than that. Then s becomes what the store knows. */
+ * before its file, and its session is older than that. Then s becomes what the store knows. UPLOAD_UNKNOWN: it was
+ * destroyed. */
 enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Ends in s what a dead append left, and takes over from the store what it has beyond the session. Writes nothing. */
 enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* The same for who adds nothing: an append in flight on another node stays uncounted and unharmed. What the store has
+ * beyond the session goes into the session, where nobody is at it: so it was told, and is not to be undone. */
+enum api_code recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Sets s to what the store has, after it turned out to have less than the session says. */
 enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */

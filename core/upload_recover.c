@@ -197,6 +197,17 @@ void recover_count_append(struct session *s, const struct digest *chunk)
         s->chunk.digest = *chunk;
 }
 
+/* Neither bytes nor a record, which was there before the session was: the upload was destroyed, and the session is one
+ * that its store has brought back. */
+static enum api_code forget_destroyed(struct upload_service *svc, const struct session *s, struct api_error *err)
+{
+    struct blob_error detail;
+    enum blob_status st = session_remove(svc->sessions, &s->id, &detail);
+    log_line(svc->log, LOG_INFO, NULL, "upload %s: it was destroyed, its session is old%s%s", s->id.text,
+             st == BLOB_OK ? "" : ", and stays: ", st == BLOB_OK ? "" : detail.text);
+    return unknown_upload(err);
+}
+
 enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     char key[RECORD_KEY_MAX];
@@ -210,10 +221,12 @@ enum api_code recover_settle_gone(struct upload_service *svc, struct session *s,
     if (st == BLOB_OK && upload_record_decode(value.data, value.len, &made) != BLOB_OK)
         st = blob_fail(&detail, BLOB_E_CORRUPT, 0, "the record %s is damaged", key);
     bytebuf_release(&value);
-    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && made.state == SESSION_OPEN))
-        return API_OK;
+    if (st == BLOB_E_NOT_FOUND)
+        return forget_destroyed(svc, s, err);
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "reading its record", st, &detail, err);
+    if (made.state == SESSION_OPEN)
+        return API_OK;
     enum api_code code = rebuild_completion(svc, &made, true, err);
     if (code != API_OK || made.state == SESSION_OPEN || made.mark.offset < s->mark.offset)
         return code;
@@ -223,8 +236,10 @@ enum api_code recover_settle_gone(struct upload_service *svc, struct session *s,
     return API_OK;
 }
 
-/* A store that is ahead of a session which nobody is writing: the session is old, or its writer died before the last
- * change. */
+/*
+ * A store that is ahead of a session: the session is old, or its writer is between a flush and its change of the
+ * session, or could not make that change. Whoever asks, on whatever node, the answer is the same.
+ */
 static enum api_code catch_up(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct blob_error detail;
@@ -255,12 +270,26 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
 
 enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err)
 {
-    bool busy = recover_is_busy(svc, s);
     if (recover_is_contended(svc, s) && (svc->store->caps & STORE_READ_STAGED))
         s->rehash = true;
     recover_count_append(s, NULL);
-    if (sessions_shared(svc) && !busy)
-        return catch_up(svc, s, err);
+    return sessions_shared(svc) ? catch_up(svc, s, err) : API_OK;
+}
+
+enum api_code recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct session found = *s;
+    struct blob_error detail;
+    bool busy = recover_is_busy(svc, s);
+    enum api_code code = recover_settle(svc, &found, err);
+    bool moved = found.mark.offset != s->mark.offset || found.state != s->state;
+    /* What is in flight has not been counted yet, and may go on. */
+    if (code != API_OK || (busy && !moved))
+        return code;
+    *s = found;
+    if (moved && !busy && s->epoch != 0 && s->state != SESSION_COMPLETING &&
+        recover_persist(svc, s, &detail) != BLOB_OK)
+        log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, detail.text);
     return API_OK;
 }
 

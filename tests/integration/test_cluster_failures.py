@@ -16,7 +16,7 @@ from crashload import LOST, Crashload
 from harness import need, temp_dir
 from prompts import list_all
 from uploader import Content, Upload, download, sha256, store
-from wire import wait_for
+from wire import Closed, wait_for
 
 SECONDS = int(os.environ.get("BLOBD_TEST_CLUSTER_SECONDS", 20))
 SWEEP = {"retention.sweep_interval": "1s"}
@@ -187,6 +187,65 @@ def test_redis_stopped_for_five_seconds_under_load():
         time.sleep(5)
         redis.proc.send_signal(signal.SIGCONT)
     redis_disturbed(disturb, times=1)
+
+
+class Appending(threading.Thread):
+    """One append, sent in steps that last `seconds`; answer is what became of it."""
+
+    def __init__(self, up, data, seconds):
+        super().__init__()
+        self.up, self.data, self.seconds, self.answer = up, data, seconds, None
+
+    def run(self):
+        steps = 24
+        piece = len(self.data) // steps + 1
+        try:
+            with self.up.begin(length=len(self.data)) as c:
+                for at in range(0, len(self.data), piece):
+                    c.send(self.data[at:at + piece])
+                    time.sleep(self.seconds / steps)
+                self.answer = c.read_response("POST")
+        except (OSError, Closed):
+            pass  # refused in the middle
+
+
+def test_nodes_agree_on_offsets_after_redis_stalled_in_appends():
+    """Whatever became of the calls that timed out: all nodes tell one offset, none below what was acknowledged, and
+    whichever goes on there is right."""
+    with Cluster({"sessions.lease": "15s"}, balancer=None) as c:
+        data = Content(6 << 20, 21).read(0, 6 << 20)
+        first = 300000
+        ups = [Upload(c.nodes[i % 2], mode="offset") for i in range(6)]
+        for up in ups:
+            assert up.append(data[:first]).status == 203
+        appends = [Appending(up, data[first:], seconds) for up, seconds in zip(ups, (1.2, 1.6, 2.0, 2.5, 3.5, 5.0))]
+        [a.start() for a in appends]
+        time.sleep(1.0)
+        c.redis.proc.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        c.redis.proc.send_signal(signal.SIGCONT)
+        [a.join() for a in appends]
+        for node in c.nodes:
+            wait_for(lambda: node.post("/api/blobs/uploads").status == 202, timeout=10, what="the node to find Redis again")
+        told = []
+        for i, (up, append) in enumerate(zip(ups, appends)):
+            acknowledged = first
+            if append.answer is not None and append.answer.status == 203:
+                acknowledged = int(append.answer["Upload-Offset"])
+            offsets = []
+            for turn in range(4):
+                up.srv = c.nodes[(i + turn) % 2]
+                assert up.status().status == 204
+                offsets.append(up.offset)
+            assert len(set(offsets)) == 1, f"upload {i}: one node says {offsets[0]}, the other {offsets[1]}"
+            assert acknowledged <= up.offset <= len(data), f"upload {i}: {up.offset} after {acknowledged}"
+            told.append((append.answer.status if append.answer is not None else None, up.offset))
+            up.srv = c.nodes[(i // 2) % 2]
+            answer = up.complete(sha256(data), data[up.offset:])
+            assert answer.status == 201, f"upload {i}: {answer}"
+        assert download(c.nodes[0], sha256(data)).body == data
+        assert any(status != 203 for status, _ in told), "nothing was disturbed"
+        print(f"answers and offsets: {told}")
 
 
 def test_redis_emptied_under_load():

@@ -117,6 +117,91 @@ bool s3_endpoint_from_location(const char *location, const struct s3_endpoint *f
     return true;
 }
 
+/* ---- whose host is it? ---- */
+
+/* The name without the port; *port is what follows it, "" or ":port". */
+static size_t name_len(const char *host, const char **port)
+{
+    size_t len = host[0] == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
+    *port = host + len;
+    return len;
+}
+
+/* A host's name, without the bucket before it. */
+static void bare_name(const char *host, const char *bucket, char out[S3_HOST_MAX])
+{
+    const char *port;
+    size_t len = name_len(host, &port), bucket_len = strlen(bucket);
+    if (len > bucket_len + 1 && strncasecmp(host, bucket, bucket_len) == 0 && host[bucket_len] == '.') {
+        host += bucket_len + 1;
+        len -= bucket_len + 1;
+    }
+    snprintf(out, S3_HOST_MAX, "%.*s", (int)len, host);
+}
+
+/* What follows "s3." or "s3-WORD."; NULL: it is not called so. */
+static const char *after_s3(const char *name)
+{
+    if (strncmp(name, "s3", 2) != 0 || (name[2] != '.' && name[2] != '-'))
+        return NULL;
+    const char *dot = strchr(name, '.');
+    return dot ? dot + 1 : NULL;
+}
+
+static const char *amazon_domain(const char *name)
+{
+    static const char *const domains[] = {"amazonaws.com", "amazonaws.com.cn"};
+    size_t len = strlen(name);
+    for (size_t i = 0; i < sizeof domains / sizeof domains[0]; i++) {
+        size_t n = strlen(domains[i]);
+        if (len > n && name[len - n - 1] == '.' && strcmp(name + len - n, domains[i]) == 0)
+            return domains[i];
+    }
+    return NULL;
+}
+
+/* The domain whose regions are one service, of at least two labels; NULL: there is none. */
+static const char *domain_of_regions(const char *own, const char *region)
+{
+    const char *amazon = amazon_domain(own), *rest = after_s3(own);
+    size_t len = strlen(region);
+    if (amazon || !rest)
+        return rest ? amazon : NULL;
+    if (len == 0 || strncmp(rest, region, len) != 0 || rest[len] != '.')
+        return NULL;
+    return strchr(rest + len + 1, '.') ? rest + len + 1 : NULL;
+}
+
+/* s3.DOMAIN, s3.REGION.DOMAIN, s3-REGION.DOMAIN, s3.dualstack.REGION.DOMAIN */
+static bool is_region_of(const char *name, const char *domain)
+{
+    const char *rest = after_s3(name);
+    for (int labels = 0; rest && labels <= 2; labels++) {
+        if (strcmp(rest, domain) == 0)
+            return true;
+        const char *dot = strchr(rest, '.');
+        rest = dot ? dot + 1 : NULL;
+    }
+    return false;
+}
+
+bool s3_endpoint_is_ours(const struct s3_endpoint *own, const char *bucket, const char *region,
+                         const struct s3_endpoint *to)
+{
+    const char *own_port, *to_port;
+    char own_name[S3_HOST_MAX], to_name[S3_HOST_MAX];
+    name_len(own->host, &own_port);
+    name_len(to->host, &to_port);
+    if ((own->tls && !to->tls) || (own->tls == to->tls && strcmp(own_port, to_port) != 0))
+        return false;
+    bare_name(own->host, bucket, own_name);
+    bare_name(to->host, bucket, to_name);
+    if (strcmp(own_name, to_name) == 0)
+        return true;
+    const char *domain = domain_of_regions(own_name, region);
+    return domain && is_region_of(to_name, domain);
+}
+
 void s3_endpoint_base(const struct s3_endpoint *e, char *out, size_t size)
 {
     snprintf(out, size, "%s://%s", e->tls ? "https" : "http", e->host);

@@ -27,6 +27,15 @@ enum blob_status s3_endpoint_from_options(const struct s3_options *opts, struct 
 bool s3_endpoint_from_location(const char *location, const struct s3_endpoint *from, struct s3_endpoint *out,
                                char **path);
 
+/*
+ * May a request, its credentials and its body go to `to`, because an answer says so? To the endpoint's own name, with
+ * the bucket before it or not, and to the same service in another region: Amazon's own hosts, or where the endpoint is
+ * s3.REGION.DOMAIN of the region that is set, another region's of that domain. Never to another port, but from http to
+ * https; never from https to http.
+ */
+bool s3_endpoint_is_ours(const struct s3_endpoint *own, const char *bucket, const char *region,
+                         const struct s3_endpoint *to);
+
 /* "https://host"; size at least S3_HOST_MAX + 8. */
 void s3_endpoint_base(const struct s3_endpoint *e, char *out, size_t size);
 

@@ -215,20 +215,34 @@ static bool refused(const struct s3_http_answer *answer, struct s3_refusal *out)
     return told || answer->status / 100 != 2;
 }
 
-/* A temporary redirect to an endpoint we may follow: place is moved there. */
-static bool follow(const struct s3_http_answer *answer, struct place *place)
+/* A temporary redirect to an endpoint we may follow: place is moved there. What is signed for the bucket, its body and
+ * its session token go to no stranger, whoever says so: over plain http that may be anybody. */
+static bool follow(const struct sigv4 *d, const struct s3_http_answer *answer, struct place *place)
 {
     struct s3_endpoint to;
     char *path;
     if (answer->status != 307 || !s3_endpoint_from_location(answer->location, &place->endpoint, &to, &path))
         return false;
-    bool fits = strlen(path) < sizeof place->path;
+    bool fits =
+        strlen(path) < sizeof place->path && s3_endpoint_is_ours(&d->base.endpoint, d->base.bucket, d->region, &to);
     if (fits) {
         place->endpoint = to;
         memcpy(place->path, path, strlen(path) + 1);
     }
     free(path);
     return fits;
+}
+
+/* A redirect that is not followed. Of where it leads only the host is told: the rest is what was signed. */
+static enum blob_status led_astray(const struct sigv4 *d, const struct request *rq, const struct s3_http_answer *answer,
+                                   struct blob_error *err)
+{
+    const char *at = strstr(answer->location, "://");
+    int len = at ? (int)strcspn(at + 3, "/?#") : 0;
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
+                     "S3 %s: %.64s redirects to \"%.*s\", which is not storage.s3.endpoint's and gets nothing: if the "
+                     "bucket is there, set it",
+                     rq->method, d->base.endpoint.host, len > 64 ? 64 : len, at ? at + 3 : "");
 }
 
 static enum blob_status judge(const struct sigv4 *d, const struct request *rq, const struct s3_refusal *refusal,
@@ -272,9 +286,11 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
                 if (!rq->accept || (st = rq->accept(answer, rq->accept_arg, err)) == BLOB_OK)
                     return BLOB_OK;
                 again = st == BLOB_E_UNAVAILABLE;
-            } else if (hops < HOPS_MAX && follow(answer, &place)) {
+            } else if (hops < HOPS_MAX && follow(d, answer, &place)) {
                 hops++;
                 continue;
+            } else if (answer->status == 307 && hops < HOPS_MAX) {
+                st = led_astray(d, rq, answer, err);
             } else {
                 bool skewed = strcmp(refusal.code, "RequestTimeTooSkewed") == 0;
                 if (skewed && !clock_learned && answer->date_s) {

@@ -388,12 +388,22 @@ class Handler(BaseHTTPRequestHandler):
                 parts.update({n: data[:-1] for n, data in parts.items()})
         return False
 
-    def fault_redirect(self):
-        """Temporarily elsewhere: the same server by another name."""
-        if self.headers["Host"].startswith("localhost"):
+    def lead(self, name):
+        """To the same server by another name."""
+        if self.headers["Host"].startswith(name + ":"):
+            with self.server.lock:
+                self.server.count["by another name"] = self.server.count.get("by another name", 0) + 1
             return False
-        self.error(307, "TemporaryRedirect", headers={"Location": f"http://localhost:{self.server.server_port}{self.path}"})
+        self.error(307, "TemporaryRedirect", headers={"Location": f"http://{name}:{self.server.server_port}{self.path}"})
         return True
+
+    def fault_redirect(self):
+        """Temporarily elsewhere: the bucket's own name below localhost."""
+        return self.lead("testbucket.localhost")
+
+    def fault_astray(self):
+        """To a host that is not the endpoint's."""
+        return self.lead("stranger.localhost")
 
     def fault_circle(self):
         self.error(307, "TemporaryRedirect", headers={"Location": f"http://{self.headers['Host']}{self.path}"})

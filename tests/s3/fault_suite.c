@@ -60,10 +60,9 @@ static void expect(const char *what, enum blob_status st, enum blob_status want,
 }
 
 /* Puts under key, and when that succeeds, looks through an untroubled handle at what is really there. */
-static void check_put(const char *key, enum blob_status want, const char *word)
+static void check_put_of(const struct s3_options *o, const char *key, enum blob_status want, const char *word)
 {
-    struct s3_options o = options();
-    struct s3_client *c = open_client(&o);
+    struct s3_client *c = open_client(o);
     uint8_t *in = content(), *out = malloc(LEN);
     struct s3_body body = {.data = in, .length = LEN};
     struct blob_error err = {.text = ""};
@@ -77,6 +76,12 @@ static void check_put(const char *key, enum blob_status want, const char *word)
     free(in);
     free(out);
     s3_client_close(c);
+}
+
+static void check_put(const char *key, enum blob_status want, const char *word)
+{
+    struct s3_options o = options();
+    check_put_of(&o, key, want, word);
 }
 
 /* What libs3 cannot do must fail, not pass for done. */
@@ -370,7 +375,12 @@ static void test_redirects(void)
     s3_client_close(c);
     if (!v4)
         return;
-    check_put("redirect.all/x", BLOB_OK, "");
+    char endpoint[64];
+    snprintf(endpoint, sizeof endpoint, "http://localhost%s", strrchr(o.endpoint, ':'));
+    o.endpoint = endpoint;
+    check_put_of(&o, "redirect.all/x", BLOB_OK, "");
+    check_put_of(&o, "astray.all/x", BLOB_E_UNAVAILABLE, "stranger.localhost");
+    check_put("redirect.all/x", BLOB_E_UNAVAILABLE, "not storage.s3.endpoint's");
     check_put("circle.all/x", BLOB_E_UNAVAILABLE, "circle");
     check_put("moved.all/x", BLOB_E_UNAVAILABLE, "eu-central-1");
     check_put("other-region.all/x", BLOB_E_DENIED, "eu-central-1");
@@ -451,7 +461,7 @@ int main(void)
         {"an error inside the 200 of a complete is an error", test_multipart_faults},
         {"a complete whose answer was lost is found done", test_lost_answer_to_complete},
         {"a create whose answer was lost is told from somebody else's", test_lost_answer_to_create},
-        {"a temporary redirect is signed again, a permanent one explained", test_redirects},
+        {"a redirect is followed to the endpoint's own hosts alone, a permanent one explained", test_redirects},
         {"the clock's offset is learned from the refusal", test_skewed_clock},
         {"only S3's own word makes an object missing", test_absence},
         {"a certificate that is not trusted is refused by name", test_certificate},

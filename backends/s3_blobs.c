@@ -177,6 +177,10 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
     if (st != BLOB_OK)
         return st;
     if (!p.removing) {
+        int64_t ignored_ms; /* touched_ms is by the clock of the node that wrote it, before_ms by ours */
+        st = s3_clocks_agree(s, &ignored_ms, err);
+        if (st != BLOB_OK)
+            return st;
         if (p.touched_ms >= before_ms)
             return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob was touched since");
         if (s3_blob_is_read(s, digest))

@@ -134,9 +134,11 @@ uint64_t s3_client_max_put(const struct s3_client *c)
     return c->driver->max_put;
 }
 
-int64_t s3_client_clock_offset_ms(const struct s3_client *c)
+void s3_client_clock(const struct s3_client *c, struct s3_clock_view *out)
 {
-    return c->driver->clock_offset_ms ? c->driver->clock_offset_ms(c->self) : 0;
+    *out = (struct s3_clock_view){0};
+    if (c->driver->clock)
+        c->driver->clock(c->self, out);
 }
 
 /* ---- keys ---- */

@@ -29,6 +29,7 @@
 #ifndef BLOBD_BACKENDS_S3_CLIENT_H
 #define BLOBD_BACKENDS_S3_CLIENT_H
 
+#include "backends/s3_clock.h"
 #include "backends/s3_options.h"
 #include "core/digest.h"
 #include "core/status.h"
@@ -78,8 +79,9 @@ unsigned s3_client_caps(const struct s3_client *c);
 const char *s3_client_driver(const struct s3_client *c);
 /* The largest object one s3_put may make. */
 uint64_t s3_client_max_put(const struct s3_client *c);
-/* The server's clock minus ours at its last answer; 0 before the first, and with a driver that cannot tell. */
-int64_t s3_client_clock_offset_ms(const struct s3_client *c);
+/* How far the server's clock is from ours, by its successful answers of the last minutes; no samples before the first,
+ * nor with a driver that cannot tell. */
+void s3_client_clock(const struct s3_client *c, struct s3_clock_view *out);
 
 bool s3_key_ok(const char *key);
 

@@ -45,7 +45,7 @@ struct s3_driver {
     enum blob_status (*open)(const struct s3_options *opts, void **self, struct blob_error *err);
     void (*close)(void *self);
     void (*cancel)(void *self);
-    int64_t (*clock_offset_ms)(void *self); /* may be NULL */
+    void (*clock)(void *self, struct s3_clock_view *out); /* may be NULL */
 
     enum blob_status (*put)(void *self, const char *key, const struct s3_body *body, const struct s3_condition *cond,
                             struct s3_object *out, struct blob_error *err);

@@ -8,6 +8,7 @@
 #include "backends/s3_http_internal.h"
 
 #include "core/check.h"
+#include "core/clock.h"
 #include "core/fault.h"
 
 #include <errno.h>
@@ -247,6 +248,7 @@ size_t s3_http_on_header(char *line, size_t size, size_t n, void *arg)
         copy_bounded(text, sizeof text, value, len);
         time_t t = curl_getdate(text, NULL);
         a->date_s = t > 0 ? t : 0;
+        a->date_at_ms = clock_steady_us() / 1000;
     } else if (header_is(line, line_len, "retry-after", &value, &len)) {
         copy_bounded(text, sizeof text, value, len);
         const char *at = text;

@@ -41,7 +41,8 @@ struct s3_http_answer {
     uint64_t range_first, range_last, range_total; /* Content-Range */
     char etag[S3_ETAG_MAX];
     int64_t modified_ms;
-    int64_t date_s; /* the server's clock; 0: not told */
+    int64_t date_s;     /* the server's clock; 0: not told */
+    int64_t date_at_ms; /* when that was read, by the steady clock: a body may take long to follow */
     int64_t retry_after_ms;
     char region[64]; /* x-amz-bucket-region */
     char location[512];

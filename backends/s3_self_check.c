@@ -143,7 +143,9 @@ static void check_clock(struct check *c)
 {
     struct blob_error e = {.text = ""};
     char text[96];
-    int64_t off = s3_client_clock_offset_ms(c->store->client);
+    struct s3_clock_view clock;
+    s3_client_clock(c->store->client, &clock);
+    int64_t off = s3_clock_worst_ms(&clock);
     snprintf(text, sizeof text, "this machine and the endpoint differ by %lld ms", (long long)off);
     enum blob_status st = BLOB_OK;
     if (off > 60000 || off < -60000)

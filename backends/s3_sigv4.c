@@ -11,6 +11,7 @@
  * range other than the one asked for, an answer without the length it must have.
  */
 #include "backends/s3_answer.h"
+#include "backends/s3_clock.h"
 #include "backends/s3_driver.h"
 #include "backends/s3_error.h"
 #include "backends/s3_http.h"
@@ -26,13 +27,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIGV4_MAGIC  0x53335634u
-#define HOPS_MAX     2
-#define PAIRS_MAX    8
-#define PATH_MAX_LEN (128 + S3_KEY_MAX + 128)
-#define ECHO_MAX     (1u << 20)
-#define PUT_MAX      (5ull << 30)
-#define RANGE_MAX    64
+#define SIGV4_MAGIC      0x53335634u
+#define HOPS_MAX         2
+#define PAIRS_MAX        8
+#define PATH_MAX_LEN     (128 + S3_KEY_MAX + 128)
+#define ECHO_MAX         (1u << 20)
+#define PUT_MAX          (5ull << 30)
+#define RANGE_MAX        64
+/* How far a refusal may move the clock that signs: summer time set wrong, and a drift; where it is known who says so, a
+ * day. */
+#define SHIFT_MAX_MS     (2 * 3600 * 1000)
+#define SHIFT_MAX_TLS_MS (24 * 3600 * 1000)
 
 struct sigv4 {
     unsigned magic;
@@ -42,7 +47,7 @@ struct sigv4 {
     struct s3_http *http;
     atomic_int_least64_t
         sign_offset_ms; /* added to our clock for signing; moved only when a signature was too skewed */
-    atomic_int_least64_t seen_offset_ms; /* of the last answer */
+    struct s3_clock clock;
 };
 
 /* One operation; what varies between attempts is kept elsewhere. */
@@ -199,11 +204,18 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
 
 /* ---- the loop ---- */
 
-static void see_clock(struct sigv4 *d, const struct s3_http_answer *answer)
+/*
+ * Signs by the server's clock from now on, when its refusal says that ours is too far from it. Not by any: over plain
+ * http whoever is on the way could have us sign for a day of his choice. false: that far no clock is corrected.
+ */
+static bool learn_clock(struct sigv4 *d, const struct s3_http_answer *answer)
 {
-    /* Date has whole seconds: half of one is the best guess. */
-    if (answer->date_s)
-        atomic_store(&d->seen_offset_ms, answer->date_s * 1000 + 500 - clock_wall_ms());
+    int64_t most_ms = d->base.endpoint.tls ? SHIFT_MAX_TLS_MS : SHIFT_MAX_MS;
+    int64_t off_ms = answer->date_s * 1000 + 500 - clock_wall_ms() - (clock_steady_us() / 1000 - answer->date_at_ms);
+    if (!answer->date_s || off_ms > most_ms || off_ms < -most_ms)
+        return false;
+    atomic_store(&d->sign_offset_ms, off_ms);
+    return true;
 }
 
 /* What the answer says went wrong; http_status 200 with an <Error> included. false: it is a success. */
@@ -281,8 +293,9 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
         s3_http_answer_release(answer);
         st = attempt(d, rq, &place, payload, answer, &again, err);
         if (st == BLOB_OK) {
-            see_clock(d, answer);
             if (!refused(answer, &refusal)) {
+                if (answer->date_s)
+                    s3_clock_see(&d->clock, answer->date_s, answer->date_at_ms);
                 if (!rq->accept || (st = rq->accept(answer, rq->accept_arg, err)) == BLOB_OK)
                     return BLOB_OK;
                 again = st == BLOB_E_UNAVAILABLE;
@@ -293,8 +306,7 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
                 st = led_astray(d, rq, answer, err);
             } else {
                 bool skewed = strcmp(refusal.code, "RequestTimeTooSkewed") == 0;
-                if (skewed && !clock_learned && answer->date_s) {
-                    atomic_store(&d->sign_offset_ms, atomic_load(&d->seen_offset_ms));
+                if (skewed && !clock_learned && learn_clock(d, answer)) {
                     clock_learned = true;
                     continue;
                 }
@@ -691,6 +703,7 @@ static enum blob_status sigv4_open(const struct s3_options *opts, void **self, s
     if (!d)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 client");
     d->magic = SIGV4_MAGIC;
+    s3_clock_init(&d->clock);
     d->stall_timeout_ms = opts->stall_timeout_ms;
     d->complete_timeout_ms = opts->complete_timeout_ms;
     snprintf(d->region, sizeof d->region, "%s", opts->region && opts->region[0] ? opts->region : "us-east-1");
@@ -711,6 +724,7 @@ static enum blob_status sigv4_open(const struct s3_options *opts, void **self, s
 fail_base:
     s3_driver_base_release(&d->base);
 fail:
+    s3_clock_release(&d->clock);
     free(d);
     return st;
 }
@@ -720,6 +734,7 @@ static void sigv4_close(void *self)
     struct sigv4 *d = self_of(self);
     s3_http_free(d->http);
     s3_driver_base_release(&d->base);
+    s3_clock_release(&d->clock);
     d->magic = 0;
     free(d);
 }
@@ -729,9 +744,9 @@ static void sigv4_cancel(void *self)
     s3_gate_shut(&self_of(self)->base.gate);
 }
 
-static int64_t sigv4_clock_offset_ms(void *self)
+static void sigv4_clock(void *self, struct s3_clock_view *out)
 {
-    return atomic_load(&self_of(self)->seen_offset_ms);
+    s3_clock_look(&self_of(self)->clock, clock_steady_us() / 1000, clock_wall_ms(), out);
 }
 
 const struct s3_driver s3_driver_sigv4 = {
@@ -741,7 +756,7 @@ const struct s3_driver s3_driver_sigv4 = {
     .open = sigv4_open,
     .close = sigv4_close,
     .cancel = sigv4_cancel,
-    .clock_offset_ms = sigv4_clock_offset_ms,
+    .clock = sigv4_clock,
     .put = sigv4_put,
     .get = sigv4_get,
     .stream_open = sigv4_stream_open,

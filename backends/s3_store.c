@@ -16,9 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_KEY         "store.json"
 #define FORMAT            1
-#define CLOCK_LIMIT_MS    (5 * 60 * 1000)
 #define OPEN_PATIENCE_MS  5000
 #define PROBE_PATIENCE_MS 1000
 #define POOL_THREADS_MAX  16
@@ -39,15 +37,15 @@ static enum blob_status read_store_json(struct s3_client *c, char id[STORE_ID_CH
     int format = 0;
     const char *found = "";
     struct uuid uuid;
-    enum blob_status st = s3_get(c, STORE_KEY, text, sizeof text, &len, NULL, err);
+    enum blob_status st = s3_get(c, S3_STORE_KEY, text, sizeof text, &len, NULL, err);
     if (st != BLOB_OK)
         return st;
     json_t *root = json_loadb(text, len, 0, NULL);
     if (!root || json_unpack(root, "{s:i,s:s}", "format", &format, "store_id", &found) != 0 ||
         uuid_parse(found, &uuid) != BLOB_OK)
-        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 " STORE_KEY " is not blobd's: is storage.s3.prefix right?");
+        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 " S3_STORE_KEY " is not blobd's: is storage.s3.prefix right?");
     else if (format != FORMAT)
-        st = blob_fail(err, BLOB_E_INVALID, 0, "S3 " STORE_KEY ": format %d is of a newer blobd", format);
+        st = blob_fail(err, BLOB_E_INVALID, 0, "S3 " S3_STORE_KEY ": format %d is of a newer blobd", format);
     else
         memcpy(id, uuid.text, STORE_ID_CHARS + 1);
     json_decref(root);
@@ -63,7 +61,7 @@ static enum blob_status make_store_json(struct s3_client *c, struct blob_error *
     int n = snprintf(text, sizeof text, "{\"format\":%d,\"store_id\":\"%s\"}\n", FORMAT, id.text);
     const struct s3_body body = {.data = text, .length = (uint64_t)n};
     bool conditional = s3_client_caps(c) & S3_CAP_CONDITIONAL_PUT;
-    enum blob_status st = s3_put(c, STORE_KEY, &body, conditional ? &absent : NULL, NULL, err);
+    enum blob_status st = s3_put(c, S3_STORE_KEY, &body, conditional ? &absent : NULL, NULL, err);
     return st == BLOB_E_EXISTS ? BLOB_OK : st;
 }
 
@@ -107,9 +105,11 @@ static enum blob_status first_contact(const struct s3_options *opts, char id[STO
         s3_page_release(&page);
         st = identify(c, id, err);
     }
-    int64_t off = s3_client_clock_offset_ms(c);
+    struct s3_clock_view clock;
+    s3_client_clock(c, &clock);
     s3_client_close(c);
-    if (off > CLOCK_LIMIT_MS || off < -CLOCK_LIMIT_MS)
+    int64_t off = s3_clock_worst_ms(&clock);
+    if (off > S3_CLOCK_LIMIT_MS || off < -S3_CLOCK_LIMIT_MS)
         return blob_fail(err, BLOB_E_DENIED, 0,
                          "this machine's clock is %lld s %s the S3 endpoint's: set it right (NTP)",
                          (long long)(off < 0 ? -off : off) / 1000, off < 0 ? "ahead of" : "behind");
@@ -135,7 +135,7 @@ static void s3_store_close(struct blob_store *base)
 static enum blob_status s3_check(struct blob_store *base, struct blob_error *err)
 {
     struct s3_object object;
-    return s3_head(s3_store_of(base)->probe, STORE_KEY, &object, err);
+    return s3_head(s3_store_of(base)->probe, S3_STORE_KEY, &object, err);
 }
 
 static enum blob_status s3_room(struct blob_store *base, uint64_t bytes, struct blob_error *err)

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 
+#define S3_STORE_KEY   "store.json"
 #define S3_STORE_MAGIC 0x53337374u
 
 struct logger;
@@ -128,6 +129,9 @@ enum blob_status s3_record_get(struct blob_store *base, const char *key, struct 
 enum blob_status s3_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err);
 enum blob_status s3_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
                                 bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
+/* Do our clock and all that the endpoint's answers have shown of theirs agree, within five minutes? Then *offset_ms is
+ * the endpoint's minus ours; UNAVAILABLE when not: nothing may be removed for its age. */
+enum blob_status s3_clocks_agree(struct s3_store *s, int64_t *offset_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err);
 enum blob_status s3_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
 

@@ -8,6 +8,9 @@
  * after by s3_upload_discard(). Data objects are looked at once: those made since the sweep before, or in the last week
  * after a start.
  *
+ * What is old is told by the endpoint's clock, and that by most of its answers. While any two clocks are more than five
+ * minutes apart nothing is removed: a time that one of them has written may be read by another.
+ *
  * Between making something and naming it pass a few requests, each with its retries. Of writers in this process it is
  * known what is theirs, whatever the grace time; of those on other nodes it is not. Whether there is a writer is looked
  * at first: what one that has closed since wanted to keep is named by then.
@@ -18,7 +21,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_BACK_MS (7ll * 24 * 3600 * 1000)
+#define LOOK_BACK_MS  (7ll * 24 * 3600 * 1000)
+#define CLOCK_ANSWERS 5
 
 static bool upload_of_key(const char *key, struct uuid *id)
 {
@@ -131,16 +135,53 @@ static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t
     return BLOB_OK;
 }
 
+enum blob_status s3_clocks_agree(struct s3_store *s, int64_t *offset_ms, struct blob_error *err)
+{
+    struct s3_clock_view clock;
+    s3_client_clock(s->client, &clock);
+    int64_t worst = s3_clock_worst_ms(&clock);
+    if (worst > S3_CLOCK_LIMIT_MS || worst < -S3_CLOCK_LIMIT_MS)
+        return blob_fail(
+            err, BLOB_E_UNAVAILABLE, 0,
+            "this machine's clock and an answer of the S3 endpoint's were %lld s apart within the last ten "
+            "minutes: nothing is removed for its age; set the clocks right (NTP), all of the endpoint's too",
+            (long long)(worst < 0 ? -worst : worst) / 1000);
+    *offset_ms = clock.median_ms;
+    return BLOB_OK;
+}
+
+/* One answer is no median: a few are asked for where few were seen. */
+static enum blob_status hear_the_clock(struct s3_store *s, struct blob_error *err)
+{
+    for (int i = 0; i < CLOCK_ANSWERS; i++) {
+        struct s3_clock_view clock;
+        struct s3_object ignored;
+        s3_client_clock(s->client, &clock);
+        if (clock.samples >= CLOCK_ANSWERS)
+            break;
+        enum blob_status st = s3_head(s->client, S3_STORE_KEY, &ignored, err);
+        if (st != BLOB_OK)
+            return st;
+    }
+    return BLOB_OK;
+}
+
 enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
+    int64_t offset_ms;
     s3_memory_trim(&s->memory);
-    before_ms += s3_client_clock_offset_ms(s->client); /* S3's times are by its own clock */
+    enum blob_status st = hear_the_clock(s, err);
+    if (st == BLOB_OK)
+        st = s3_clocks_agree(s, &offset_ms, err);
+    if (st != BLOB_OK)
+        return st;
+    before_ms += offset_ms; /* S3's times are by its own clock */
     pthread_mutex_lock(&s->lock);
     int64_t since_ms = s->orphans_looked_ms ? s->orphans_looked_ms : before_ms - LOOK_BACK_MS;
     pthread_mutex_unlock(&s->lock);
     int64_t again_ms = before_ms - 60000; /* the two clocks, and a listing that lags */
-    enum blob_status st = s->multipart ? sweep_uploads(s, before_ms, err) : BLOB_OK;
+    st = s->multipart ? sweep_uploads(s, before_ms, err) : BLOB_OK;
     if (st == BLOB_OK)
         st = sweep_data(s, since_ms, before_ms, &again_ms, err);
     if (st == BLOB_OK) {

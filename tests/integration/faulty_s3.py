@@ -28,7 +28,7 @@ from xml.sax.saxutils import escape
 
 from harness import make_certificate
 
-CLOCK_AHEAD = 3600  # of a skewed endpoint's clock, in seconds
+CLOCK_AHEAD = {"skewed": 3600, "far-skewed": 4 * 3600, "ahead": 7200, "ahead-503": 7200}  # by fault, in seconds
 LATE = 3            # a late answer
 
 
@@ -79,8 +79,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, status, data=b"", headers=(), names=str, date=None):
         self.body()
-        if date is None and self.fault() == "skewed":
-            date = time.time() + CLOCK_AHEAD
+        if date is None and self.fault() in CLOCK_AHEAD:
+            date = time.time() + CLOCK_AHEAD[self.fault()]
         self.wfile.write(f"HTTP/1.1 {status} X\r\n".encode())
         out = {"Date": email.utils.formatdate(date, usegmt=True), "Server": "faulty"} | dict(headers)
         if status != 204:
@@ -151,6 +151,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             objects.pop(key, None)
             return self.send(204, names=names)
+        if not key and "uploads" in query:
+            return self.send(200, b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
         if not key:
             return self.list(query)
         if "uploadId" in query:
@@ -163,12 +165,14 @@ class Handler(BaseHTTPRequestHandler):
         prefix, after = query.get("prefix", [""])[0], query.get("start-after", query.get("marker", [""]))[0]
         keys = sorted(k for k in self.server.objects if k.startswith(prefix) and k > after)
         limit = int(query.get("max-keys", ["1000"])[0])
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
         xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.server.objects[k])}</Size><ETag>x</ETag>"
-                      f"<LastModified>{now}</LastModified></Contents>" for k in keys[:limit])
+                      f"<LastModified>{self.modified(k)}</LastModified></Contents>" for k in keys[:limit])
         more = "true" if len(keys) > limit else "false"
         self.send(200, f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{xml}</ListBucketResult>".encode(),
                   {"Content-Type": "application/xml"})
+
+    def modified(self, key):
+        return datetime.fromtimestamp(self.server.modified.get(key, time.time()), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
     def list_parts(self, upload):
         if upload not in self.server.uploads:
@@ -417,8 +421,17 @@ class Handler(BaseHTTPRequestHandler):
         self.error(400, "AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>")
         return True
 
+    def fault_ahead_503(self):
+        """Fails, with a Date that is ahead. The fault "ahead" answers well with such a Date."""
+        self.send(503)
+        return True
+
+    def fault_far_skewed(self):
+        return self.fault_skewed()
+
     def fault_skewed(self):
-        there = time.time() + CLOCK_AHEAD
+        """Refuses what was signed for another time than its own."""
+        there = time.time() + CLOCK_AHEAD[self.fault()]
         sent = self.headers.get("x-amz-date")
         sent = datetime.strptime(sent, "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc).timestamp() if sent else 0
         if abs(sent - there) < 900:
@@ -449,7 +462,7 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, state):
         super().__init__(("127.0.0.1", 0), Handler)
         self.server_port = self.server_address[1]
-        self.objects, self.uploads, self.count, self.lock = state
+        self.objects, self.uploads, self.count, self.lock, self.modified = state
         self.rule = None
 
     def handle_error(self, *args):
@@ -477,7 +490,8 @@ class FaultyS3:
 
     def __init__(self, certificate=None):
         self.objects, self.count = {}, {}  # by key: bytes, and how many requests
-        self.state = (self.objects, {}, self.count, threading.Lock())
+        self.modified = {}  # by key: seconds since the epoch; another is listed as of now
+        self.state = (self.objects, {}, self.count, threading.Lock(), self.modified)
         self.plain, self.tls = Server(self.state), Server(self.state)
         self.ca_file, key = certificate or make_certificate(tempfile.mkdtemp())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

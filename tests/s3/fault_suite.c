@@ -395,8 +395,34 @@ static void test_skewed_clock(void)
     if (is_sigv4(c)) {
         expect("skewed", s3_put(c, "skewed.all/x", &body, NULL, NULL, &err), BLOB_OK, &err, "");
         expect("skewed", s3_put(c, "skewed.all/y", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        expect("far", s3_put(c, "far-skewed.all/x", &body, NULL, NULL, &err), BLOB_E_DENIED, &err, "clock");
+        struct s3_options tls = options();
+        tls.endpoint = getenv("BLOBD_TEST_S3_TLS_ENDPOINT");
+        tls.ca_file = getenv("BLOBD_TEST_S3_CA_FILE");
+        struct s3_client *known = open_client(&tls);
+        expect("known", s3_put(known, "far-skewed.all/x", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        s3_client_close(known);
     } else {
         CU_ASSERT_NOT_EQUAL(s3_put(c, "skewed.all/x", &body, NULL, NULL, &err), BLOB_OK);
+    }
+    s3_client_close(c);
+}
+
+/* The endpoint's clock is what its successes say. */
+static void test_clock_of_a_failure(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    const struct s3_body body = {.data = "late", .length = 4};
+    struct blob_error err = {.text = ""};
+    struct s3_clock_view clock;
+    if (is_sigv4(c)) {
+        expect("fails first", s3_put(c, "ahead-503.2/x", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        s3_client_clock(c, &clock);
+        CU_ASSERT_TRUE(clock.samples == 1 && s3_clock_worst_ms(&clock) < 60000 && s3_clock_worst_ms(&clock) > -60000);
+        expect("ahead", s3_put(c, "ahead.all/x", &body, NULL, NULL, &err), BLOB_OK, &err, "");
+        s3_client_clock(c, &clock);
+        CU_ASSERT_TRUE(clock.samples == 2 && s3_clock_worst_ms(&clock) > 7000000);
     }
     s3_client_close(c);
 }
@@ -463,6 +489,7 @@ int main(void)
         {"a create whose answer was lost is told from somebody else's", test_lost_answer_to_create},
         {"a redirect is followed to the endpoint's own hosts alone, a permanent one explained", test_redirects},
         {"the clock's offset is learned from the refusal", test_skewed_clock},
+        {"the clock is what successes say, not failures", test_clock_of_a_failure},
         {"only S3's own word makes an object missing", test_absence},
         {"a certificate that is not trusted is refused by name", test_certificate},
         CU_TEST_INFO_NULL};

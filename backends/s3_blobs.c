@@ -2,14 +2,23 @@
  * s3_blobs - pointers: blobs/<aa>/<digest>.json says where the bytes of a blob are.
  *
  * Every change of a pointer is a compare-and-swap on its ETag (where the driver has conditional writes), so that
- * touching, committing and removing exclude each other on all nodes. S3 has no conditional delete to rely on, so a
- * removal takes three steps: the pointer is swapped to "removing", which ends the blob; the data go; the pointer goes.
- * A commit that meets a removal waits for it, or finishes it when its remover has been silent for REMOVAL_STALE_MS.
+ * touching, committing and removing exclude each other on all nodes, and a step that comes late changes nothing. S3 has
+ * no conditional delete to rely on, so a removal deletes no pointer: it swaps it to a tombstone, which ends the blob,
+ * and deletes the data that the tombstone names. A data object's name is its upload's, so that this deletion may take
+ * as long as it likes: a commit swaps the tombstone for its own pointer at any time.
+ *
+ * A tombstone that has rested for the sweep's grace time is cleared away, by the one request that is not a swap. So it
+ * must be certain that it cannot meet a newer pointer, however late it takes effect. First the tombstone is swapped to
+ * "clearing", which nobody else overwrites for CLEARING_STALE_MS. Then the DELETE is sent, once, under a signature of
+ * the time of that swap, which endpoints refuse after a quarter of an hour. When it is not known what became of it,
+ * the tombstone, should it still be there, stays as it is until that time is over, and a commit of the same content
+ * has to wait: UNAVAILABLE.
  */
 #include "backends/s3_store_internal.h"
 #include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/clock.h"
+#include "core/log.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -18,9 +27,9 @@
 #include <string.h>
 #include <time.h>
 
-#define POINTER_MAX      1024
-#define REMOVAL_STALE_MS 30000
-#define SWAPS_MAX        10
+#define POINTER_MAX       1024
+#define CLEARING_STALE_MS (30 * 60 * 1000) /* a signature's life, and the clocks of two nodes and of S3 */
+#define SWAPS_MAX         10
 
 static struct s3_key pointer_key(const struct digest *digest)
 {
@@ -37,15 +46,18 @@ static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
 {
     json_int_t size, touched;
     const char *key;
-    int removing = 0, own = 0;
+    int removing = 0, clearing = 0, own = 0;
     json_t *root = json_loadb(text, len, 0, NULL);
     bool ok = root &&
-              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b}", "size", &size, "touched_ms", &touched, "data", &key,
-                          "removing", &removing, "own", &own) == 0 &&
+              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b}", "size", &size, "touched_ms", &touched, "data", &key,
+                          "removing", &removing, "clearing", &clearing, "own", &own) == 0 &&
               size >= 0 && s3_key_ok(key);
     if (ok) {
-        *out = (struct s3_pointer){
-            .size = (uint64_t)size, .touched_ms = touched, .removing = removing != 0, .own = own != 0};
+        *out = (struct s3_pointer){.size = (uint64_t)size,
+                                   .touched_ms = touched,
+                                   .removed = removing != 0,
+                                   .clearing = removing != 0 && clearing != 0,
+                                   .own = own != 0};
         memcpy(out->data_key, key, strlen(key) + 1);
     }
     json_decref(root);
@@ -66,6 +78,7 @@ enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest
     if (st != BLOB_OK)
         return st;
     memcpy(p.etag, object.etag, sizeof p.etag);
+    p.modified_ms = object.modified_ms;
     *out = p;
     return BLOB_OK;
 }
@@ -97,9 +110,9 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
     struct uuid nonce; /* makes each version's ETag its own, also where nothing else changes within a millisecond */
     uuid_new(&nonce);
     bytebuf_init(&b);
-    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s,\"nonce\":\"%s\"}\n",
-                   p->size, p->touched_ms, p->data_key, p->removing ? ",\"removing\":true" : "",
-                   p->own ? ",\"own\":true" : "", nonce.text);
+    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s%s,\"nonce\":\"%s\"}\n",
+                   p->size, p->touched_ms, p->data_key, p->removed ? ",\"removing\":true" : "",
+                   p->clearing ? ",\"clearing\":true" : "", p->own ? ",\"own\":true" : "", nonce.text);
     const struct s3_body body = {.data = b.data, .length = b.len};
     const struct s3_condition cond = {.absent = !old, .etag = old ? old->etag : NULL};
     enum blob_status st;
@@ -119,13 +132,56 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
 
 /* ---- removal ---- */
 
-/* The pointer is "removing": its data go, then itself. */
-static enum blob_status finish_removal(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
+/* May the tombstone be overwritten: no DELETE of it can be on its way any more? By both clocks, and while they agree:
+ * neither may be trusted alone. */
+static bool clearing_is_over(struct s3_store *s, const struct s3_pointer *p)
+{
+    struct blob_error ignored;
+    int64_t offset_ms;
+    if (s3_clocks_agree(s, &offset_ms, &ignored) != BLOB_OK)
+        return false;
+    int64_t now_ms = clock_wall_ms();
+    int64_t age_ms = now_ms - p->touched_ms;
+    int64_t by_s3_ms = p->modified_ms ? now_ms + offset_ms - p->modified_ms : age_ms;
+    return age_ms > CLEARING_STALE_MS && by_s3_ms > CLEARING_STALE_MS;
+}
+
+/* Sends the one DELETE of a tombstone that says "clearing" since p->touched_ms. */
+static enum blob_status delete_cleared(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
                                        struct blob_error *err)
 {
     struct s3_key k = pointer_key(digest);
-    enum blob_status st = s3_delete(s->client, p->data_key, err);
-    return st == BLOB_OK ? s3_delete(s->client, k.text, err) : st;
+    enum blob_status st = s3_delete_once(s->client, k.text, p->touched_ms, err);
+    if (st != BLOB_E_DENIED)
+        return st;
+    struct blob_error ignored;
+    struct s3_pointer back = *p;
+    back.clearing = false;
+    back.touched_ms = clock_wall_ms_after(p->touched_ms);
+    /* It was refused, so that it is not on its way: nobody need wait for it. */
+    enum blob_status undone = s3_pointer_write(s, digest, p, &back, &ignored);
+    return undone == BLOB_E_CANCELED ? undone : st;
+}
+
+/* Clears a tombstone away if its time has come; else, or where another has changed it, does nothing. */
+static enum blob_status clear_tombstone(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
+                                        struct blob_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    int64_t before_ms = s->tombstones_before_ms;
+    pthread_mutex_unlock(&s->lock);
+    if (p->clearing ? !clearing_is_over(s, p) : p->touched_ms >= before_ms)
+        return BLOB_OK;
+    enum blob_status st = s3_delete(s->client, p->data_key, err); /* its remover may have been cut off */
+    if (st != BLOB_OK)
+        return st;
+    struct s3_pointer clearing = *p;
+    clearing.clearing = true;
+    clearing.touched_ms = clock_wall_ms_after(p->touched_ms);
+    st = s3_pointer_write(s, digest, p, &clearing, err);
+    if (st == BLOB_E_CONFLICT)
+        return BLOB_OK;
+    return st == BLOB_OK ? delete_cleared(s, digest, &clearing, err) : st;
 }
 
 static void nap(int64_t ms)
@@ -140,20 +196,16 @@ enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *dig
     struct s3_pointer p;
     for (int64_t wait_ms = 20, waited_ms = 0; waited_ms < 5000; waited_ms += wait_ms, wait_ms *= 2) {
         enum blob_status st = s3_pointer_read(s, digest, &p, err);
-        if (st != BLOB_OK || !p.removing) {
-            if (st == BLOB_OK)
-                *out = p;
+        if (st != BLOB_OK)
             return st;
-        }
-        if (clock_wall_ms() - p.touched_ms > REMOVAL_STALE_MS) {
-            st = finish_removal(s, digest, &p, err);
-            if (st != BLOB_OK)
-                return st;
-            continue;
+        if (!p.clearing || clearing_is_over(s, &p)) {
+            *out = p;
+            return BLOB_OK;
         }
         nap(wait_ms);
     }
-    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: the blob is just being removed by another node");
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
+                     "S3: the tombstone of an earlier blob of this content is just being cleared away");
 }
 
 enum blob_status s3_pointer_verify(struct s3_store *s, const struct s3_pointer *p, struct blob_error *err)
@@ -176,7 +228,9 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
         return BLOB_OK;
     if (st != BLOB_OK)
         return st;
-    if (!p.removing) {
+    if (p.clearing)
+        return BLOB_OK;
+    if (!p.removed) {
         int64_t ignored_ms; /* touched_ms is by the clock of the node that wrote it, before_ms by ours */
         st = s3_clocks_agree(s, &ignored_ms, err);
         if (st != BLOB_OK)
@@ -186,14 +240,13 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
         if (s3_blob_is_read(s, digest))
             return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob is being read");
         struct s3_pointer gone = p;
-        gone.removing = true;
-        gone.touched_ms = clock_wall_ms();
+        gone.removed = true;
+        gone.touched_ms = clock_wall_ms_after(p.touched_ms);
         st = s3_pointer_write(s, digest, &p, &gone, err);
         if (st != BLOB_OK)
             return st;
-        p = gone;
     }
-    return finish_removal(s, digest, &p, err);
+    return s3_delete(s->client, p.data_key, err);
 }
 
 /* ---- stat, touch, list, url ---- */
@@ -202,7 +255,7 @@ static enum blob_status read_live(struct s3_store *s, const struct digest *diges
                                   struct blob_error *err)
 {
     enum blob_status st = s3_pointer_read(s, digest, out, err);
-    if (st == BLOB_OK && out->removing)
+    if (st == BLOB_OK && out->removed)
         return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no such blob");
     return st;
 }
@@ -251,6 +304,14 @@ static bool digest_of_key(const char *key, struct digest *out)
     return digest_parse(hex, out) == BLOB_OK;
 }
 
+/* One that cannot be cleared now is no reason not to list the blobs. */
+static void see_tombstone(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p)
+{
+    struct blob_error why;
+    if (clear_tombstone(s, digest, p, &why) != BLOB_OK)
+        log_line(s->log, LOG_WARN, NULL, "the tombstone of a removed blob stays for now: %s", why.text);
+}
+
 enum blob_status s3_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,
                               struct blob_error *err)
 {
@@ -269,9 +330,9 @@ enum blob_status s3_blob_list(struct blob_store *base, const struct digest *afte
             if (!digest_of_key(last.text, &digest))
                 continue;
             st = s3_pointer_read(s, &digest, &p, err);
-            if (st == BLOB_OK && p.removing && clock_wall_ms() - p.touched_ms > REMOVAL_STALE_MS)
-                st = finish_removal(s, &digest, &p, err);
-            if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && p.removing))
+            if (st == BLOB_OK && p.removed)
+                see_tombstone(s, &digest, &p);
+            if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && p.removed))
                 continue;
             const struct blob_info info = {.size = p.size, .touched_ms = p.touched_ms};
             if (st != BLOB_OK || !fn(&digest, &info, arg)) {

@@ -246,6 +246,14 @@ enum blob_status s3_delete(struct s3_client *c, const char *key, struct blob_err
     return c->driver->remove(c->self, k.text, err);
 }
 
+enum blob_status s3_delete_once(struct s3_client *c, const char *key, int64_t as_of_ms, struct blob_error *err)
+{
+    CHECK(s3_key_ok(key));
+    struct full_key k = full(c, key);
+    return c->driver->remove_once ? c->driver->remove_once(c->self, k.text, as_of_ms, err)
+                                  : c->driver->remove(c->self, k.text, err);
+}
+
 enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                          struct blob_error *err)
 {

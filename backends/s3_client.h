@@ -116,6 +116,11 @@ enum blob_status s3_head(struct s3_client *c, const char *key, struct s3_object 
 
 /* OK also when it was not there. */
 enum blob_status s3_delete(struct s3_client *c, const char *key, struct blob_error *err) BLOB_MUST_CHECK;
+/* The same by one request, signed as of as_of_ms, by our clock: endpoints refuse it (DENIED) when it comes a quarter of
+ * an hour later. UNAVAILABLE: it may take effect yet, until then. With a driver that is one process's alone, as
+ * s3_delete(). */
+enum blob_status s3_delete_once(struct s3_client *c, const char *key, int64_t as_of_ms,
+                                struct blob_error *err) BLOB_MUST_CHECK;
 
 struct s3_entry {
     char *key;

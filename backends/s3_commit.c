@@ -440,6 +440,13 @@ static enum blob_status touch_present(struct s3_store *s, const struct digest *d
     return s3_pointer_write(s, digest, old, &touched, err);
 }
 
+/* Would this upload's data object have the name of the one that a tombstone has deleted? That may not be done yet. */
+static bool is_own_data(const struct s3_writer *w, const struct digest *digest, const struct s3_pointer *tombstone)
+{
+    return strcmp(tombstone->data_key, staged_data_key(&w->id).text) == 0 ||
+           strcmp(tombstone->data_key, staged_whole_key(&w->id, digest).text) == 0;
+}
+
 /* One look at the pointer and one swap. CONFLICT or EXISTS: again. */
 static enum blob_status point(struct s3_writer *w, const struct digest *digest, int64_t began_ms, struct s3_key *made,
                               struct blob_error *err)
@@ -450,7 +457,10 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
     bool there = st == BLOB_OK;
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;
-    if (there && old.size == w->base.position) {
+    if (there && old.removed && is_own_data(w, digest, &old))
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s, made by this upload before, is just being removed",
+                         old.data_key);
+    if (there && !old.removed && old.size == w->base.position) {
         st = s3_pointer_verify(s, &old, err);
         if (st == BLOB_OK) {
             st = touch_present(s, digest, &old, began_ms, err);

@@ -53,6 +53,8 @@ struct s3_driver {
                             struct s3_object *out, struct blob_error *err);
     enum blob_status (*head)(void *self, const char *key, struct s3_object *out, struct blob_error *err);
     enum blob_status (*remove)(void *self, const char *key, struct blob_error *err);
+    /* May be NULL. */
+    enum blob_status (*remove_once)(void *self, const char *key, int64_t as_of_ms, struct blob_error *err);
     enum blob_status (*list)(void *self, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                              struct blob_error *err);
 

@@ -113,7 +113,7 @@ enum blob_status s3_blob_open(struct blob_store *base, const struct digest *dige
     struct s3_store *s = s3_store_of(base);
     struct s3_pointer p;
     enum blob_status st = s3_pointer_read(s, digest, &p, err);
-    if (st == BLOB_OK && p.removing)
+    if (st == BLOB_OK && p.removed)
         st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "no such blob");
     if (st != BLOB_OK)
         return st;

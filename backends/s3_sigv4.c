@@ -63,6 +63,7 @@ struct request {
     size_t sink_size;
     struct s3_http_stream **stream; /* the body is left to be read from there; NULL: it is not */
     int64_t stall_timeout_ms;       /* 0: the usual one */
+    int64_t as_of_ms;               /* what the signature is dated, by our clock; 0: when it is sent */
     /* Is a 2xx what it must be? Anything but OK is tried again. NULL: always. */
     enum blob_status (*accept)(const struct s3_http_answer *answer, void *arg, struct blob_error *err);
     void *accept_arg;
@@ -168,7 +169,8 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
     size_t count = 0;
     *answer = (struct s3_http_answer){0};
     *retry = false;
-    enum blob_status st = s3_sign(&key, &what, (clock_wall_ms() + atomic_load(&d->sign_offset_ms)) / 1000, &sig);
+    int64_t dated_ms = rq->as_of_ms ? rq->as_of_ms : clock_wall_ms();
+    enum blob_status st = s3_sign(&key, &what, (dated_ms + atomic_load(&d->sign_offset_ms)) / 1000, &sig);
     if (st != BLOB_OK)
         return blob_fail(err, st, 0, "S3 request cannot be signed");
 
@@ -531,6 +533,26 @@ static enum blob_status sigv4_remove(void *self, const char *key, struct blob_er
     return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
 }
 
+static enum blob_status sigv4_remove_once(void *self, const char *key, int64_t as_of_ms, struct blob_error *err)
+{
+    struct sigv4 *d = self_of(self);
+    const struct request rq = {.method = "DELETE", .key = key, .as_of_ms = as_of_ms};
+    struct place place = place_of(d, key);
+    struct s3_http_answer answer;
+    struct s3_refusal refusal;
+    bool again, moved = true;
+    enum blob_status st = BLOB_OK;
+    for (unsigned hops = 0; moved; hops++) {
+        st = attempt(d, &rq, &place, S3_EMPTY_SHA256, &answer, &again, err);
+        bool answered = st == BLOB_OK;
+        if (answered && refused(&answer, &refusal))
+            st = judge(d, &rq, &refusal, &again, err);
+        moved = answered && st != BLOB_OK && hops < HOPS_MAX && follow(&answer, &place); /* so it was not done here */
+        s3_http_answer_release(&answer);
+    }
+    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
+}
+
 static enum blob_status accept_page(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
     enum blob_status st = s3_answer_page(answer->text.data, answer->text.len, arg);
@@ -764,6 +786,7 @@ const struct s3_driver s3_driver_sigv4 = {
     .stream_close = sigv4_stream_close,
     .head = sigv4_head,
     .remove = sigv4_remove,
+    .remove_once = sigv4_remove_once,
     .list = sigv4_list,
     .create = sigv4_create,
     .put_part = sigv4_put_part,

@@ -40,7 +40,8 @@ struct s3_store {
     struct s3_cursor *rest_oldest, *rest_newest; /* guarded by lock: downloads whose streams rest */
     unsigned streams;                            /* guarded by lock: in use or at rest */
     unsigned streams_max;
-    int64_t orphans_looked_ms; /* guarded by lock: data objects made before were looked at by an earlier sweep */
+    int64_t tombstones_before_ms; /* guarded by lock: those set before have rested, and may be cleared away */
+    int64_t orphans_looked_ms;    /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 
 struct s3_store *s3_store_of(struct blob_store *base);
@@ -50,19 +51,21 @@ struct s3_store *s3_store_of(struct blob_store *base);
 struct s3_pointer {
     uint64_t size;
     int64_t touched_ms;
-    bool removing; /* being removed since touched_ms: the blob is not there any more */
+    bool removed;  /* a tombstone: the blob is gone since touched_ms, and its data go */
+    bool clearing; /* and that itself is being deleted since touched_ms: not to be overwritten */
     bool own;      /* touched_ms is known to its maker as its own: who touches next must change it */
     char data_key[S3_KEY_MAX + 1];
     char etag[S3_ETAG_MAX]; /* of the pointer object, as last read or written */
+    int64_t modified_ms;    /* of the pointer object, as last read; 0: not told */
 };
 
-/* NOT_FOUND: no pointer object. One that is being removed is given as such. CORRUPT: not a pointer. */
+/* NOT_FOUND: no pointer object. A tombstone is given as such. CORRUPT: not a pointer. */
 enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
                                  struct blob_error *err) BLOB_MUST_CHECK;
 /* Creates (old NULL; EXISTS) or replaces old (CONFLICT when it changed). p->etag is filled on OK. */
 enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
                                   struct s3_pointer *p, struct blob_error *err) BLOB_MUST_CHECK;
-/* As read, but a removal under way is waited for, or finished when its remover is gone; then NOT_FOUND. */
+/* As read, to be replaced: a blob's pointer, or a tombstone that may be overwritten. UNAVAILABLE: one that may not. */
 enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
                                     struct blob_error *err) BLOB_MUST_CHECK;
 /* Is the blob's data object there, with its size? OK, NOT_FOUND when not, or what kept us from knowing. */

@@ -171,6 +171,9 @@ enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blo
     struct s3_store *s = s3_store_of(base);
     int64_t offset_ms;
     s3_memory_trim(&s->memory);
+    pthread_mutex_lock(&s->lock);
+    s->tombstones_before_ms = before_ms;
+    pthread_mutex_unlock(&s->lock);
     enum blob_status st = hear_the_clock(s, err);
     if (st == BLOB_OK)
         st = s3_clocks_agree(s, &offset_ms, err);

@@ -36,6 +36,10 @@ def etag_of(data):
     return '"' + hashlib.md5(data).hexdigest() + '"'
 
 
+def iso(seconds):
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
 class Gone(Exception):
     """The connection is dropped without a word."""
 
@@ -102,7 +106,8 @@ class Handler(BaseHTTPRequestHandler):
         method, self.path = (self.requestline.split() + ["", ""])[:2]
         with self.server.lock:
             self.server.count[self.key()] = self.server.count.get(self.key(), 0) + 1
-            self.armed = self.server.rule.take(method + " " + self.path) if self.server.rule else None
+            self.rule = self.server.rule
+            self.armed = self.rule.take(method + " " + self.path) if self.rule else None
         return super().parse_request()
 
     def do(self):
@@ -125,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "POST" and "uploads" in query:
             upload = hashlib.md5(f"{key}{time.monotonic_ns()}".encode()).hexdigest()
             self.server.uploads[upload] = {}
+            self.server.begun[upload] = key, time.time()
             xml = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
             return self.send(200, xml.encode(), names=names)
         if self.command == "POST" and "uploadId" in query:
@@ -141,9 +147,15 @@ class Handler(BaseHTTPRequestHandler):
             parts[int(query["partNumber"][0])] = self.body()
             return self.send(200, headers={"ETag": etag_of(self.body())}, names=names)
         if self.command == "PUT":
-            if self.headers.get("If-None-Match") == "*" and key in objects:
-                return self.error(412, "PreconditionFailed")
-            objects[key] = self.body()
+            wanted, data = self.headers.get("If-Match"), self.body()
+            with self.server.lock:
+                now = etag_of(objects[key]) if key in objects else None
+                fits = now is None if self.headers.get("If-None-Match") == "*" else wanted in (None, now)
+                if fits:
+                    objects[key] = data
+                    self.server.modified[key] = time.time()
+            if not fits:
+                return self.error(404, "NoSuchKey") if now is None else self.error(412, "PreconditionFailed")
             return self.send(200, headers={"ETag": etag_of(self.body())}, names=names)
         if self.command == "DELETE" and "uploadId" in query:
             self.server.uploads.pop(query["uploadId"][0], None)
@@ -151,10 +163,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE":
             objects.pop(key, None)
             return self.send(204, names=names)
-        if not key and "uploads" in query:
-            return self.send(200, b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>")
         if not key:
-            return self.list(query)
+            return self.list_uploads(query) if "uploads" in query else self.list(query)
         if "uploadId" in query:
             return self.list_parts(query["uploadId"][0])
         if key not in objects:
@@ -166,13 +176,23 @@ class Handler(BaseHTTPRequestHandler):
         keys = sorted(k for k in self.server.objects if k.startswith(prefix) and k > after)
         limit = int(query.get("max-keys", ["1000"])[0])
         xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.server.objects[k])}</Size><ETag>x</ETag>"
-                      f"<LastModified>{self.modified(k)}</LastModified></Contents>" for k in keys[:limit])
+                      f"<LastModified>{self.when(k)}</LastModified></Contents>" for k in keys[:limit])
         more = "true" if len(keys) > limit else "false"
         self.send(200, f"<ListBucketResult><IsTruncated>{more}</IsTruncated>{xml}</ListBucketResult>".encode(),
                   {"Content-Type": "application/xml"})
 
-    def modified(self, key):
-        return datetime.fromtimestamp(self.server.modified.get(key, time.time()), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    def when(self, key):
+        return iso(self.server.modified.get(key, time.time()))
+
+    def list_uploads(self, query):
+        prefix = query.get("prefix", [""])[0]
+        marker = query.get("key-marker", [""])[0], query.get("upload-id-marker", [""])[0]
+        found = sorted((key, upload, at) for upload, (key, at) in self.server.begun.items()
+                       if upload in self.server.uploads and key.startswith(prefix) and (key, upload) > marker)
+        xml = "".join(f"<Upload><Key>{escape(key)}</Key><UploadId>{upload}</UploadId><Initiated>{iso(at)}</Initiated>"
+                      f"</Upload>" for key, upload, at in found)
+        self.send(200, f"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{xml}"
+                       f"</ListMultipartUploadsResult>".encode(), {"Content-Type": "application/xml"})
 
     def list_parts(self, upload):
         if upload not in self.server.uploads:
@@ -182,7 +202,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, f"<ListPartsResult><IsTruncated>false</IsTruncated>{xml}</ListPartsResult>".encode())
 
     def get(self, data, etag, names=str):
-        headers = {"ETag": etag, "Last-Modified": email.utils.formatdate(usegmt=True)}
+        modified = self.server.modified.get(self.key(), time.time())
+        headers = {"ETag": etag, "Last-Modified": email.utils.formatdate(modified, usegmt=True)}
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if not found:
             return self.send(200, data, headers, names)
@@ -238,6 +259,13 @@ class Handler(BaseHTTPRequestHandler):
     def fault_drop_after_post(self):
         """The same for CompleteMultipartUpload alone."""
         return self.fault_drop_after() if self.command == "POST" and "uploadId" in self.path else False
+
+    def fault_held(self):
+        """Comes late: it is done when the test lets it go."""
+        self.body()
+        self.rule.held.set()
+        self.rule.released.wait(60)
+        return False
 
     def fault_late(self):
         self.body()
@@ -462,7 +490,7 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, state):
         super().__init__(("127.0.0.1", 0), Handler)
         self.server_port = self.server_address[1]
-        self.objects, self.uploads, self.count, self.lock, self.modified = state
+        self.objects, self.uploads, self.begun, self.modified, self.count, self.lock = state
         self.rule = None
 
     def handle_error(self, *args):
@@ -474,6 +502,7 @@ class Rule:
 
     def __init__(self, name, pattern, times):
         self.name, self.pattern, self.left, self.met = name, re.compile(pattern), times, 0
+        self.held, self.released = threading.Event(), threading.Event()
 
     def take(self, request):
         if self.left <= 0 or not self.pattern.search(request):
@@ -489,9 +518,8 @@ class FaultyS3:
     bucket, access, secret, region = "testbucket", "testaccess", "testsecret", "us-east-1"
 
     def __init__(self, certificate=None):
-        self.objects, self.count = {}, {}  # by key: bytes, and how many requests
-        self.modified = {}  # by key: seconds since the epoch; another is listed as of now
-        self.state = (self.objects, {}, self.count, threading.Lock(), self.modified)
+        self.objects, self.modified, self.count = {}, {}, {}  # by key: bytes, when (now, unless told), how many requests
+        self.state = (self.objects, {}, {}, self.modified, self.count, threading.Lock())
         self.plain, self.tls = Server(self.state), Server(self.state)
         self.ca_file, key = certificate or make_certificate(tempfile.mkdtemp())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -501,8 +529,11 @@ class FaultyS3:
     @contextmanager
     def fault(self, name, pattern=".", times=1 << 30):
         rule = self.plain.rule = self.tls.rule = Rule(name, pattern, times)
-        yield rule
-        self.plain.rule = self.tls.rule = None
+        try:
+            yield rule
+        finally:
+            self.plain.rule = self.tls.rule = None
+            rule.released.set()
 
     @property
     def endpoint(self):

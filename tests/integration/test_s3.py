@@ -26,6 +26,7 @@ def test_store_on_ceph_rgw():
         for driver in ("sigv4", "libs3"):
             run_suite("s3_contract_suite", s3.settings(driver))
             run_suite("s3_store_suite", s3.settings(driver))
+            run_suite("s3_removal_suite", s3.settings(driver))
 
 
 def test_sigv4_on_ceph_rgw():

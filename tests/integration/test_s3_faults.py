@@ -1,6 +1,7 @@
 """A server whose S3 fails: never a 201 for a blob that is not intact, never wrong bytes in a clean 200; tried again to
 success where it can be, else 503 with Retry-After, and the upload goes on afterwards."""
 
+import json
 import signal
 import threading
 import time
@@ -11,6 +12,7 @@ from faulty_s3 import FaultyS3
 from harness import Blobd
 from s3_bucket import Bucket, rgw
 from uploader import Closed, Content, Upload, download, sha256, store
+from wire import wait_for
 
 MIB = 1 << 20
 PASSING = [("empty-503", "."), ("html-502", "."), ("internal", "."), ("slowdown", "."), ("early-503", "PUT .*/data/"),
@@ -178,6 +180,82 @@ def test_slow_readers_get_their_bytes_and_none_that_were_read_ahead():
                 c.stream_body(65536, parts.append)
                 assert b"".join(parts) == content.read(at, 65536), f"reader {n} got other bytes at {at}"
             time.sleep(0.02)
+
+
+# -- a removal whose requests come late
+
+
+SWEEPING = {"retention__sweep_interval": "1s", "retention__sweep_grace": "1s"}
+
+
+def pointer_of(s3, digest):
+    return next((k for k in s3.objects if k.endswith(f"/{digest}.json") and "/blobs/" in k), None)
+
+
+def age_tombstone(s3, digest, ms):
+    """As if whoever removes the blob had been silent for so long."""
+    key = pointer_of(s3, digest)
+    pointer = json.loads(s3.objects[key])
+    assert pointer["removing"], pointer
+    pointer["touched_ms"] -= ms
+    s3.objects[key] = json.dumps(pointer).encode()
+    s3.modified[key] -= ms / 1000
+
+
+def removed_with_held_deletes(s3, srv, data, pattern):
+    """Stores and destroys; returns the rule that holds the first DELETE which the pattern finds, once there is one."""
+    made = store(srv, data)
+    holding = s3.fault("held", pattern, times=1)
+    rule = holding.__enter__()
+    assert srv.post(f"/api/files/{made['id']}/destroy").status == 204
+    assert rule.held.wait(20), "nothing was deleted"
+    return holding, rule
+
+
+def test_late_steps_of_a_removal_do_not_reach_content_that_was_stored_again():
+    """Whichever DELETE of a sweep takes effect late: the content that is stored meanwhile stays, and can be read."""
+    for seed, pattern in enumerate(("DELETE .*/(blobs|data)/", "DELETE .*/data/")):
+        data = Content(1000, seed).read(0, 1000)
+        with faulty(**SWEEPING) as (s3, srv):
+            holding, rule = removed_with_held_deletes(s3, srv, data, pattern)
+            if seed == 0:
+                age_tombstone(s3, sha256(data), 60_000)
+            again = store(srv, data)
+            rule.released.set()
+            time.sleep(2)  # the late step, and some more sweeps
+            holding.__exit__(None, None, None)
+            whole(download(srv, sha256(data)), data)
+            assert srv.get(f"/api/files/{again['id']}").status == 200
+            assert len([k for k in s3.objects if "/data/" in k]) == 1, s3.objects.keys()
+
+
+def test_late_end_of_a_tombstone_holds_up_the_content_and_takes_nothing_with_it():
+    data = Content(1000, 3).read(0, 1000)
+    with faulty(**SWEEPING) as (s3, srv):
+        holding, rule = removed_with_held_deletes(s3, srv, data, "DELETE .*/blobs/")
+        up = Upload(srv, mode="offset")
+        accepted(up.append(data), 203, len(data), up)
+        answer = up.complete(sha256(data))
+        refused(answer, "UNAVAILABLE")  # the tombstone may go at any moment, and whatever stands there with it
+        assert int(answer["Retry-After"]) >= 1
+        rule.released.set()
+        wait_for(lambda: not pointer_of(s3, sha256(data)), what="the tombstone to go")
+        holding.__exit__(None, None, None)
+        created(up.complete(sha256(data)), sha256(data), len(data))
+        time.sleep(2)
+        whole(download(srv, sha256(data)), data)
+
+
+def test_tombstones_are_cleared_away():
+    data = Content(1000, 4).read(0, 1000)
+    with faulty(**SWEEPING) as (s3, srv):
+        with s3.fault("internal", "DELETE .*/blobs/", times=1) as rule:
+            made = store(srv, data)
+            assert srv.post(f"/api/files/{made['id']}/destroy").status == 204
+            wait_for(lambda: rule.met, timeout=20, what="an attempt to clear the tombstone")
+        time.sleep(1)
+        age_tombstone(s3, sha256(data), 3_600_000)  # what became of that attempt is certain only then
+        wait_for(lambda: not pointer_of(s3, sha256(data)), timeout=20, what="the tombstone to go")
 
 
 # -- a real endpoint that stalls and dies

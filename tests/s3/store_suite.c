@@ -1,185 +1,13 @@
 /*
  * store_suite - what the S3 store does to the bucket, beyond the storage contract: which objects there are, what a
- * roll-back, a take-over and a lost step leave behind. Parts are 5 MiB, so that a few of them make an upload.
+ * roll-back, a take-over and a lost step leave behind.
  */
-#include "backends/s3_store.h"
-
-#include "backends/s3_client.h"
-#include "backends/s3_store_internal.h"
-#include "core/clock.h"
-#include "tests/unit/unit_main.h"
+#include "tests/s3/store_rig.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
-
-#define MIB  (1u << 20)
-#define PART (5u * MIB)
-
-static char prefix[64];
-static unsigned connections; /* 0: as many as usual */
-
-static struct s3_options options(void)
-{
-    struct s3_options o = s3_options_default();
-    o.endpoint = getenv("BLOBD_TEST_S3_ENDPOINT");
-    o.bucket = getenv("BLOBD_TEST_S3_BUCKET");
-    o.cred_id = getenv("BLOBD_TEST_S3_KEY");
-    o.cred_secret = getenv("BLOBD_TEST_S3_SECRET");
-    o.driver = getenv("BLOBD_TEST_S3_DRIVER");
-    o.part_size_bytes = PART;
-    o.prefix = prefix;
-    o.redirect = true;
-    if (connections > 0)
-        o.max_connections = connections;
-    return o;
-}
-
-/* A store in a place of its own, and a client that looks at it from outside. */
-struct rig {
-    struct blob_store *store;
-    struct s3_client *s3;
-};
-
-static struct rig rig_open_with(size_t memory_bytes)
-{
-    static int serial;
-    struct rig r;
-    struct blob_error err;
-    snprintf(prefix, sizeof prefix, "store-%d-%lld-%d", (int)getpid(), (long long)clock_wall_ms(), serial++);
-    struct s3_options o = options();
-    if (memory_bytes > 0)
-        o.memory_bytes = memory_bytes;
-    enum blob_status st = s3_store_open(&o, NULL, &r.store, &err);
-    if (st != BLOB_OK)
-        fprintf(stderr, "%s\n", err.text);
-    CU_ASSERT_EQUAL_FATAL(st, BLOB_OK);
-    CU_ASSERT_EQUAL_FATAL(s3_client_open(&o, &r.s3, &err), BLOB_OK);
-    return r;
-}
-
-static struct rig rig_open(void)
-{
-    return rig_open_with(0);
-}
-
-static void rig_close(struct rig *r)
-{
-    blob_store_close(r->store);
-    s3_client_close(r->s3);
-}
-
-static bool multipart(const struct rig *r)
-{
-    return s3_client_caps(r->s3) & S3_CAP_MULTIPART;
-}
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        struct blob_error err_ = {.text = ""}, *err = &err_;                                                           \
-        enum blob_status st_ = (call);                                                                                 \
-        if (st_ != BLOB_OK)                                                                                            \
-            fprintf(stderr, "%s: %s: %s\n", #call, blob_status_name(st_), err_.text);                                  \
-        CU_ASSERT_EQUAL_FATAL(st_, BLOB_OK);                                                                           \
-    } while (0)
-
-static unsigned count_below(const struct rig *r, const char *below)
-{
-    struct s3_page page = {0};
-    OK(s3_list(r->s3, below, NULL, 1000, &page, err));
-    unsigned n = (unsigned)page.count;
-    s3_page_release(&page);
-    return n;
-}
-
-static unsigned count_multiparts(const struct rig *r)
-{
-    struct s3_uploads uploads = {0};
-    if (!multipart(r))
-        return 0;
-    OK(s3_multipart_list(r->s3, "data/", NULL, NULL, &uploads, err));
-    unsigned n = (unsigned)uploads.count;
-    s3_uploads_release(&uploads);
-    return n;
-}
-
-static uint8_t *content(size_t len, unsigned seed)
-{
-    uint8_t *buf = malloc(len + 1);
-    CU_ASSERT_PTR_NOT_NULL_FATAL(buf);
-    uint32_t x = seed * 2654435761u + 1;
-    for (size_t i = 0; i < len; i++) {
-        x = x * 1664525u + 1013904223u;
-        buf[i] = (uint8_t)(x >> 24);
-    }
-    return buf;
-}
-
-static struct digest digest_of(const void *data, size_t len)
-{
-    struct hash h;
-    struct digest d;
-    hash_init(&h);
-    hash_update(&h, data, len);
-    hash_peek(&h, &d);
-    return d;
-}
-
-static void check_blob(const struct rig *r, const uint8_t *want, size_t len, const struct digest *digest)
-{
-    struct blob_reader *reader = NULL;
-    struct blob_info info = {0};
-    uint8_t *got = malloc(len + 1);
-    OK(blob_open(r->store, digest, &reader, &info, err));
-    CU_ASSERT_EQUAL(info.size, len);
-    for (size_t at = 0; at < len;) { /* in pieces, as a download goes */
-        size_t n = len - at < 200000 ? len - at : 200000;
-        OK(reader_read(reader, at, got + at, n, err));
-        at += n;
-    }
-    CU_ASSERT_EQUAL(memcmp(got, want, len), 0);
-    reader_close(reader);
-    free(got);
-}
-
-/* The bucket holds this one blob and nothing else: one data object, its pointer, store.json. */
-static void check_only_blob(const struct rig *r, size_t len)
-{
-    struct s3_page page = {0};
-    OK(s3_list(r->s3, "data/", NULL, 1000, &page, err));
-    CU_ASSERT_EQUAL(page.count, 1);
-    if (page.count == 1)
-        CU_ASSERT_EQUAL(page.entries[0].object.size, len);
-    s3_page_release(&page);
-    CU_ASSERT_EQUAL(count_below(r, ""), 3);
-    CU_ASSERT_EQUAL(count_multiparts(r), 0);
-}
-
-/* Appends len bytes as one request would: open, write in pieces, flush, close. */
-static void append(const struct rig *r, const struct uuid *id, struct upload_mark *mark, uint64_t epoch,
-                   const uint8_t *data, size_t len)
-{
-    struct blob_writer *w = NULL;
-    OK(upload_open(r->store, id, mark, epoch, &w, err));
-    for (size_t at = 0; at < len;) {
-        size_t n = len - at < 262144 ? len - at : 262144;
-        OK(writer_write_bytes(w, data + at, n, err));
-        at += n;
-    }
-    OK(writer_flush(w, mark->offset + len, "keep", 4, 0, mark, err));
-    writer_close(w);
-}
-
-static void commit(const struct rig *r, const struct uuid *id, const struct upload_mark *mark, uint64_t epoch,
-                   const struct digest *digest)
-{
-    struct blob_writer *w = NULL;
-    OK(upload_open(r->store, id, mark, epoch, &w, err));
-    OK(writer_commit(w, digest, 0, err));
-}
 
 static void test_sizes(void)
 {
@@ -198,12 +26,16 @@ static void test_sizes(void)
         check_blob(&r, data, len, &digest);
         check_only_blob(&r, len);
         OK(blob_remove(r.store, &digest, clock_wall_ms() + 1000, err));
+        CU_ASSERT_EQUAL(count_below(&r, ""), 2); /* store.json and the tombstone, till that has rested */
+        OK(blob_list(r.store, NULL, no_blob, NULL, err));
+        CU_ASSERT_EQUAL(count_below(&r, ""), 2);
+        OK(blob_store_sweep(r.store, clock_wall_ms() + 1000, err));
+        OK(blob_list(r.store, NULL, no_blob, NULL, err));
         CU_ASSERT_EQUAL(count_below(&r, ""), 1);
         free(data);
         rig_close(&r);
     }
 }
-
 /* Appends of all kinds of sizes, each by a writer of its own. */
 static void chunked(const size_t *chunks, size_t count, size_t total)
 {
@@ -569,11 +401,8 @@ static void test_cut_commit(void)
     size_t total = 2 * PART + 3;
     uint8_t *data = content(total, 12);
     struct digest digest = digest_of(data, total);
-    struct s3_key pointer;
-    char hex[DIGEST_HEX_CHARS + 1];
+    struct s3_key pointer = pointer_name(&digest);
     uuid_new(&id);
-    digest_hex(&digest, hex);
-    snprintf(pointer.text, sizeof pointer.text, "blobs/%.2s/%s.json", hex, hex);
 
     /* After a commit, take the pointer away and put the staged state back: as if it had been cut. */
     append(&r, &id, &mark, 1, data, total);
@@ -603,127 +432,6 @@ static void test_cut_commit(void)
     free(data);
     rig_close(&r);
 }
-
-static void test_sweep(void)
-{
-    struct rig r = rig_open();
-    struct s3_object object;
-    struct uuid id;
-    char key[200], hex[DIGEST_HEX_CHARS + 1], upload_id[S3_UPLOAD_ID_MAX];
-    const struct s3_body body = {.data = "x", .length = 1};
-    struct digest digest = digest_of("x", 1);
-    struct upload_mark mark = {0};
-    uint8_t *data = content(PART + 1, 13);
-    digest_hex(&digest, hex);
-    uuid_new(&id);
-    append(&r, &id, &mark, 1, data, PART + 1); /* a live upload, whose parts must stay */
-    struct uuid lost;
-    uuid_new(&lost);
-    snprintf(key, sizeof key, "data/%s.%s", lost.text, hex);
-    OK(s3_put(r.s3, key, &body, NULL, NULL, err));
-    if (multipart(&r))
-        OK(s3_multipart_create(r.s3, staged_data_key(&lost).text, upload_id, err));
-    OK(blob_store_sweep(r.store, clock_wall_ms() - 60000, err)); /* within the grace time */
-    OK(s3_head(r.s3, key, &object, err));
-    OK(blob_store_sweep(r.store, clock_wall_ms() + 5000, err));
-    CU_ASSERT_EQUAL(s3_head(r.s3, key, &object, NULL), BLOB_E_NOT_FOUND);
-    CU_ASSERT_EQUAL(count_multiparts(&r), multipart(&r) ? 1 : 0);
-    struct digest whole = digest_of(data, PART + 1);
-    commit(&r, &id, &mark, 2, &whole);
-    OK(blob_store_sweep(r.store, clock_wall_ms() + 5000, err));
-    check_blob(&r, data, PART + 1, &whole);
-    free(data);
-    rig_close(&r);
-}
-
-/* What an open writer made is no leftover, however old: nothing in S3 names it before the next flush, or the end. */
-static void test_sweep_beside_a_writer(void)
-{
-    struct rig r = rig_open();
-    struct upload_mark mark = {0};
-    struct blob_writer *w = NULL;
-    struct s3_object object;
-    struct uuid id;
-    size_t total = 2 * PART + 5;
-    uint8_t *data = content(total, 14);
-    struct digest digest = digest_of(data, total), small = digest_of(data, 10);
-    const struct s3_body body = {.data = data, .length = 10};
-    uuid_new(&id);
-    struct s3_key key = staged_whole_key(&id, &small);
-    OK(upload_open(r.store, &id, &mark, 1, &w, err));
-    OK(writer_write_bytes(w, data, PART + 1, err));
-    OK(s3_put(r.s3, key.text, &body, NULL, NULL, err)); /* as if its pointer were to be written next */
-    for (int i = 1; i <= 2; i++) {
-        OK(blob_store_sweep(r.store, clock_wall_ms() + i * 120000, err));
-        CU_ASSERT_EQUAL(count_multiparts(&r), multipart(&r) ? 1 : 0);
-        OK(s3_head(r.s3, key.text, &object, err));
-    }
-    OK(writer_write_bytes(w, data + PART + 1, total - PART - 1, err));
-    OK(writer_flush(w, total, "keep", 4, 0, &mark, err));
-    writer_close(w);
-    OK(blob_store_sweep(r.store, clock_wall_ms() + 360000, err)); /* the writer is gone, and never named it */
-    CU_ASSERT_EQUAL(s3_head(r.s3, key.text, &object, NULL), BLOB_E_NOT_FOUND);
-    commit(&r, &id, &mark, 2, &digest);
-    check_blob(&r, data, total, &digest);
-    check_only_blob(&r, total);
-    free(data);
-    rig_close(&r);
-}
-
-/* An upload whose commit was cut off after the object had been copied without left-over parts: the copy is all there is
- * of its parts. */
-static struct s3_key cut_off_copied(const struct rig *r, const struct uuid *id, struct upload_mark *mark,
-                                    const uint8_t *data, size_t len, const struct digest *digest)
-{
-    static uint8_t state[STAGED_HEADER_BYTES + PART], keep[UPLOAD_KEEP_MAX];
-    struct s3_key key = staged_whole_key(id, digest);
-    struct s3_page page = {0};
-    struct staged staged;
-    uint32_t keep_len;
-    size_t got;
-    append(r, id, mark, 1, data, len);
-    OK(s3_list(r->s3, staged_state_prefix(id).text, NULL, 100, &page, err));
-    CU_ASSERT_EQUAL_FATAL(page.count, 1);
-    OK(s3_get(r->s3, page.entries[0].key, state, sizeof state, &got, NULL, err));
-    CU_ASSERT_EQUAL_FATAL(staged_read_header(state, &staged, keep, &keep_len), BLOB_OK);
-    staged.committing = true;
-    staged.digest = *digest;
-    staged_write_header(&staged, keep, keep_len, state);
-    const struct s3_body body = {.data = state, .length = got}, whole = {.data = data, .length = len};
-    OK(s3_put(r->s3, page.entries[0].key, &body, NULL, NULL, err));
-    OK(s3_put(r->s3, key.text, &whole, NULL, NULL, err));
-    OK(s3_multipart_abort(r->s3, staged_data_key(id).text, staged.upload_id, err));
-    s3_page_release(&page);
-    return key;
-}
-
-static void test_sweep_beside_a_copy(void)
-{
-    struct rig r = rig_open();
-    size_t total = PART + 5;
-    uint8_t *data = content(total, 15);
-    struct digest digest = digest_of(data, total);
-    for (int i = 0; i < 2 && multipart(&r); i++) {
-        struct upload_mark mark = {0};
-        struct s3_object object;
-        struct uuid id;
-        uuid_new(&id);
-        struct s3_key key = cut_off_copied(&r, &id, &mark, data, total, &digest);
-        OK(blob_store_sweep(r.store, clock_wall_ms() + (i + 1) * 120000, err));
-        OK(s3_head(r.s3, key.text, &object, err));
-        if (i == 0) {
-            OK(upload_discard(r.store, &id, &mark, err));
-            CU_ASSERT_EQUAL(count_below(&r, ""), 1);
-        } else {
-            commit(&r, &id, &mark, 2, &digest);
-            check_blob(&r, data, total, &digest);
-            check_only_blob(&r, total);
-        }
-    }
-    free(data);
-    rig_close(&r);
-}
-
 static void test_one_store_id(void)
 {
     struct rig r = rig_open();
@@ -785,9 +493,6 @@ int main(void)
         {"more downloads than streams share them, and all get their bytes", test_more_downloads_than_streams},
         {"a discarded upload leaves nothing, parts included", test_discard},
         {"a commit that was cut can be repeated, and never loses the blob", test_cut_commit},
-        {"the sweeper takes orphans only", test_sweep},
-        {"what an open writer has made is no orphan", test_sweep_beside_a_writer},
-        {"a copy stays until its upload has become the blob, or goes with it", test_sweep_beside_a_copy},
         {"every node reads the same store id", test_one_store_id},
         {"the self-check passes and clears up", test_self_check},
         {"a wrong setting is told at open", test_wrong_settings},

@@ -85,8 +85,6 @@ static void conn_input_moved(struct evbuffer *input, const struct evbuffer_cb_in
 
 void http_conn_progress(struct http_conn *conn, size_t bytes)
 {
-    if (bytes > 0)
-        conn->since_ms = http_now_ms();
     if (conn->req)
         conn->req->drained += bytes;
 }
@@ -188,6 +186,7 @@ static void conn_complete(struct evhttp_request *ereq, void *arg)
     conn->phase = CONN_HEAD;
     conn->seized = false;
     conn->served = true;
+    conn->owing = true;
     conn->since_ms = http_now_ms();
     /* evhttp goes on to make the next request, or closes. */
     conn->loop->opening = close ? NULL : conn;
@@ -417,10 +416,23 @@ bool http_conn_is_idle(const struct http_conn *conn)
     return conn->phase == CONN_HEAD && conn->scan.bytes == 0;
 }
 
+/* Does the peer owe an acknowledgement? Its time runs while it does, and starts anew with each one that comes. */
+static bool conn_owes(struct http_conn *conn, int64_t now_ms)
+{
+    uint64_t acked = conn->acked;
+    bool owes = http_acked(http_conn_fd(conn), &acked);
+    if (!owes || acked != conn->acked)
+        conn->since_ms = now_ms;
+    conn->acked = acked;
+    return owes;
+}
+
 static void conn_sweep_head(struct http_conn *conn, int64_t now_ms)
 {
     const struct http_config *cfg = &conn->loop->srv->cfg;
     bool idle = http_conn_is_idle(conn);
+    if (idle && conn->owing) /* what was answered is still on its way: the next request cannot be expected yet */
+        conn->owing = conn_owes(conn, now_ms);
     int64_t limit_ms = idle && conn->served ? cfg->idle_timeout_ms : cfg->head_timeout_ms;
     if (conn->over_limit && limit_ms > OVER_LIMIT_MS)
         limit_ms = OVER_LIMIT_MS;
@@ -435,17 +447,6 @@ static void conn_sweep_head(struct http_conn *conn, int64_t now_ms)
     http_request_dispatch(conn, late, &conn->framing);
 }
 
-/* Under TLS a large buffer leaves the output only when all of it is sent; what went through the socket tells. */
-static void conn_note_progress(struct http_conn *conn, int64_t now_ms)
-{
-    SSL *ssl = http_conn_ssl(conn);
-    uint64_t sent = ssl ? BIO_number_written(SSL_get_wbio(ssl)) : 0;
-    if (sent == conn->sent_seen)
-        return;
-    conn->sent_seen = sent;
-    conn->since_ms = now_ms;
-}
-
 void http_conn_sweep(struct http_conn *conn, int64_t now_ms)
 {
     if (conn->phase == CONN_HEAD) {
@@ -458,8 +459,7 @@ void http_conn_sweep(struct http_conn *conn, int64_t now_ms)
         http_body_sweep(req, now_ms);
         return;
     }
-    conn_note_progress(conn, now_ms);
-    if (evbuffer_get_length(http_conn_output(conn)) > 0 &&
-        now_ms - conn->since_ms >= conn->loop->srv->cfg.idle_timeout_ms)
-        http_conn_break(conn);
+    /* With a reset: the kernel would go on offering what it holds to one who takes nothing. */
+    if (conn_owes(conn, now_ms) && now_ms - conn->since_ms >= conn->loop->srv->cfg.idle_timeout_ms)
+        http_conn_reset(conn);
 }

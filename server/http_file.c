@@ -75,7 +75,6 @@ static void fetch_done(struct http_task *task)
         req->reply.fetched = from;
     if (req->reply.fetching) {
         req->reply.fetching = false;
-        req->conn->since_ms = http_now_ms(); /* it was not the client that took so long */
         http_reply_pump(req);
     }
 }

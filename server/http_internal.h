@@ -109,11 +109,14 @@ struct http_conn {
     bool seized;     /* EV_READ is off and the bufferevent's callbacks are ours */
     bool over_limit; /* accepted only to be told 503 */
     bool served;     /* has had an answer: an idle keep-alive connection */
+    bool owing;      /* may not have acknowledged all of that answer yet */
     struct head_fault fault;
     struct head_framing framing;
     size_t piece_bytes; /* how much the last read of a body brought: what the next piece should hold */
-    uint64_t sent_seen; /* TLS: bytes that had gone through the socket at the last sweep */
-    int64_t since_ms;   /* CONN_HEAD: accepted, last answered, or first byte of the head; CONN_BUSY: last byte out */
+    uint64_t acked;     /* by the peer, at the last sweep that asked */
+    /* CONN_HEAD: accepted, last answer acknowledged, or first byte of the head; CONN_BUSY: since when the peer has
+     * owed an acknowledgement. */
+    int64_t since_ms;
     struct evbuffer_cb_entry *input_cb, *output_cb;
     char remote[64];
 };
@@ -146,6 +149,10 @@ struct evbuffer *http_conn_input(const struct http_conn *conn);
 bool http_conn_unread(struct http_conn *conn, const void *data, size_t len);
 /* The answer is out: evhttp goes on to the next request, or closes. conn may be gone afterwards. */
 void http_conn_answered(struct http_conn *conn);
+
+/* http_acked.c: does the peer of this TCP socket still have to acknowledge something? *bytes: what it has acknowledged
+ * in all; untouched where the kernel does not say. */
+bool http_acked(int fd, uint64_t *bytes);
 
 /* http_linger.c: goes on discarding what the peer sends on a socket that is being closed, for a bounded time. Works on
  * a duplicate of fd. */

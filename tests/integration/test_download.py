@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 from api import accepted, common, refused, whole
@@ -389,3 +391,26 @@ def test_http_1_0_gets_its_answer_and_a_closed_connection():
         out = srv.raw(f"GET /api/blobs/{HEX} HTTP/1.0\r\n\r\n".encode())
         head, _, body = out.partition(b"\r\n\r\n")
         assert b" 200 " in head.split(b"\r\n")[0] and body == DATA, head
+
+
+def read_slowly(srv, data, seconds, rate):
+    """Reads a download at this pace for so long, without a pause, and then the rest at once. A small receive buffer
+    acknowledges often; a large one tells of the room in it when a good part of it is free."""
+    with srv.connect(rcvbuf=32768) as c:
+        c.send_head("GET", f"/api/blobs/{sha256(data)}")
+        began, length = time.monotonic(), c.body_length(c.read_head(), "GET")
+        body, c.buffer = bytearray(c.buffer), b""
+        while len(body) < length and (more := c.sock.recv(length if time.monotonic() > began + seconds else rate // 20)):
+            body += more
+            time.sleep(max(0, min(began + seconds, began + len(body) / rate) - time.monotonic()))
+        return bytes(body)
+
+
+def test_slow_reader_that_never_pauses_gets_everything():
+    data = Content(8 << 20, 21).read(0, 8 << 20)
+    servers = [Blobd({"server.idle_timeout": "1s"}, tls=tls) for tls in (False, True)]
+    with servers[0], servers[1], ThreadPoolExecutor(2) as pool:
+        for srv in servers:
+            store(srv, data)
+        for body in [pool.submit(read_slowly, srv, data, 3, 200_000) for srv in servers]:
+            assert body.result() == data

@@ -4,8 +4,9 @@
  *
  * Paths: /hello; /echo (counts and sums the body); /refuse (413 before the body); /hold (keeps the pieces until
  * fixture_release); /first (answers 409 after the first piece); /large (after the first that is as large as they get,
- * or when it is late); /job (answers when fixture_release is called); /shared; /file; /short (a file shorter than it
- * says); /stream (pushed by a job); /abort; /204; /304; /field (what is read of the field X-Field: lines, and value).
+ * or when it is late); /job (answers when fixture_release is called); /shared; /medium; /file; /short (a file shorter
+ * than it says); /stream (pushed by a job); /abort; /204; /304; /field (what is read of the field X-Field: lines, and
+ * value).
  *
  * Threads: handlers run on the server's loops; the fixture's counters are atomic, its lists are under lock.
  */
@@ -31,6 +32,7 @@
 #include <unistd.h>
 
 #define FIXTURE_BYTES  (3u * 1024 * 1024 + 17) /* of /shared, /file and /stream */
+#define FIXTURE_MEDIUM (1024u * 1024)          /* of /medium: the kernel takes it whole, and a reader some time */
 #define FIXTURE_OFFSET 1234567u                /* of every body, in what it is appended to */
 #define FIXTURE_LARGE  40000u                  /* no piece of 16 KiB */
 
@@ -258,6 +260,8 @@ static inline void handler_request(struct http_request *req, void *arg)
         handler_job(fx, req);
     else if (strcmp(path, "/shared") == 0)
         http_reply_shared(req, 200, fx->bytes, FIXTURE_BYTES, release_count, fx);
+    else if (strcmp(path, "/medium") == 0)
+        http_reply_shared(req, 200, fx->bytes, FIXTURE_MEDIUM, release_count, fx);
     else if (strcmp(path, "/file") == 0)
         http_reply_file(req, 206, fx->file, 100, fx->file_bytes - 100, release_count, fx);
     else if (strcmp(path, "/smallfile") == 0)

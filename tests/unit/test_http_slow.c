@@ -1,0 +1,164 @@
+/* http_slow - how long a slow reader is served: as long as it acknowledges something, and no longer. What the kernel
+ * has taken is nobody's progress. Plain and through TLS, every kind of answer, and one that the kernel takes whole. */
+#include "tests/unit/tls_fixture.h"
+#include "tests/unit/unit_main.h"
+
+#include <signal.h>
+
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+
+#define IDLE_MS    1000
+#define SLOW_MS    2500 /* longer than one who acknowledges nothing is kept, up to the sweep that finds it */
+#define STEP_MS    20
+#define STEP_BYTES 8192
+#define ANSWERS    3 /* asked for at once: more than the sockets hold */
+
+struct reader {
+    struct tls_fixture *tf; /* of its server; without a context it is plain */
+    const char *request;
+    unsigned answers;
+    size_t content; /* of all of them */
+    bool late;      /* the last request follows when the content has been read, not at once */
+    pthread_t thread;
+    bool whole;
+};
+
+struct client {
+    SSL *ssl;
+    int fd;
+};
+
+static struct client client_begin(struct tls_fixture *tf)
+{
+    SSL *ssl = tf->ctx ? tls_open(tf, 0) : NULL;
+    return (struct client){.ssl = ssl, .fd = ssl ? SSL_get_fd(ssl) : client_open(&tf->fx)};
+}
+
+static void client_end(struct client *client)
+{
+    SSL_free(client->ssl);
+    close(client->fd);
+}
+
+static void client_ask(struct client *client, const char *request)
+{
+    if (client->ssl)
+        tls_send_text(client->ssl, request);
+    else
+        client_send(client->fd, request);
+}
+
+static int client_get(struct client *client, char *to, int max)
+{
+    return client->ssl ? SSL_read(client->ssl, to, max) : (int)recv(client->fd, to, (size_t)max, 0);
+}
+
+/* Slowly for SLOW_MS, without ever pausing; then what is left, at once. The last answer ends in "hello". */
+static void *reader_run(void *arg)
+{
+    struct reader *reader = arg;
+    struct client client = client_begin(reader->tf);
+    char buffer[5 + STEP_BYTES] = "";
+    size_t got = 0;
+    for (unsigned i = 0; i < reader->answers; i++)
+        client_ask(&client, reader->request);
+    if (!reader->late)
+        client_ask(&client, GET("/hello"));
+    for (int ms = 0; !reader->whole; ms += STEP_MS) {
+        int n = client_get(&client, buffer + 5, STEP_BYTES);
+        if (n <= 0)
+            break;
+        memmove(buffer, buffer + n, 5);
+        got += (size_t)n;
+        reader->whole = got > reader->content && memcmp(buffer, "hello", 5) == 0;
+        if (reader->late && got > reader->content) {
+            client_ask(&client, GET("/hello"));
+            reader->late = false;
+        }
+        if (ms < SLOW_MS)
+            sleep_ms(STEP_MS);
+    }
+    client_end(&client);
+    return NULL;
+}
+
+static void both_begin(struct tls_fixture both[2])
+{
+    memset(both, 0, 2 * sizeof *both);
+    for (int tls = 0; tls < 2; tls++) {
+        tls_init(&both[tls]);
+        both[tls].fx.cfg.idle_timeout_ms = IDLE_MS;
+        if (tls)
+            tls_start(&both[tls]);
+        else
+            fixture_start(&both[tls].fx);
+    }
+}
+
+static void both_end(struct tls_fixture both[2])
+{
+    for (int tls = 0; tls < 2; tls++)
+        tls_end(&both[tls]);
+}
+
+static void test_never_pauses(void)
+{
+    static const struct reader kinds[] = {
+        {.request = GET("/shared"), .answers = ANSWERS, .content = (size_t)ANSWERS * FIXTURE_BYTES},
+        {.request = GET("/file"), .answers = ANSWERS, .content = (size_t)ANSWERS * (FIXTURE_BYTES - 100)},
+        {.request = GET("/stream"), .answers = ANSWERS, .content = (size_t)ANSWERS * FIXTURE_BYTES},
+        {.request = GET("/medium"), .answers = 1, .content = FIXTURE_MEDIUM, .late = true},
+    };
+    enum { KINDS = sizeof kinds / sizeof kinds[0] };
+    struct tls_fixture both[2];
+    struct reader readers[2 * KINDS];
+    both_begin(both);
+    for (int i = 0; i < 2 * KINDS; i++) {
+        readers[i] = kinds[i / 2];
+        readers[i].tf = &both[i % 2];
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&readers[i].thread, NULL, reader_run, &readers[i]), 0);
+    }
+    for (int i = 0; i < 2 * KINDS; i++) {
+        pthread_join(readers[i].thread, NULL);
+        if (!readers[i].whole)
+            fprintf(stderr, "%s, %s: cut\n", i % 2 ? "TLS" : "plain", readers[i].request);
+        CU_ASSERT(readers[i].whole);
+    }
+    both_end(both);
+}
+
+/* Reads a little, and then nothing: whether the rest is the server's or the kernel's to send, idle_timeout is what it
+ * has. */
+static void test_stands_still(void)
+{
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/medium")};
+    enum { KINDS = sizeof requests / sizeof requests[0] };
+    struct tls_fixture both[2];
+    struct client clients[2][KINDS];
+    char some[1000];
+    both_begin(both);
+    for (int i = 0; i < 2 * KINDS; i++) {
+        struct client *client = &clients[i % 2][i / 2];
+        *client = client_begin(&both[i % 2]);
+        for (int j = 0; j < (i / 2 < KINDS - 1 ? ANSWERS : 1); j++)
+            client_ask(client, requests[i / 2]);
+        CU_ASSERT(client_get(client, some, sizeof some) > 0);
+    }
+    sleep_ms(IDLE_MS / 2);
+    for (int tls = 0; tls < 2; tls++)
+        CU_ASSERT_EQUAL(http_server_connections(both[tls].fx.srv), KINDS);
+    for (int tls = 0; tls < 2; tls++)
+        WAIT_UNTIL(http_server_connections(both[tls].fx.srv) == 0);
+    for (int i = 0; i < 2 * KINDS; i++)
+        client_end(&clients[i % 2][i / 2]);
+    both_end(both);
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
+    CU_TestInfo tests[] = {{"a reader that never pauses is served to the end", test_never_pauses},
+                           {"one that acknowledges nothing is ended", test_stands_still},
+                           CU_TEST_INFO_NULL};
+    return unit_main("http_slow", tests);
+}

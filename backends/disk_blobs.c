@@ -154,7 +154,7 @@ static enum blob_status sync_touch(struct disk_store *s, const struct disk_path 
     if (fd < 0)
         return fail_errno(err, errno, "open", path->text);
     /* fsync, not fdatasync: the time is what has changed. */
-    enum blob_status st = fsync(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync", path->text);
+    enum blob_status st = file_sync_all(fd, path->text, err);
     close(fd);
     return st;
 }
@@ -214,7 +214,7 @@ static enum blob_status put_back(struct disk_store *s, const struct disk_path *a
 {
     if (linkat(s->root_fd, aside->text, s->root_fd, path->text, 0) != 0 && errno != EEXIST)
         return fail_errno(err, errno, "restore", path->text);
-    enum blob_status st = dir_sync_parent(s->root_fd, path->text, err);
+    enum blob_status st = disk_dir_sync_parent(s, path->text, err);
     return st == BLOB_OK ? file_remove(s->root_fd, aside->text, err) : st;
 }
 
@@ -233,7 +233,7 @@ static enum blob_status remove_shared(struct disk_store *s, const struct digest 
         return st == BLOB_OK ? blob_fail(err, BLOB_E_CONFLICT, 0, "%s was touched", path->text) : st;
     }
     enum blob_status st = file_remove(s->root_fd, aside.text, err);
-    return st == BLOB_OK ? dir_sync_parent(s->root_fd, path->text, err) : st;
+    return st == BLOB_OK ? disk_dir_sync_parent(s, path->text, err) : st;
 }
 
 enum blob_status disk_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,

@@ -54,7 +54,9 @@ enum blob_status disk_parents(struct disk_store *s, const struct disk_path *path
     uint64_t hash = key_hash(path->text, (size_t)(slash - path->text));
     if (key_set_has(&s->known_dirs, hash))
         return BLOB_OK;
-    enum blob_status st = dir_make_parents(s->root_fd, path->text, !s->journal, err);
+    enum blob_status st = dir_make_parents(s->root_fd, path->text, false, err);
+    if (st == BLOB_OK && !s->journal)
+        st = disk_dirs_sync_above(s, path->text, err);
     if (st != BLOB_OK)
         return st;
     key_set_add(&s->known_dirs, hash);
@@ -195,7 +197,7 @@ void disk_changes_release(struct disk_store *s)
 static enum blob_status run_synced(struct disk_store *s, const struct disk_change *c, struct blob_error *err)
 {
     enum blob_status st = change_apply(s, c, err);
-    return st == BLOB_OK ? dir_sync_parent(s->root_fd, c->to.text, err) : st;
+    return st == BLOB_OK ? disk_dir_sync_parent(s, c->to.text, err) : st;
 }
 
 /* So that a start does not carry out what its caller was told has failed. */

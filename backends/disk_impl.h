@@ -30,6 +30,7 @@
 #define DISK_MAGIC        0x6469736bu
 #define STRIPES           1024u
 #define STRIPE_WORDS      (STRIPES / 64)
+#define DIR_LOCKS         64u
 /* Flushes of at most this many bytes go through the journal; larger ones sync their file. */
 #define JOURNAL_FLUSH_MAX (128u << 10)
 
@@ -62,7 +63,11 @@ struct disk_store {
     struct key_set ending_uploads;          /* by path: a pending change ends them */
     struct key_set known_dirs;              /* made, and durable where that matters */
     atomic_uint_fast64_t tmp_serial;
-    char tmp_tag[32]; /* differs from that of any other process, on any node */
+    char tmp_tag[32];                     /* differs from that of any other process, on any node */
+    pthread_mutex_t dir_locks[DIR_LOCKS]; /* one at a time syncs a directory, by the hash of its path */
+    pthread_mutex_t break_lock;           /* guards the next two */
+    enum blob_status broken;              /* why nothing more can be made durable; BLOB_OK: it can */
+    struct blob_error broken_error;
     _Atomic int64_t free_asked_us;
     _Atomic uint64_t free_bytes;
 };
@@ -78,6 +83,18 @@ static inline struct iovec disk_part(const void *data, size_t len)
 /* Would bytes more leave reserve_bytes free? As it was within the last second. NO_SPACE. */
 enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserve_bytes,
                            struct blob_error *err) BLOB_MUST_CHECK;
+
+/* ---- disk_syncs.c ---- */
+
+/* A sync failed, and what it has lost nobody can tell: nothing more is durable until the store is opened again. */
+void disk_break(struct disk_store *s, enum blob_status st, const struct blob_error *why);
+/* BLOB_OK, or why the store is broken. */
+enum blob_status disk_unbroken(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
+/* The names in a directory, resp. in the one that holds path; a failure breaks the store. */
+enum blob_status disk_dir_sync(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status disk_dir_sync_parent(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+/* The names of all directories above path's last part. */
+enum blob_status disk_dirs_sync_above(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
 
 /* ---- disk_changes.c ---- */
 

@@ -104,6 +104,13 @@ static void journal_break(struct disk_journal *j, enum blob_status st, const str
     pthread_cond_broadcast(&j->checkpointed);
 }
 
+void disk_journal_fail(struct disk_journal *j, enum blob_status st, const struct blob_error *why)
+{
+    pthread_mutex_lock(&j->lock);
+    journal_break(j, st, why);
+    pthread_mutex_unlock(&j->lock);
+}
+
 static enum blob_status journal_broken(const struct disk_journal *j, struct blob_error *err)
 {
     if (j->broken != BLOB_OK && err)

@@ -80,6 +80,8 @@ enum blob_status disk_journal_append(struct disk_journal *j, enum journal_kind k
                                      struct blob_error *err) BLOB_MUST_CHECK;
 /* Returns when everything up to lsn is durable. */
 enum blob_status disk_journal_wait(struct disk_journal *j, uint64_t lsn, struct blob_error *err) BLOB_MUST_CHECK;
+/* Breaks it as a failed sync of its own does: something it answers for was lost. */
+void disk_journal_fail(struct disk_journal *j, enum blob_status st, const struct blob_error *why);
 void disk_journal_unpin(struct disk_journal *j, const struct journal_ticket *ticket);
 /* Everything up to here is durable. */
 uint64_t disk_journal_durable(const struct disk_journal *j);

@@ -30,7 +30,7 @@ static enum blob_status record_absent(struct disk_store *s, const char *key, con
 {
     if (faccessat(s->root_fd, path->text, F_OK, 0) == 0) {
         /* Another node may have written it and not synced it yet. */
-        enum blob_status st = dir_sync_parent(s->root_fd, path->text, err);
+        enum blob_status st = disk_dir_sync_parent(s, path->text, err);
         return st == BLOB_OK ? blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key) : st;
     }
     return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "look for", path->text);
@@ -46,7 +46,7 @@ static enum blob_status create_shared(struct disk_store *s, const char *key, con
     int error = linkat(s->root_fd, tmp->text, s->root_fd, path->text, 0) == 0 ? 0 : errno;
     if (error != 0 && error != EEXIST)
         return fail_errno(err, error, "create", path->text);
-    st = dir_sync_parent(s->root_fd, path->text, err);
+    st = disk_dir_sync_parent(s, path->text, err);
     if (st == BLOB_OK && error == EEXIST)
         return blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key);
     return st == BLOB_OK ? file_remove(s->root_fd, tmp->text, err) : st;

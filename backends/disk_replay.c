@@ -385,6 +385,8 @@ static bool record_is(const struct replay *r, const char *path, const uint8_t *v
         return false;
     char buf[RECORD_VALUE_MAX + 1];
     size_t got = 0;
+    /* After a write that failed, the page cache may show what the disk does not have. */
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     bool same =
         file_read_at(fd, buf, sizeof buf, 0, &got, path, NULL) == BLOB_OK && got == len && memcmp(buf, value, len) == 0;
     close(fd);

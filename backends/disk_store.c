@@ -114,7 +114,12 @@ static enum blob_status create_store_file(struct disk_store *s, struct blob_erro
     if (linkat(s->root_fd, tmp.text, s->root_fd, DISK_STORE_FILE, 0) != 0 && errno != EEXIST)
         st = fail_errno(err, errno, "create", DISK_STORE_FILE);
     unlinkat(s->root_fd, tmp.text, 0);
-    return st == BLOB_OK ? dir_sync(s->root_fd, ".", err) : st;
+    if (st == BLOB_OK)
+        st = dir_sync(s->root_fd, ".", err);
+    /* Were it found at the next try, it would be taken for durable. */
+    if (st != BLOB_OK)
+        unlinkat(s->root_fd, DISK_STORE_FILE, 0);
+    return st;
 }
 
 static enum blob_status parse_store_file(struct disk_store *s, const char *text, size_t len, struct blob_error *err)
@@ -272,6 +277,9 @@ static void store_release(struct disk_store *s)
 {
     disk_changes_release(s);
     disk_memtable_free(s->memtable);
+    for (unsigned i = 0; i < DIR_LOCKS; i++)
+        pthread_mutex_destroy(&s->dir_locks[i]);
+    pthread_mutex_destroy(&s->break_lock);
     key_set_release(&s->known_dirs);
     key_set_release(&s->ending_uploads);
     if (s->lock_fd >= 0)
@@ -301,7 +309,8 @@ static enum blob_status disk_check(struct blob_store *base, struct blob_error *e
         return blob_fail(err, BLOB_E_UNAVAILABLE, errno, "look at the storage root");
     if (vfs.f_flag & ST_RDONLY)
         return blob_fail(err, BLOB_E_UNAVAILABLE, EROFS, "storage root");
-    return s->journal ? disk_journal_check(s->journal, err) : BLOB_OK;
+    enum blob_status st = disk_unbroken(s, err);
+    return st == BLOB_OK && s->journal ? disk_journal_check(s->journal, err) : st;
 }
 
 enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserve_bytes, struct blob_error *err)
@@ -382,6 +391,9 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
         s->direct = direct_pool_new(DIRECT_BUFFERS);
     for (unsigned i = 0; i < STRIPES; i++)
         pthread_mutex_init(&s->stripes[i].lock, NULL);
+    for (unsigned i = 0; i < DIR_LOCKS; i++)
+        pthread_mutex_init(&s->dir_locks[i], NULL);
+    pthread_mutex_init(&s->break_lock, NULL);
     key_set_init(&s->known_dirs);
     key_set_init(&s->ending_uploads);
     struct uuid tag;

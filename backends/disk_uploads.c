@@ -14,6 +14,7 @@
 #include "backends/disk_impl.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
+#include "core/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,14 +40,24 @@ struct disk_writer {
     uint64_t flushed;
     uint64_t written_back; /* write-back was begun up to here */
     bool name_synced;      /* its entry in uploads/ */
+    bool journal_only; /* of what was flushed, the journal may have bytes that the file's own syncs have not covered */
     pthread_mutex_t direct_lock;
     struct direct_file *direct; /* NULL until used; a flush beside a write may want what it holds */
     bool direct_refused;
+    enum blob_status lost; /* a sync of the file has failed: nothing beyond `flushed` can be believed */
+    struct blob_error lost_error;
 };
 
 static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
 {
     return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
+}
+
+static enum blob_status writer_lost(const struct disk_writer *w, struct blob_error *err)
+{
+    if (err)
+        *err = w->lost_error;
+    return w->lost;
 }
 
 /* In the order of the numbers. */
@@ -121,7 +132,7 @@ static enum blob_status take_over(struct disk_store *s, const struct disk_path *
     if (st == BLOB_OK)
         st = file_rename(s->root_fd, tmp.text, path->text, err);
     if (st == BLOB_OK)
-        st = dir_sync_parent(s->root_fd, path->text, err);
+        st = disk_dir_sync_parent(s, path->text, err);
     if (st != BLOB_OK) {
         unlinkat(s->root_fd, tmp.text, 0);
         close(fd);
@@ -186,7 +197,8 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
     *w = (struct disk_writer){.base = {.store = base, .position = from->offset},
                               .id = *id,
                               .flushed = from->offset,
-                              .written_back = from->offset};
+                              .written_back = from->offset,
+                              .journal_only = s->journal && from->offset > 0};
     pthread_mutex_init(&w->direct_lock, NULL);
     disk_upload_path(id, &w->path);
     struct stat sb = {0};
@@ -275,8 +287,8 @@ enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts,
 /* With the journal the directory may be new, and its own name not durable. */
 static enum blob_status sync_upload_name(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
 {
-    enum blob_status st = dir_sync_parent(s->root_fd, w->path.text, err);
-    return st == BLOB_OK && s->journal ? dir_sync(s->root_fd, DISK_UPLOADS, err) : st;
+    enum blob_status st = disk_dir_sync_parent(s, w->path.text, err);
+    return st == BLOB_OK && s->journal ? disk_dir_sync(s, DISK_UPLOADS, err) : st;
 }
 
 /* Pages that leave come back with the next bytes. New ones may cost far more than the copy into them, on a virtual
@@ -288,11 +300,30 @@ static void leave_cache(const struct disk_store *s, const struct disk_writer *w,
         posix_fadvise(w->fd, (off_t)from, (off_t)(offset - from), POSIX_FADV_DONTNEED);
 }
 
+/*
+ * The kernel tells it once, and takes the pages for clean: another sync would succeed, and mean nothing. So it is this
+ * writer's end. With the journal, pages of what came by it before may have gone too: that is there until a start puts
+ * it back, so the journal must not let go of it.
+ */
+static enum blob_status sync_failed(struct disk_store *s, struct disk_writer *w, enum blob_status st,
+                                    const struct blob_error *why, struct blob_error *err)
+{
+    w->lost = st;
+    w->lost_error = *why;
+    if (w->journal_only)
+        disk_break(s, st, why);
+    return writer_lost(w, err);
+}
+
 static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w, uint64_t offset,
                                     struct blob_error *err)
 {
-    enum blob_status st = file_sync(w->fd, w->path.text, err);
-    if (st == BLOB_OK && !w->name_synced)
+    struct blob_error why = {0};
+    enum blob_status st = file_sync(w->fd, w->path.text, &why);
+    if (st != BLOB_OK)
+        return sync_failed(s, w, st, &why, err);
+    w->journal_only = false;
+    if (!w->name_synced)
         st = sync_upload_name(s, w, err);
     if (st != BLOB_OK)
         return st;
@@ -316,6 +347,7 @@ static enum blob_status journal_range(struct disk_store *s, struct disk_writer *
     if (st == BLOB_OK)
         st = journal_upload(s, JOURNAL_DATA, &w->id, w->flushed, buf, len, &ticket, err);
     free(buf);
+    w->journal_only = w->journal_only || st == BLOB_OK;
     return st;
 }
 
@@ -334,6 +366,8 @@ static enum blob_status settle_direct(struct disk_writer *w, uint64_t offset, st
 static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w, uint64_t offset,
                                     struct blob_error *err)
 {
+    if (w->lost != BLOB_OK)
+        return writer_lost(w, err);
     if (offset <= w->flushed)
         return BLOB_OK;
     enum blob_status st = settle_direct(w, offset, err);
@@ -380,6 +414,10 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
 void disk_writer_close(struct blob_writer *base)
 {
     struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_store *s = disk_of(base->store);
+    /* Where nodes share the file it may be another's by now; the next to open it cuts it. */
+    if (w->lost != BLOB_OK && !s->shared && ftruncate(w->fd, (off_t)w->flushed) != 0)
+        log_line(s->log, LOG_WARN, NULL, "%s was not cut: %s", w->path.text, strerrordesc_np(errno));
     direct_file_free(w->direct);
     close(w->fd);
     pthread_mutex_destroy(&w->direct_lock);

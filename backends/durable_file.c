@@ -86,15 +86,20 @@ enum blob_status file_sync(int fd, const char *what, struct blob_error *err)
     return fdatasync(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync", what);
 }
 
-enum blob_status dir_sync(int dirfd, const char *path, struct blob_error *err)
+enum blob_status file_sync_all(int fd, const char *what, struct blob_error *err)
 {
     int fault = FAULT_POINT("disk.sync");
     if (fault)
-        return fail_errno(err, fault, "sync directory", path);
+        return fail_errno(err, fault, "sync", what);
+    return fsync(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync", what);
+}
+
+enum blob_status dir_sync(int dirfd, const char *path, struct blob_error *err)
+{
     int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return fail_errno(err, errno, "open directory", path);
-    enum blob_status st = fsync(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync directory", path);
+    enum blob_status st = file_sync_all(fd, path, err);
     close(fd);
     return st;
 }

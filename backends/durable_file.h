@@ -28,6 +28,8 @@ enum blob_status file_read_at(int fd, void *buf, size_t len, uint64_t offset, si
                               struct blob_error *err) BLOB_MUST_CHECK;
 /* Content and size, by fdatasync. */
 enum blob_status file_sync(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
+/* The same and all else that is known of it (times, attributes), by fsync; for a directory its names. */
+enum blob_status file_sync_all(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
 /* The names in the directory at path. */
 enum blob_status dir_sync(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
 /* The names in the directory that holds path. */

@@ -70,6 +70,12 @@ enum blob_status embedded_guard_mark_open(struct embedded_guard *g, struct blob_
     return write_note(g->fd, note, err);
 }
 
+void embedded_guard_doubt(struct embedded_guard *g)
+{
+    /* Also where it cannot be made durable: it is for the next process, the next boot trusts no open files anyway. */
+    (void)write_note(g->fd, "doubtful\n", NULL);
+}
+
 void embedded_guard_release(struct embedded_guard *g, bool clean)
 {
     /* A note that cannot be written only costs a rebuild. */

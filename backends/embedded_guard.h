@@ -31,6 +31,8 @@ enum blob_status embedded_guard_take(const char *path, struct embedded_guard *g,
 /* From now on the files may be changed. */
 enum blob_status embedded_guard_mark_open(struct embedded_guard *g, struct blob_error *err) BLOB_MUST_CHECK;
 /* clean: the files guarded have been synced. */
+/* The files may not be what was written to them, as after a sync that failed: the next opening does not trust them. */
+void embedded_guard_doubt(struct embedded_guard *g);
 void embedded_guard_release(struct embedded_guard *g, bool clean);
 
 #endif

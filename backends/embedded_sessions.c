@@ -371,6 +371,8 @@ static void embedded_close(struct session_store *s)
         log_line(e->log, LOG_ERROR, NULL, "closing the sessions: %s", err.text);
         clean = false;
     }
+    if (!clean)
+        embedded_guard_doubt(&e->guard);
     embedded_guard_release(&e->guard, clean);
     pthread_mutex_destroy(&e->lock);
     free(e->path);

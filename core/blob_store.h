@@ -151,6 +151,8 @@ struct blob_store_ops {
      * written when the call began, and keeps keep[] with them where STORE_KEEPS_STATE. Gives the mark to continue from,
      * whose offset is the one asked for. May run in another thread while writer_write runs; one flush at a time.
      * CONFLICT, NOT_FOUND: what this writer wrote is not the upload's any more: another took over, or ended it.
+     * After a failure that may have lost bytes, this writer fails for good: what was flushed before stays, and the
+     * upload goes on from there by a new one.
      */
     enum blob_status (*writer_flush)(struct blob_writer *w, uint64_t offset, const void *keep, size_t keep_len,
                                      unsigned flags, struct upload_mark *mark, struct blob_error *err);

@@ -547,7 +547,8 @@ static enum blob_status sigv4_remove_once(void *self, const char *key, int64_t a
         bool answered = st == BLOB_OK;
         if (answered && refused(&answer, &refusal))
             st = judge(d, &rq, &refusal, &again, err);
-        moved = answered && st != BLOB_OK && hops < HOPS_MAX && follow(&answer, &place); /* so it was not done here */
+        /* Where it is moved on, it was not done. */
+        moved = answered && st != BLOB_OK && hops < HOPS_MAX && follow(d, &answer, &place);
         s3_http_answer_release(&answer);
     }
     return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;

@@ -334,7 +334,7 @@ static enum blob_status walk_level(struct blob_walk *walk, const char *dir, unsi
         struct disk_path below;
         if (!hex_pair(names.names[i]))
             continue;
-        snprintf(below.text, sizeof below.text, "%s/%s", dir, names.names[i]);
+        CHECK(snprintf(below.text, sizeof below.text, "%s/%s", dir, names.names[i]) < (int)sizeof below.text);
         /* The hex digits so far: below all of `after`'s, nothing there can follow it. */
         char digits[8];
         snprintf(digits, sizeof digits, "%.2s%.2s", below.text + sizeof DISK_BLOBS,

@@ -52,7 +52,8 @@ int api_code_http(enum api_code code)
     return codes[code].http;
 }
 
-static void api_set(struct api_error *err, enum api_code code, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void api_set(struct api_error *err, enum api_code code, const char *fmt,
+                                                          va_list ap)
 {
     memset(err, 0, sizeof *err);
     err->code = code;

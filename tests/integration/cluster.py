@@ -25,7 +25,26 @@ import wire
 from api import Api
 
 PROXY = harness.REPO / "scripts" / "proxy"
-ADDRESSES = ("10.0.0.11:8887", "10.0.0.12:8887")
+# The placeholders of those files: RFC 5737's TEST-NET-1, which is nobody's.
+PLACEHOLDER = re.compile(r"\b192\.0\.2\.\d+:8887")
+ADDRESS = re.compile(r"\b\d+\.\d+\.\d+\.\d+\b")
+
+
+def fill_in(text, addresses):
+    """The text with its server lines' placeholders replaced, one an address; a server line too many is left out. Refuses
+    a text that still names any other address than 127.0.0.1: a proxy would send real requests there."""
+    lines, left = [], list(addresses)
+    for line in text.splitlines(keepends=True):
+        if PLACEHOLDER.search(line):
+            if not left:
+                continue
+            line = PLACEHOLDER.sub(left.pop(0), line)
+        lines.append(line)
+    text = "".join(lines)
+    strange = sorted(set(ADDRESS.findall(text)) - {"127.0.0.1"})
+    if left or strange:
+        raise AssertionError(f"the proxy's file has no line for {left}, and names {strange}")
+    return text
 
 
 class Balancer(Api):
@@ -64,10 +83,7 @@ class HAProxy(Balancer):
         text = (PROXY / "haproxy.cfg").read_text()
         text = re.sub(r"bind :8887 .*", f"bind 127.0.0.1:{self.port}", text)
         text = text.replace("/etc/haproxy/away.http", str(PROXY / "away.http"))
-        for address, node in zip(ADDRESSES, self.nodes):
-            assert address in text
-            text = text.replace(address, f"127.0.0.1:{node.port} port {node.admin_port}")
-        return text
+        return fill_in(text, [f"127.0.0.1:{node.port} port {node.admin_port}" for node in self.nodes])
 
     def start(self):
         harness.need("haproxy")
@@ -82,9 +98,7 @@ class Nginx(Balancer):
         text = (PROXY / "nginx.conf").read_text()
         text = text.replace("listen 8887 ssl;", f"listen 127.0.0.1:{self.port};")
         text = re.sub(r" *ssl_certificate.*\n", "", text)
-        for address, node in zip(ADDRESSES, self.nodes):
-            assert address in text
-            text = text.replace(address, f"127.0.0.1:{node.port}")
+        text = fill_in(text, [f"127.0.0.1:{node.port}" for node in self.nodes])
         where = "".join(f"{kind}_temp_path {self.dir}/{kind};" for kind in
                         ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         return (f"daemon off; pid {self.dir}/pid; error_log stderr; events {{ worker_connections 4096; }}\n"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import cluster
 import harness
 import prompts
 from harness import REPO, Skip, free_port, temp_dir
@@ -80,6 +81,36 @@ def test_bench_gives_a_figure_for_small_uploads():
     command = [sys.executable, str(REPO / "tests/bench/bench.py"), "--quick", "--servers", "blobd", "--workloads", "W3", "--build", build]
     p = subprocess.run(command, env={**os.environ, "BLOBD_BIN": harness.BINARY}, capture_output=True, text=True, timeout=110)
     assert p.returncode == 0 and "| blobd" in p.stdout and "ERROR" not in p.stdout, p.stdout + p.stderr
+
+
+def shipped(name):
+    return (cluster.PROXY / name).read_text()
+
+
+def test_the_proxy_files_lead_nowhere_but_to_the_nodes_that_are_there():
+    one, two = "127.0.0.1:1001", "127.0.0.1:1002"
+    for name in ("haproxy.cfg", "nginx.conf"):
+        text = shipped(name)
+        assert len(cluster.PLACEHOLDER.findall(text)) == 2 == len(set(cluster.ADDRESS.findall(text))), name
+        for nodes in ([one], [one, two]):
+            filled = cluster.fill_in(text, nodes)
+            assert all(filled.count(f"server {n}") + filled.count(f" {n}") for n in nodes), filled
+            assert set(cluster.ADDRESS.findall(filled)) == {"127.0.0.1"}, filled
+
+
+def refuses(text, nodes):
+    try:
+        cluster.fill_in(text, nodes)
+    except AssertionError:
+        return True
+    return False
+
+
+def test_a_placeholder_that_is_left_over_is_refused():
+    text = shipped("haproxy.cfg")
+    assert refuses(text.replace("192.0.2.12", "10.0.0.12"), ["127.0.0.1:1"]), "another address was let pass"
+    assert refuses(text, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]), "a node without a line was let pass"
+    assert refuses(text, ["10.0.0.11:8887", "127.0.0.1:2"]), "an address beyond this machine was let pass"
 
 
 def cluster_tour(*arguments):

@@ -288,7 +288,7 @@ static const char *const secrets[] = {"tls.enabled=false",
                                       "storage.disk.root=/srv/blobd",
                                       "storage.s3.cred_id=AKID",
                                       "storage.s3.cred_secret=hunter2",
-                                      "sessions.redis.url=redis://pbx:hunter2@10.0.0.1:6379/1",
+                                      "sessions.redis.url=redis://pbx:hunter2@192.0.2.1:6379/1",
                                       "auth.verify_url=https://user:hun@ter2@pbx/check",
                                       "uploads.max_size=3000000",
                                       "server.event_threads=4",
@@ -307,7 +307,7 @@ static void test_print(void)
     CU_ASSERT_PTR_NULL(strstr(out.data, "hun"));
     CU_ASSERT_PTR_NULL(strstr(out.data, "ter2"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\ncred_secret=********\n"));
-    CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\nurl=redis://pbx:********@10.0.0.1:6379/1\n"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\nurl=redis://pbx:********@192.0.2.1:6379/1\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\nverify_url=https://user:********@pbx/check\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\nmax_size=3000000\n"));
     CU_ASSERT_PTR_NOT_NULL(strstr(out.data, "\nsweep_interval=90s\n"));
@@ -317,7 +317,7 @@ static void test_print(void)
     CU_ASSERT_EQUAL(masked.st, BLOB_E_INVALID);
     check_says(&masked, "storage.s3.cred_secret: this is the mask that --print-config puts in place of a secret");
     check_says(&masked, "sessions.redis.url: this is the mask");
-    CU_ASSERT_PTR_NULL(strstr(masked.report.errors.data, "10.0.0.1"));
+    CU_ASSERT_PTR_NULL(strstr(masked.report.errors.data, "192.0.2.1"));
     load_release(&masked);
     bytebuf_release(&out);
     load_release(&l);

@@ -85,7 +85,7 @@ static void test_json(void)
 }
 
 static const struct log_access entry = {.request_id = "r1",
-                                        .remote = "10.0.0.7",
+                                        .remote = "192.0.2.7",
                                         .method = "POST",
                                         .path = "/api/blobs uploads\"\n",
                                         .status = 202,
@@ -100,7 +100,7 @@ static void test_access(void)
     struct logger *lg = logger_for(&d, LOG_TEXT, LOG_ERROR);
     log_access(lg, &entry);
     char *text = slurp(d.path);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, " access request_id=r1 remote=10.0.0.7 identity=- method=POST "
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, " access request_id=r1 remote=192.0.2.7 identity=- method=POST "
                                         "path=/api/blobs\\x20uploads\\x22\\x0a status=202 bytes_in=12 bytes_out=3 "
                                         "duration_ms=1234.056\n"));
     free(text);

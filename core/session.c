@@ -14,7 +14,7 @@
 #define SESSION_VERSION  1
 #define PROGRESS_VERSION 1
 
-enum { FLAG_TEMPORARY = 1 };
+enum { FLAG_TEMPORARY = 1, FLAG_TRIED = 2 };
 enum { PROGRESS_APPENDS_KNOWN = 1, PROGRESS_ROTATING = 2, PROGRESS_REHASH = 4, PROGRESS_CHUNK_HASHED = 8 };
 
 void session_init(struct session *s, int64_t now_ms)
@@ -109,7 +109,7 @@ void session_encode(const struct session *s, struct bytebuf *out)
 {
     bytebuf_u8(out, SESSION_VERSION);
     bytebuf_add(out, s->id.text, UUID_CHARS);
-    bytebuf_u8(out, s->temporary ? FLAG_TEMPORARY : 0);
+    bytebuf_u8(out, (uint8_t)((s->temporary ? FLAG_TEMPORARY : 0) | (s->tried ? FLAG_TRIED : 0)));
     put_string(out, s->owner);
     put_string(out, s->filename);
     bytebuf_u64(out, (uint64_t)s->created_ms);
@@ -149,7 +149,9 @@ enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, st
     if (byteview_u8(&v) != SESSION_VERSION)
         return BLOB_E_CORRUPT;
     get_bytes(&v, s.id.text, UUID_CHARS);
-    s.temporary = byteview_u8(&v) & FLAG_TEMPORARY;
+    unsigned flags = byteview_u8(&v);
+    s.temporary = flags & FLAG_TEMPORARY;
+    s.tried = flags & FLAG_TRIED;
     get_string(&v, s.owner, sizeof s.owner);
     get_string(&v, s.filename, sizeof s.filename);
     s.created_ms = (int64_t)byteview_u64(&v);

@@ -58,11 +58,13 @@ struct session {
     struct digest digest;
     uint64_t file_number;
     int64_t completed_ms;
+    bool tried; /* open, and an attempt to complete it failed half-way: its record may know more */
 
     int64_t expires_ms;
     uint64_t epoch;       /* as in the store; 0: not there yet */
     uint64_t tried_epoch; /* of a change that may have been made or not, else 0; not encoded */
     bool recalled;        /* from this node's memory: others may have changed it since; not encoded */
+    bool asked;           /* the upload's record was, just now, and knew no more; not encoded */
 };
 
 /* A new session for a new upload: key and id made, everything else zero. */

@@ -89,7 +89,8 @@ struct upload_request {
     uint64_t length;
     bool body_known; /* Content-Length, or no body (then 0) */
     uint64_t body_length;
-    bool completes;       /* a complete: then digest is set */
+    bool completes;
+    bool has_digest;      /* a complete may name it; without, the upload completes with whatever it hashes to */
     struct digest digest; /* what the client says the whole upload hashes to */
     /* Called once at most, from another begin's worker thread, when a newer append takes over: arrange for
      * upload_append_end() soon. Must not block nor call the service. */

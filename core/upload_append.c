@@ -51,6 +51,7 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     a->completes = req->completes;
     a->has_length = req->has_length;
     a->length = req->length;
+    a->has_expected = req->has_digest;
     a->expected = req->digest;
     a->superseded = req->superseded;
     a->arg = req->arg;
@@ -136,7 +137,7 @@ static enum api_code answer_settled(struct upload_service *svc, const struct upl
         return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed and takes no more bytes");
     if (!req->completes)
         return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; repeat the complete");
-    if (!digest_equal(&req->digest, &s->digest)) {
+    if (req->has_digest && !digest_equal(&req->digest, &s->digest)) {
         api_fail_field(err, API_DIGEST_INVALID, "digest", "the upload was completed with another digest");
         digest_hex(&s->digest, err->expected);
         digest_hex(&req->digest, err->actual);
@@ -191,7 +192,7 @@ static enum api_code explain_missing(struct upload_service *svc, const struct up
             return API_OK;
         }
     }
-    if (!req->completes)
+    if (!req->completes || !req->has_digest)
         hash_peek(&s->hash, &digest);
     enum blob_status st = blob_stat(svc->store, &digest, &info, &detail);
     if (st == BLOB_OK && info.size >= s->mark.offset && hash_length(&s->hash) == s->mark.offset) {
@@ -228,14 +229,11 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     return s->mark.offset != was ? API_OK : upload_fail(a->svc, &s->id, "opening it", BLOB_E_IO, &detail, err);
 }
 
-/* A complete that brings no bytes, and whose digest is that of what is there. */
-static bool completes_as_it_is(const struct upload_request *req, const struct session *s)
+/* A complete that brings no bytes, and names the digest of what is there, or none. */
+static bool completes_as_it_is(const struct upload_request *req, const struct session *s, struct digest *digest)
 {
-    struct digest digest;
-    if (!req->completes || !req->body_known || req->body_length > 0)
-        return false;
-    hash_peek(&s->hash, &digest);
-    return digest_equal(&digest, &req->digest);
+    hash_peek(&s->hash, digest);
+    return decide_adds_nothing(req) && (!req->has_digest || digest_equal(digest, &req->digest));
 }
 
 /*
@@ -248,13 +246,14 @@ static enum api_code claim(struct upload_append *a, const struct upload_request 
 {
     struct upload_service *svc = a->svc;
     struct blob_error detail;
+    struct digest digest;
     if (!(svc->sessions->caps & SESSIONS_SHARED) || a->mode == APPEND_REPEAT)
         return API_OK;
     bool tell = contended || s->epoch == 0;
     s->append_from = s->mark.offset;
-    s->state = completes_as_it_is(req, s) ? SESSION_COMPLETING : SESSION_OPEN;
+    s->state = completes_as_it_is(req, s, &digest) ? SESSION_COMPLETING : SESSION_OPEN;
     if (s->state == SESSION_COMPLETING)
-        s->digest = req->digest;
+        s->digest = digest;
     enum blob_status st = recover_persist(svc, s, &detail);
     if (st == BLOB_E_CONFLICT) {
         api_fail(err, API_UPLOAD_BUSY, "another request for this upload came at the same moment; try again");
@@ -339,6 +338,8 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
     enum outcome outcome = OUTCOME_BEGUN;
     uint64_t was_at = s->mark.offset;
     enum api_code code = recover_settle(svc, s, err);
+    if (code == API_OK && req->completes && s->state == SESSION_OPEN)
+        code = recover_settle_completed(svc, s, err);
     if (code != API_OK)
         return code;
     if (s->state != SESSION_OPEN)
@@ -377,7 +378,7 @@ static bool start_recalled(struct upload_service *svc, const struct upload_reque
     enum outcome outcome = OUTCOME_BEGUN;
     if (live_find(svc, &req->id) || !recall_take(svc, &req->id, &s) || !recover_may_use(&s, req->who))
         return false;
-    if (recover_settle(svc, &s, err) != API_OK || s.state != SESSION_OPEN ||
+    if (recover_settle(svc, &s, err) != API_OK || s.state != SESSION_OPEN || s.tried ||
         decide_append(req, svc->store->caps & STORE_READ_STAGED, &s, &mode, err) != API_OK || mode != APPEND_WRITE)
         return false;
     *code = start_append(svc, req, &s, mode, false, &outcome, &a, err);

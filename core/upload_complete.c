@@ -147,9 +147,11 @@ static void store_completed(struct upload_service *svc, struct session *s, const
     struct blob_error detail;
     enum blob_status st = recover_persist_listed(svc, s, row->put.row ? &row->put : NULL, &detail);
     file_catalog_add_end(svc->catalog, file, row);
-    if (st != BLOB_OK)
+    if (st != BLOB_OK) {
+        atomic_store(&svc->left_behind, true);
         log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, but its session was not moved: %s: %s", s->id.text,
                  blob_status_name(st), detail.text);
+    }
     metric_add(svc->metrics.completed, 1);
 }
 
@@ -177,8 +179,9 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     const char *what;
 
     hash_peek(&a->hash, &actual);
-    if (!digest_equal(&actual, &a->expected))
+    if (a->has_expected && !digest_equal(&actual, &a->expected))
         return wrong_digest(a, &actual, err);
+    a->expected = actual;
     checkpoint_wait(a);
     if (a->fenced)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
@@ -200,8 +203,11 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     if (st != BLOB_OK) {
         struct api_error ignored;
         code = upload_fail(svc, &a->id, what, st, &detail, err);
-        if (append_roll_back(a, &ignored) != API_OK)
+        a->before->tried = true;
+        if (append_roll_back(a, &ignored) != API_OK) {
+            atomic_store(&svc->left_behind, true);
             log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
+        }
         return code;
     }
     store_completed(svc, &next, &result->file, &row);

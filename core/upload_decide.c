@@ -2,9 +2,9 @@
  * upload_decide - what an append may do, decided before its body.
  *
  * An explicit offset decides alone. Otherwise the token does: a client that rotates its tokens means the offset its
- * token was issued at. Where that is not where the upload stands, it may be a repeat of the last chunk, whose answer
- * was lost: the number of appends in the token tells. After a session was rebuilt from the store, which does not count
- * appends, the number is learnt from the token itself.
+ * token was issued at; but for a complete without a body, which adds nothing anywhere. Where that is not where the
+ * upload stands, it may be a repeat of the last chunk, whose answer was lost: the number of appends in the token tells.
+ * After a session was rebuilt from the store, which does not count appends, the number is learnt from the token itself.
  */
 #include "core/upload_internal.h"
 
@@ -58,6 +58,11 @@ static void learn_appends(struct session *s, const struct upload_token *token)
     s->appends_known = true;
 }
 
+bool decide_adds_nothing(const struct upload_request *req)
+{
+    return req->completes && req->body_known && req->body_length == 0;
+}
+
 static bool may_be_repeat(const struct upload_request *req, const struct session *s, const struct upload_token *token,
                           bool readable)
 {
@@ -85,7 +90,7 @@ enum api_code decide_append(const struct upload_request *req, bool readable, str
         return req->offset == s->mark.offset ? API_OK : mismatch(s, true, req->offset, err);
     /* Issued where the upload stands: nothing was added since, though an append in flight then may have been counted.
      */
-    if (!s->rotating || token.offset == s->mark.offset)
+    if (!s->rotating || token.offset == s->mark.offset || decide_adds_nothing(req))
         return API_OK;
     if (!may_be_repeat(req, s, &token, readable))
         return mismatch(s, false, token.offset, err);

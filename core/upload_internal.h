@@ -48,6 +48,8 @@ struct upload_service {
     struct upload_metrics metrics;
     char node[NODE_ID_CHARS + 1];
     struct worker_lane lanes[UPLOAD_LANES];
+    int64_t started_us;            /* wall clock: sessions of earlier epochs are from before this process */
+    atomic_bool left_behind;       /* a session was not moved with its completion: some are older than their records */
     atomic_uint in_flight;         /* appends in the table below */
     _Atomic int64_t checkpoint_us; /* what a checkpoint takes, of late */
     struct upload_recall *recall;  /* NULL where sessions are not shared, and loading one costs nothing */
@@ -86,7 +88,8 @@ struct upload_append {
     bool completes;
     bool has_length;
     uint64_t length;
-    struct digest expected;
+    bool has_expected;
+    struct digest expected; /* of a complete that names no digest: set when its last byte has come */
     void (*superseded)(void *arg);
     void *arg;
 
@@ -183,6 +186,10 @@ enum api_code recover_settle(struct upload_service *svc, struct session *s, stru
 /* The same for who adds nothing: an append in flight on another node stays uncounted and unharmed. What the store has
  * beyond the session goes into the session, where nobody is at it: so it was told, and is not to be undone. */
 enum api_code recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* Before an open upload completes: where its session may be older than the store (the process was started again, the
+ * sessions were lost or rolled back, a completion failed half-way), s becomes what the store knows, as above. */
+enum api_code recover_settle_completed(struct upload_service *svc, struct session *s,
+                                       struct api_error *err) BLOB_MUST_CHECK;
 /* Sets s to what the store has, after it turned out to have less than the session says. */
 enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */
@@ -206,6 +213,9 @@ enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, con
                           const struct blob_error *detail, struct api_error *err);
 
 /* ---- upload_decide.c ---- */
+
+/* A complete that is known to bring no bytes. */
+bool decide_adds_nothing(const struct upload_request *req);
 
 void upload_view_of(const struct session *s, bool initial, struct upload_view *view);
 /* Token, then offset, then repeat; marks s (rotating, appends). readable: staged bytes can be read back. */

@@ -92,10 +92,11 @@ static enum blob_status is_committed(struct upload_service *svc, const struct se
 }
 
 /*
- * An upload that was about to complete: that it did, its file tells; that it was cut off between its blob and its file,
- * the staged bytes, by being gone. Otherwise it did not, and is open.
+ * What became of an upload that was about to complete: that it did, its file tells; that it was cut off between its
+ * blob and its file, the staged bytes, by being gone: then s stays SESSION_COMPLETING. Otherwise it did not, and is
+ * SESSION_OPEN. UPLOAD_UNKNOWN: it did, longer ago than repeats are answered.
  */
-static enum api_code rebuild_completion(struct upload_service *svc, struct session *s, bool gone, struct api_error *err)
+static enum api_code judge_completion(struct upload_service *svc, struct session *s, bool gone, struct api_error *err)
 {
     struct file_record file;
     struct blob_error detail;
@@ -116,31 +117,44 @@ static enum api_code rebuild_completion(struct upload_service *svc, struct sessi
     if (s->state == SESSION_COMPLETED || committed)
         return s->completed_ms + keep_ms < clock_wall_ms() ? unknown_upload(err) : API_OK;
     s->state = SESSION_OPEN;
+    return API_OK;
+}
+
+static enum api_code rebuild_completion(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    enum api_code code = judge_completion(svc, s, false, err);
+    if (code != API_OK || s->state != SESSION_OPEN)
+        return code;
     s->mark.offset = 0;
-    return gone ? API_OK : rebuild_progress(svc, s, err);
+    return rebuild_progress(svc, s, err);
+}
+
+/* NOT_FOUND: destroyed, or completed long ago: it is written before the session. */
+static enum blob_status read_upload_record(struct upload_service *svc, const struct uuid *id, struct session *s,
+                                           struct blob_error *detail)
+{
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    memset(s, 0, sizeof *s);
+    upload_record_key(id, key);
+    bytebuf_init(&value);
+    enum blob_status st = record_get(svc->store, key, &value, detail);
+    if (st == BLOB_OK && upload_record_decode(value.data, value.len, s) != BLOB_OK)
+        st = blob_fail(detail, BLOB_E_CORRUPT, 0, "the record %s is damaged", key);
+    bytebuf_release(&value);
+    return st;
 }
 
 static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
                              struct api_error *err)
 {
-    char key[RECORD_KEY_MAX];
-    struct bytebuf value;
     struct blob_error detail;
-
-    upload_record_key(id, key);
-    bytebuf_init(&value);
-    enum blob_status st = record_get(svc->store, key, &value, &detail);
-    if (st == BLOB_OK) {
-        st = upload_record_decode(value.data, value.len, s);
-        if (st != BLOB_OK)
-            blob_fail(&detail, st, 0, "the record %s is damaged", key);
-    }
-    bytebuf_release(&value);
+    enum blob_status st = read_upload_record(svc, id, s, &detail);
     if (st == BLOB_E_NOT_FOUND)
         return unknown_upload(err);
     if (st != BLOB_OK)
         return upload_fail(svc, id, "reading its record", st, &detail, err);
-    return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, false, err);
+    return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, err);
 }
 
 enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
@@ -208,32 +222,47 @@ static enum api_code forget_destroyed(struct upload_service *svc, const struct s
     return unknown_upload(err);
 }
 
-enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
+/* What the record knows beyond the session. UPLOAD_UNKNOWN: there is none. */
+static enum api_code settle_by_record(struct upload_service *svc, struct session *s, bool gone, struct api_error *err)
 {
-    char key[RECORD_KEY_MAX];
-    struct bytebuf value;
     struct blob_error detail;
     struct session made;
-    memset(&made, 0, sizeof made);
-    upload_record_key(&s->id, key);
-    bytebuf_init(&value);
-    enum blob_status st = record_get(svc->store, key, &value, &detail);
-    if (st == BLOB_OK && upload_record_decode(value.data, value.len, &made) != BLOB_OK)
-        st = blob_fail(&detail, BLOB_E_CORRUPT, 0, "the record %s is damaged", key);
-    bytebuf_release(&value);
+    enum blob_status st = read_upload_record(svc, &s->id, &made, &detail);
     if (st == BLOB_E_NOT_FOUND)
         return forget_destroyed(svc, s, err);
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "reading its record", st, &detail, err);
+    s->asked = true;
     if (made.state == SESSION_OPEN)
         return API_OK;
-    enum api_code code = rebuild_completion(svc, &made, true, err);
-    if (code != API_OK || made.state == SESSION_OPEN || made.mark.offset < s->mark.offset)
+    enum api_code code = judge_completion(svc, &made, gone, err);
+    if (code != API_OK || made.state == SESSION_OPEN ||
+        (made.state == SESSION_COMPLETING && made.mark.offset < s->mark.offset))
         return code;
     log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has completed it, its session is old", s->id.text);
     made.epoch = s->epoch;
     *s = made;
     return API_OK;
+}
+
+enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    return settle_by_record(svc, s, true, err);
+}
+
+/* Not where this process rebuilt it just now or has stored it last, and nothing went wrong meanwhile. */
+static bool may_be_old(const struct upload_service *svc, const struct session *s)
+{
+    if (s->asked || s->tried || s->epoch == 0)
+        return s->tried && !s->asked;
+    if (sessions_shared(svc))
+        return !s->recalled;
+    return atomic_load(&svc->left_behind) || s->epoch < (uint64_t)svc->started_us;
+}
+
+enum api_code recover_settle_completed(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    return may_be_old(svc, s) ? settle_by_record(svc, s, false, err) : API_OK;
 }
 
 /*

@@ -196,11 +196,14 @@ static enum api_code parse_digest(struct exchange *x, struct upload_request *req
 {
     char text[128];
     enum blob_status st = query_get(http_request_query(x->req), "digest", text, sizeof text);
+    req->has_digest = st != BLOB_E_NOT_FOUND;
+    if (!req->has_digest)
+        return API_OK;
     if (st == BLOB_OK)
         st = digest_parse(text, &req->digest);
     if (st != BLOB_OK)
         return api_fail_field(&x->err, API_DIGEST_INVALID, "digest",
-                              "digest is given once, as 64 hex digits of SHA-256, bare or behind sha256:");
+                              "digest is left out, or given once, as 64 hex digits of SHA-256, bare or behind sha256:");
     return API_OK;
 }
 

@@ -150,13 +150,15 @@ def test_wrong_digest_rolls_back_the_body_that_came_with_it():
                 created(up.complete(sha256(b"base!")), sha256(b"base!"), 5)
 
 
-def test_missing_and_empty_digest_are_refused_before_the_body():
+def test_empty_and_malformed_digests_are_refused_before_the_body():
     with Blobd() as srv:
         up = Upload(srv)
         up.append(b"abc")
-        for digest in (None, ""):
-            refused(up.complete(digest), "DIGEST_INVALID")
-            a = up.complete(digest, b"x" * 100, expect=True)
+        twice = [f"digest={sha256(b'abc')}"] * 2
+        for query in ("digest=", "digest", "digest=sha256:", "digest=%20", "digest=x&digest=x", "&".join(twice)):
+            where = f"{up.path('complete')}?{query}"
+            refused(up.http("POST", where, up.headers()), "DIGEST_INVALID")
+            a = up.http("POST", where, up.headers(), b"x" * 100, expect=True)
             refused(a, "DIGEST_INVALID")
             assert a.interim == []
         accepted(up.status(), 204, 3, up)

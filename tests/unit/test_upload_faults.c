@@ -5,6 +5,8 @@
  *
  * A model client uploads some text in chunks, by explicit offsets or by rotating tokens, and behaves as a real one:
  * after an answer that is not the expected one it sends the chunk again, or asks the status and goes on from there.
+ * Some name the digest in their complete, and some leave it out: the content must be the same, and so must a repeat's
+ * answer.
  */
 #include "core/blob_sweep.h"
 #include "tests/unit/upload_rig.h"
@@ -206,7 +208,35 @@ static void trouble_close(struct upload_rig *u)
 #define CHUNK 20
 #define STEPS 60
 
-enum manner { BY_OFFSET, BY_TOKEN, BY_TOKEN_LAST_IN_COMPLETE, MANNERS };
+enum manner {
+    BY_OFFSET,
+    BY_TOKEN,
+    BY_TOKEN_LAST_IN_COMPLETE,
+    AT_ONCE, /* all of it in the complete */
+    BLIND_BY_OFFSET,
+    BLIND_BY_TOKEN,
+    BLIND_LAST_IN_COMPLETE,
+    BLIND_AT_ONCE,
+    MANNERS
+};
+
+/* Does it leave out the digest? */
+static bool is_blind(enum manner manner)
+{
+    return manner >= BLIND_BY_OFFSET;
+}
+
+/* The same, with the digest. */
+static enum manner seeing(enum manner manner)
+{
+    return is_blind(manner) ? (enum manner)(manner - BLIND_BY_OFFSET) : manner;
+}
+
+/* What is sent by an offset cannot be taken for something else. */
+static bool by_offset(enum manner manner)
+{
+    return seeing(manner) == BY_OFFSET || seeing(manner) == AT_ONCE;
+}
 
 struct model {
     struct client c;
@@ -247,7 +277,7 @@ static void send_chunk(struct model *m)
     size_t n = strlen(TEXT) - at < CHUNK ? strlen(TEXT) - at : CHUNK;
     char token[UPLOAD_TOKEN_CHARS + 1];
     memcpy(token, c->token, sizeof token);
-    struct ask ask = {.data = &TEXT[at], .len = n, .token = token, .has_offset = m->manner == BY_OFFSET, .offset = at};
+    struct ask ask = {.data = &TEXT[at], .len = n, .token = token, .has_offset = by_offset(m->manner), .offset = at};
     enum api_code code = client_ask(c, &ask);
     if (code == API_OK) {
         if (c->offset != at + n)
@@ -259,7 +289,7 @@ static void send_chunk(struct model *m)
         wrong(m, "416 without a view", 0, 1);
     if (c->result.has_view)
         note_told(m);
-    if (m->manner == BY_OFFSET) {
+    if (by_offset(m->manner)) {
         (void)ask_status(m);
         return;
     }
@@ -273,13 +303,14 @@ static void send_chunk(struct model *m)
         (void)ask_status(m);
 }
 
-static void send_complete(struct model *m)
+static void send_complete(struct model *m, bool names_digest)
 {
     struct client *c = &m->c;
     struct digest d = text_digest(TEXT);
     uint64_t at = c->offset;
-    struct ask ask = {.completes = true, .digest = &d, .data = &TEXT[at], .len = strlen(TEXT) - at};
-    if (m->manner == BY_OFFSET) {
+    struct ask ask = {
+        .completes = true, .digest = names_digest ? &d : NULL, .data = &TEXT[at], .len = strlen(TEXT) - at};
+    if (by_offset(m->manner)) {
         ask.has_offset = true;
         ask.offset = at;
     }
@@ -291,6 +322,8 @@ static void send_complete(struct model *m)
         return;
     }
     m->completed = true;
+    if (!digest_equal(&c->result.file.digest, &d))
+        wrong(m, "completed with another digest, at", c->offset, strlen(TEXT));
     if (!m->file_id[0])
         memcpy(m->file_id, c->result.file.id, sizeof m->file_id);
     if (strcmp(m->file_id, c->result.file.id) != 0)
@@ -303,8 +336,9 @@ static void model_step(struct model *m)
     m->c.node = (int)(m->turns & 1);
     m->turns = m->turns >> 1 | m->turns << 31;
     uint64_t left = strlen(TEXT) - m->c.offset;
-    if (left == 0 || (m->manner == BY_TOKEN_LAST_IN_COMPLETE && left <= CHUNK))
-        send_complete(m);
+    bool in_complete = seeing(m->manner) == BY_TOKEN_LAST_IN_COMPLETE && left <= CHUNK;
+    if (left == 0 || in_complete || seeing(m->manner) == AT_ONCE)
+        send_complete(m, !is_blind(m->manner));
     else
         send_chunk(m);
 }
@@ -326,7 +360,7 @@ static bool model_create(struct upload_rig *u, struct model *m, enum manner mann
         t.content = TEXT;
         t.len = strlen(TEXT);
         /* So that the first chunk may be repeated, too. */
-        while (manner != BY_OFFSET && i++ < STEPS && client_status(&m->c) != API_OK)
+        while (!by_offset(manner) && i++ < STEPS && client_status(&m->c) != API_OK)
             continue;
         return true;
     }
@@ -345,7 +379,8 @@ static void model_finish(struct upload_rig *u, struct model *m)
     }
     if (!m->completed)
         wrong(m, "not completed, at", m->c.offset, strlen(TEXT));
-    send_complete(m);
+    send_complete(m, true);
+    send_complete(m, false);
     if (!rig_serves(u, TEXT, strlen(TEXT)))
         wrong(m, "the content cannot be read", 0, 1);
     CU_ASSERT_EQUAL(file_catalog_repair_index(u->base.catalog, NULL, NULL), BLOB_OK);

@@ -391,6 +391,7 @@ static bool fight_append(struct fighter *f, struct call *call, uint64_t offset, 
     call->req.body_known = true;
     call->req.body_length = len;
     call->req.completes = completes;
+    call->req.has_digest = true;
     call->req.digest = fight->digest;
     call->req.superseded = count_call;
     call->req.arg = &fight->superseded;

@@ -157,6 +157,7 @@ static inline enum api_code client_begin(struct client *c, const struct ask *ask
                                  .completes = ask->completes,
                                  .superseded = ask->superseded,
                                  .arg = ask->arg};
+    req.has_digest = ask->digest != NULL;
     if (ask->digest)
         req.digest = *ask->digest;
     return upload_append_begin(c->u->node[c->node].svc, &req, out, &c->result, &c->err);

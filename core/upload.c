@@ -150,12 +150,14 @@ enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, 
         return code;
     if (s.state == SESSION_COMPLETED)
         return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed; destroy its file instead");
-    if (old)
+    if (old) {
+        old->destroyed = true;
         append_end_older(old);
+    }
     enum blob_status st = remove_upload(svc, id, &s.mark, &detail);
     if (st != BLOB_OK)
         return upload_fail(svc, id, "destroying it", st, &detail, err);
-    session_announce(svc->sessions, id, UINT64_MAX);
+    session_announce(svc->sessions, id, EPOCH_DESTROYED);
     metric_add(svc->metrics.destroyed, 1);
     return API_OK;
 }

@@ -11,7 +11,8 @@
  * service's own. Everything here may block, except where it says otherwise.
  *
  * A newer append takes over in its begin, also while an older one is still being received: the older one is ended on
- * the spot, its superseded() callback is called, and whatever is still written to it answers API_UPLOAD_SUPERSEDED.
+ * the spot, its superseded() callback is called, and whatever is still written to it answers API_UPLOAD_SUPERSEDED. So
+ * does a destroy, but for the end of the append, which is API_UPLOAD_UNKNOWN then: there is nothing that goes on.
  *
  * Ownership: arguments are borrowed until return. Units: bytes, milliseconds. Source: the PortSIP PBX REST API v22
  * "Blobs" contract; OCI distribution-spec 1.1 for the offset rules it leaves open.

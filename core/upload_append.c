@@ -683,6 +683,8 @@ enum api_code upload_append_end(struct upload_append *a, enum upload_body_end ho
         live_remove(a);
         code = finish(a, how, result, err);
     }
+    if (code == API_UPLOAD_SUPERSEDED && a->destroyed) /* nothing continues it */
+        code = api_fail(err, API_UPLOAD_UNKNOWN, "the upload was destroyed meanwhile");
     if (!result->completed && code != API_UPLOAD_UNKNOWN && !a->fenced)
         fill_view(&a->s, result);
     writer_close(a->writer);

@@ -32,6 +32,7 @@
 #define LIVE_BUCKETS    1024
 #define APPEND_MAGIC    0x41505044u
 #define HASH_READ_BYTES (256u << 10)
+#define EPOCH_DESTROYED UINT64_MAX /* announced of an upload that is gone: newer than any writer */
 
 struct upload_metrics {
     struct metric *created, *completed, *destroyed, *expired;
@@ -114,6 +115,7 @@ struct upload_append {
     bool flushing;      /* under way */
     bool flush_out;     /* flush_job is in the pool, with a reference of its own */
     atomic_bool fenced; /* another writer has this upload now */
+    atomic_bool destroyed;
     enum blob_status flush_status;
     struct blob_error flush_error;
     uint64_t flush_offset; /* of the flush under way, or the last one */

@@ -135,6 +135,8 @@ void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
     bool older = a->s.epoch < epoch;
     if (older)
         a->fenced = true;
+    if (epoch == EPOCH_DESTROYED)
+        a->destroyed = true;
     pthread_mutex_unlock(&a->lock);
     if (older)
         live_notify(a);

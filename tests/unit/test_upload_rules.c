@@ -579,7 +579,8 @@ static void test_destroy(void)
     CU_ASSERT_EQUAL(superseded_calls, 1);
     CU_ASSERT_TRUE(nothing_left(&u, &c.id));
     CU_ASSERT_NOT_EQUAL(upload_append_write_bytes(a, "x", 1, &c.err), API_OK);
-    CU_ASSERT_NOT_EQUAL(upload_append_end(a, UPLOAD_BODY_FAILED, &c.result, &c.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_end(a, UPLOAD_BODY_FAILED, &c.result, &c.err), API_UPLOAD_UNKNOWN);
+    CU_ASSERT_FALSE(c.result.has_view);
     CU_ASSERT_TRUE(nothing_left(&u, &c.id));
     CU_ASSERT_EQUAL(client_status(&c), API_UPLOAD_UNKNOWN);
     CU_ASSERT_EQUAL(client_append(&c, NULL, "x"), API_UPLOAD_UNKNOWN);

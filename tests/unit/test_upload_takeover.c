@@ -217,7 +217,8 @@ static void test_destroyed_on_the_other_node(void)
     for (int i = 0; i < 2000 && called == 0; i++)
         usleep(1000);
     CU_ASSERT_EQUAL(called, 1);
-    CU_ASSERT_NOT_EQUAL(upload_append_end(a, UPLOAD_BODY_FAILED, &c.result, &c.err), API_OK);
+    CU_ASSERT_EQUAL(upload_append_end(a, UPLOAD_BODY_FAILED, &c.result, &c.err), API_UPLOAD_UNKNOWN);
+    CU_ASSERT_FALSE(c.result.has_view);
     CU_ASSERT_EQUAL(client_status(&c), API_UPLOAD_UNKNOWN);
     upload_rig_close(&u);
 }

@@ -53,8 +53,8 @@ static const struct config_option options[] = {
     {"server", "head_timeout", TIME(server.head_timeout_ms, SECOND, HOUR), .initial = "15s",
      .text = "A request head must be there within this time; else 408."},
     {"server", "idle_timeout", TIME(server.idle_timeout_ms, SECOND, DAY), .initial = "60s",
-     .text = "A connection on which nothing moves is closed after this time. An answer moves while the client "
-             "acknowledges any of it, however slowly."},
+     .text = "A connection on which nothing moves is closed after this time; a body that stalls is answered 408. An "
+             "answer moves while the client acknowledges any of it, however slowly."},
     {"server", "drain_delay", TIME(server.drain_delay_ms, 0, HOUR), .initial = "0s",
      .text = "After TERM, /readyz fails for this long before the listener closes, so that a balancer looks elsewhere "
              "first."},

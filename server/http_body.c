@@ -299,8 +299,9 @@ static enum body_step body_step(struct http_request *req)
     struct body_read read;
     struct iovec parts[PIECES_PER_READ];
     if (!req->conn || !body->flow || body->kind == HTTP_BODY_NONE) {
-        bool complete = body->kind == HTTP_BODY_NONE;
-        body_end(req, complete ? HTTP_BODY_COMPLETE : HTTP_BODY_CUT);
+        body_end(req, body->kind == HTTP_BODY_NONE ? HTTP_BODY_COMPLETE
+                      : !req->conn                 ? HTTP_BODY_CUT
+                                                   : HTTP_BODY_NO_MEMORY);
         return STEP_OVER;
     }
     if (!body_take_pieces(req, &read))
@@ -421,7 +422,7 @@ void http_body_sweep(struct http_request *req, int64_t now_ms)
         return;
     http_request_pin(req);
     if (now_ms - body->last_ms >= cfg->idle_timeout_ms) {
-        body_end(req, HTTP_BODY_CUT);
+        body_end(req, HTTP_BODY_STALLED);
     } else if (cfg->min_body_rate > 0 && body->spent_ms >= RATE_WINDOW_MS) {
         uint64_t due = cfg->min_body_rate * (uint64_t)body->spent_ms / 1000;
         if (body->received - body->window_from < due)

@@ -11,6 +11,7 @@
 #include "server/http_pool.h"
 
 #include "core/check.h"
+#include "core/fault.h"
 #include "server/piece_slab.h"
 
 #include <pthread.h>
@@ -145,7 +146,7 @@ static void flow_run(struct http_task *task)
 struct http_flow *http_flow_new(struct http_pool *pool, struct http_loop *loop, size_t max_bytes,
                                 void (*resume)(void *arg), void *arg)
 {
-    struct http_flow *flow = calloc(1, sizeof *flow);
+    struct http_flow *flow = FAULT_POINT("http.memory") ? NULL : calloc(1, sizeof *flow);
     if (!flow)
         return NULL;
     flow->task.run = flow_run;

@@ -156,9 +156,11 @@ void http_piece_release(struct http_server *srv, struct http_piece *piece);
 
 enum http_body_end {
     HTTP_BODY_COMPLETE,
-    HTTP_BODY_CUT,       /* connection lost, or stalled past idle_timeout; answering is safe and likely in vain */
+    HTTP_BODY_CUT,       /* the client closed, or the connection was lost; answering is safe and likely in vain */
+    HTTP_BODY_STALLED,   /* no byte for idle_timeout: answer 408 */
     HTTP_BODY_TOO_SLOW,  /* under min_body_rate: answer 408 */
     HTTP_BODY_MALFORMED, /* chunked framing broken: answer 400 */
+    HTTP_BODY_NO_MEMORY, /* nothing was read: answer 503 */
 };
 
 struct http_body_reader {
@@ -167,7 +169,7 @@ struct http_body_reader {
     uint64_t offset;
     /* Takes piece (release it, from any thread). In order; every byte once. */
     void (*on_piece)(struct http_request *req, struct http_piece *piece, void *arg);
-    /* Once, last. After HTTP_BODY_CUT the request still has to be answered. */
+    /* Once, last. Whatever the end, the request still has to be answered. */
     void (*on_end)(struct http_request *req, enum http_body_end end, void *arg);
     void *arg;
 };

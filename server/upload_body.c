@@ -46,6 +46,7 @@ struct upload_body {
     bool admitted; /* the first job was accepted by the pool */
     bool reading;
     bool stopped, answered_late;
+    bool cut_by_stop; /* it was that, and not the wire, that ended the body */
     uint64_t received_bytes;
     enum http_body_end wire_end;
 
@@ -275,20 +276,42 @@ static void release_pieces(struct upload_body *b)
     b->last = &b->first;
 }
 
-/* What the wire or a shutdown made of it stands before what the upload says about a cut. */
-static void explain_cut(struct upload_body *b)
+/* What each end on the wire means to the upload, and to the client. */
+static const struct {
+    enum upload_body_end how;
+    enum api_code code;
+    const char *text;
+} ends[] = {
+    [HTTP_BODY_COMPLETE] = {UPLOAD_BODY_WHOLE, API_OK, ""},
+    [HTTP_BODY_CUT] = {UPLOAD_BODY_CUT, API_BAD_REQUEST, "the connection ended before the body"},
+    [HTTP_BODY_STALLED] = {UPLOAD_BODY_CUT, API_REQUEST_TIMEOUT, "no more of the body came in time"},
+    [HTTP_BODY_TOO_SLOW] = {UPLOAD_BODY_CUT, API_REQUEST_TIMEOUT, "the body came too slowly"},
+    [HTTP_BODY_MALFORMED] = {UPLOAD_BODY_FAILED, API_BAD_REQUEST, "the body's chunked framing is broken"},
+    [HTTP_BODY_NO_MEMORY] = {UPLOAD_BODY_CUT, API_UNAVAILABLE, "the server has no memory to read the body"},
+};
+
+/* Why the body did not come whole. */
+static enum api_code end_fail(struct upload_body *b, const char *kept)
 {
     struct api_error *err = &b->x->err;
-    if (b->code == API_OK || b->code == API_UPLOAD_SUPERSEDED)
-        return;
-    if (b->wire_end == HTTP_BODY_TOO_SLOW)
-        b->code = api_fail(err, API_REQUEST_TIMEOUT, "the body came too slowly; what arrived is kept");
-    else if (b->wire_end == HTTP_BODY_MALFORMED)
-        b->code = api_fail(err, API_BAD_REQUEST, "the body's chunked framing is broken");
-    else if (b->stopped && b->how == UPLOAD_BODY_CUT && atomic_load(&b->x->svc->draining)) {
-        b->code = api_fail(err, API_UNAVAILABLE, "the server is stopping; what arrived is kept");
+    if (!b->cut_by_stop)
+        api_fail(err, ends[b->wire_end].code, "%s%s", ends[b->wire_end].text, kept);
+    else if (atomic_load(&b->x->svc->draining))
+        api_fail(err, API_UNAVAILABLE, "the server is stopping%s", kept);
+    else
+        api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    if (err->code == API_UNAVAILABLE)
         err->retry_after_s = 1;
-    }
+    return err->code;
+}
+
+/* The upload has nothing to say but that the body ended early: how, it does not know. What else it says stands: bytes
+ * that were refused before, a newer request, a store or session that is away. */
+static void explain_cut(struct upload_body *b)
+{
+    bool cut = b->cut_by_stop || b->wire_end != HTTP_BODY_COMPLETE;
+    if (b->begun && cut && b->code == API_BAD_REQUEST)
+        b->code = end_fail(b, "; what arrived is kept");
 }
 
 /* The last act: the answer frees b with its exchange. */
@@ -328,6 +351,14 @@ static void body_refuse(struct upload_body *b)
 {
     b->code = api_fail(&b->x->err, API_UNAVAILABLE, "the server is busy; try again");
     b->x->err.retry_after_s = 1;
+    body_done(&b->done_task);
+}
+
+/* Nothing has begun, and no byte came: the upload must not hear of it, or a request that died under its head would stop
+ * the one that was sent in its place. */
+static void body_never_came(struct upload_body *b)
+{
+    b->code = end_fail(b, "; nothing of it had arrived");
     body_done(&b->done_task);
 }
 
@@ -378,17 +409,15 @@ static void on_piece(struct http_request *req, struct http_piece *piece, void *a
 
 static void on_end(struct http_request *req, enum http_body_end end, void *arg)
 {
-    static const enum upload_body_end meaning[] = {
-        [HTTP_BODY_COMPLETE] = UPLOAD_BODY_WHOLE,
-        [HTTP_BODY_CUT] = UPLOAD_BODY_CUT,
-        [HTTP_BODY_TOO_SLOW] = UPLOAD_BODY_CUT,
-        [HTTP_BODY_MALFORMED] = UPLOAD_BODY_FAILED,
-    };
     struct upload_body *b = body_check(arg);
     (void)req;
     b->reading = false;
     b->wire_end = end;
-    body_set_end(b, meaning[end]);
+    if (end != HTTP_BODY_COMPLETE && !b->admitted) {
+        body_never_came(b);
+        return;
+    }
+    body_set_end(b, ends[end].how);
     body_feed(b, NULL, false);
 }
 
@@ -422,6 +451,11 @@ static void body_stopped(struct http_task *task)
     else if (b->ended)
         return;
     b->reading = false;
+    b->cut_by_stop = true;
+    if (!b->admitted) {
+        body_never_came(b);
+        return;
+    }
     body_set_end(b, UPLOAD_BODY_CUT);
     body_feed(b, NULL, false);
 }

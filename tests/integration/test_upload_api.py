@@ -412,7 +412,7 @@ def test_temporary_takes_booleans_only():
             refused(srv.post(target("/api/blobs/uploads", temporary=bad)), "VALIDATE_FAILED", "temporary")
 
 
-def test_stalled_body_is_refused_with_408_and_keeps_its_bytes():
+def test_body_that_trickles_is_refused_with_408_and_keeps_its_bytes():
     with Blobd({"uploads.min_rate": "16K", "server.idle_timeout": "60s"}) as srv:
         up = Upload(srv)
         c = up.begin(length=1000000)
@@ -435,7 +435,7 @@ def test_stalled_body_is_refused_with_408_and_keeps_its_bytes():
         wait_for(lambda: up.status() and up.offset >= 50000, what="the bytes that came to be kept")
 
 
-test_stalled_body_is_refused_with_408_and_keeps_its_bytes.timeout = 90
+test_body_that_trickles_is_refused_with_408_and_keeps_its_bytes.timeout = 90
 
 
 def test_many_uploads_interleaved_on_many_connections_do_not_mix():

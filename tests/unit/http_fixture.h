@@ -45,7 +45,7 @@ struct fixture {
     int file;
     uint64_t file_bytes; /* of /file, less the first hundred */
     size_t max_in_flight;
-    atomic_uint requests, faults, done, released, sources_closed, body_ends[4];
+    atomic_uint requests, faults, done, released, sources_closed, body_ends[6];
     atomic_ulong body_bytes;       /* received, over all requests */
     atomic_uint placed, misplaced; /* large pieces of /echo, by where they lie in their page */
     atomic_int last_status, lent;  /* pushed and not released */
@@ -109,7 +109,7 @@ static inline void handler_body_end(struct http_request *req, enum http_body_end
 {
     struct fixture *fx = arg;
     struct fixture_job *job = http_request_context(req);
-    static const int statuses[] = {200, 499, 408, 400};
+    static const int statuses[] = {200, 499, 408, 429, 400, 503};
     char text[96];
     atomic_fetch_add(&fx->body_ends[end], 1);
     int n = snprintf(text, sizeof text, "%llu %llu", (unsigned long long)http_request_bytes_in(req),

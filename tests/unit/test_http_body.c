@@ -1,4 +1,5 @@
 /* http_body - bodies arrive whole however they are sent, stop at their end, and never take more memory than allowed. */
+#include "core/fault.h"
 #include "tests/unit/http_fixture.h"
 #include "tests/unit/unit_main.h"
 
@@ -177,7 +178,7 @@ static void stop_in_the_middle(const char *request)
     CU_ASSERT(client_closed(fd));
     close(fd);
     unsigned ends = 0;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 6; i++)
         ends += atomic_load(&fx.body_ends[i]);
     CU_ASSERT_EQUAL(ends, 0);
     fixture_end(&fx);
@@ -230,8 +231,41 @@ static void test_stalled(void)
     fixture_start(&fx);
     int fd = client_open(&fx);
     client_send(fd, POST("/echo", "Content-Length: 100\r\n") "half");
-    CU_ASSERT_EQUAL(client_status(fd), 499);
-    CU_ASSERT_EQUAL(atomic_load(&fx.body_ends[HTTP_BODY_CUT]), 1);
+    CU_ASSERT_EQUAL(client_status(fd), 408);
+    CU_ASSERT_EQUAL(atomic_load(&fx.body_ends[HTTP_BODY_STALLED]), 1);
+    CU_ASSERT(client_closed(fd));
+    close(fd);
+
+    fd = client_open(&fx); /* not a byte, and the client had been asked for it */
+    client_send(fd, POST("/echo", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n"));
+    CU_ASSERT_EQUAL(client_status(fd), 100);
+    CU_ASSERT_EQUAL(client_status(fd), 408);
+    CU_ASSERT_EQUAL(atomic_load(&fx.body_ends[HTTP_BODY_STALLED]), 2);
+    close(fd);
+
+    fd = client_open(&fx); /* it is we who pause there */
+    client_send(fd, POST("/hold", "Content-Length: 3145745\r\n"));
+    client_send_bytes(fd, fx.bytes, FIXTURE_BYTES);
+    sleep_ms(700);
+    fixture_release(&fx);
+    CU_ASSERT_EQUAL(client_status(fd), 200);
+    CU_ASSERT_EQUAL(atomic_load(&fx.body_ends[HTTP_BODY_STALLED]), 2);
+    close(fd);
+    fixture_end(&fx);
+}
+
+/* Without memory nothing is read, and that is not the client's doing. */
+static void test_no_memory(void)
+{
+    struct fixture fx;
+    fixture_begin(&fx);
+    int fd = client_open(&fx);
+    fault_arm("http.memory", ENOMEM, 0, 1);
+    client_send(fd, POST("/echo", "Content-Length: 4\r\n") "body");
+    CU_ASSERT_EQUAL(client_status(fd), 503);
+    CU_ASSERT_EQUAL(atomic_load(&fx.body_ends[HTTP_BODY_NO_MEMORY]), 1);
+    CU_ASSERT(client_closed(fd));
+    fault_disarm_all();
     close(fd);
     fixture_end(&fx);
 }
@@ -253,7 +287,7 @@ static void test_too_slow(void)
         client_send_bytes(enough, fx.bytes, 25);
         sleep_ms(100);
     }
-    CU_ASSERT_EQUAL(client_status(slow), 408);
+    CU_ASSERT_EQUAL(client_status(slow), 429); /* the fixture's, to tell it from what stalls */
     CU_ASSERT(client_closed(slow));
     CU_ASSERT_EQUAL(atomic_load(&fx.done), 1);
     close(slow);
@@ -363,7 +397,8 @@ int main(void)
                            {"a body may be given up in its middle", test_stopped_in_the_middle},
                            {"a body may be given up in the middle of a large read", test_stopped_in_a_large_read},
                            {"a lost client is told to the handler", test_cut},
-                           {"a body that stalls is cut", test_stalled},
+                           {"a body that stalls is told from one that is cut", test_stalled},
+                           {"a body that there is no memory for is not the client's fault", test_no_memory},
                            {"a body that trickles is too slow", test_too_slow},
                            {"a consumer that holds on stops the reading", test_backpressure},
                            {"the pool serves more readers than it has room for", test_pool_is_shared},

@@ -3,10 +3,11 @@
  *
  * Order of steps. Adding: the record, then the watcher (a cached answer of the old state goes), then the index row. The
  * record is put create-only and without a look first: the usual upload costs one store operation, and only one that is
- * repeated, or meets another of the same number, reads. Destroying: the record, the watcher, the row, and where no
- * record of the blob is left, blob_touch, which starts the grace time, and the mark that tells of it. Each step may be
- * the last one before a crash: a record without a row is settled by the index, a blob without records is swept (without
- * a grace time of its own then, which exists for adders, and they touch the blob themselves).
+ * repeated, or meets another of the same number, reads. Destroying: a note in the record of the upload that made it,
+ * where there still is one, so that no repeat of its completion makes it again; the record, the watcher, the row, and
+ * where no record of the blob is left, blob_touch, which starts the grace time, and the mark that tells of it. Each
+ * step may be the last one before a crash: a record without a row is settled by the index, a blob without records is
+ * swept (without a grace time of its own then, which exists for adders, and they touch the blob themselves).
  *
  * Races. Two destroys of one file: both may find the record, both succeed, the second changes nothing. Destroys of a
  * blob's two last files: the later deletion sees no record left, perhaps both do; touching twice is harmless. A
@@ -21,6 +22,7 @@
 #include "core/file_scan.h"
 #include "core/log.h"
 #include "core/unnamed.h"
+#include "core/upload_record.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -293,12 +295,30 @@ static bool start_grace_if_last(struct file_catalog *c, const struct digest *dig
     return !named;
 }
 
-static enum blob_status destroy_record(struct file_catalog *c, const struct digest *digest, uint64_t number, bool *last,
-                                       struct blob_error *err)
+/* On a full disk it is destroying that gives room: there it goes on without. */
+static enum blob_status note_gone(struct file_catalog *c, const struct uuid *upload, struct blob_error *err)
+{
+    struct blob_error own;
+    enum blob_status st = upload ? upload_record_note_gone(c->store, upload, &own) : BLOB_OK;
+    if (st == BLOB_E_NO_SPACE) {
+        log_line(c->log, LOG_WARN, NULL, "upload %s will not remember its file: %s", upload->text, own.text);
+        return BLOB_OK;
+    }
+    if (st != BLOB_OK && err)
+        *err = own;
+    return st;
+}
+
+/* upload: what made the file, or NULL where its record does not tell. */
+static enum blob_status destroy_record(struct file_catalog *c, const struct digest *digest, uint64_t number,
+                                       const struct uuid *upload, bool *last, struct blob_error *err)
 {
     char key[FILE_KEY_CHARS + 1];
     file_key_make(digest, number, key);
-    enum blob_status st = record_delete(c->store, key, 0, err);
+    enum blob_status st = note_gone(c, upload, err);
+    if (st != BLOB_OK)
+        return st;
+    st = record_delete(c->store, key, 0, err);
     tell_watcher(c, digest);
     if (st != BLOB_OK) {
         file_index_doubt(c->index, digest, number); /* it may have happened */
@@ -331,7 +351,7 @@ enum blob_status file_catalog_destroy(struct file_catalog *c, const char *id, co
         return st;
     if (st == BLOB_OK && !visible(&file, who))
         return blob_fail(err, BLOB_E_NOT_FOUND, 0, "file %s is another's", id);
-    st = destroy_record(c, &of, number, &last, err);
+    st = destroy_record(c, &of, number, st == BLOB_OK ? &file.upload : NULL, &last, err);
     if (st != BLOB_OK)
         return st;
     *digest = of;
@@ -421,7 +441,7 @@ static enum blob_status expire_one(struct file_catalog *c, const struct file_rec
     bool last;
     enum blob_status st = read_record(c, &row->digest, row->number, &file, err);
     if (st == BLOB_OK && expired(&file, now_ms))
-        return destroy_record(c, &row->digest, row->number, &last, err);
+        return destroy_record(c, &row->digest, row->number, &file.upload, &last, err);
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
         return st;
     file_index_settle(c->index, &row->digest, row->number);

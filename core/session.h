@@ -58,7 +58,8 @@ struct session {
     struct digest digest;
     uint64_t file_number;
     int64_t completed_ms;
-    bool tried; /* open, and an attempt to complete it failed half-way: its record may know more */
+    bool file_gone; /* its file was made, and has been destroyed since: what its record may say, never a session */
+    bool tried;     /* open, and an attempt to complete it failed half-way: its record may know more */
 
     int64_t expires_ms;
     uint64_t epoch;       /* as in the store; 0: not there yet */

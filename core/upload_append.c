@@ -145,8 +145,7 @@ static enum api_code answer_settled(struct upload_service *svc, const struct upl
     }
     if (s->state != SESSION_COMPLETED)
         return complete_committed(svc, s, result, err);
-    complete_result(svc, s, result);
-    return API_OK;
+    return complete_again(svc, s, result, err);
 }
 
 /* The store has completed the upload, perhaps but for its file: that is made now, and the session told, so that this

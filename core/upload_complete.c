@@ -26,14 +26,25 @@ static void fill_file(const struct session *s, struct file_record *file)
     file_id_make(file);
 }
 
-void complete_result(struct upload_service *svc, const struct session *s, struct upload_result *result)
+static void complete_result(const struct session *s, struct upload_result *result)
 {
-    fill_file(s, &result->file);
-    if (s->temporary)
-        result->file.expires_ms = s->completed_ms + svc->opt.temp_file_retention_ms;
     upload_view_of(s, false, &result->view);
     result->has_view = true;
     result->completed = true;
+}
+
+enum api_code complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
+                             struct api_error *err)
+{
+    struct blob_error detail;
+    struct file_record *file = &result->file;
+    enum blob_status st = file_catalog_find(svc->catalog, &s->digest, s->file_number, &s->id, file, &detail);
+    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && file->expires_ms != 0 && file->expires_ms <= clock_wall_ms()))
+        return api_fail(err, API_UPLOAD_COMPLETED, "the upload was completed, and its file has been destroyed since");
+    if (st != BLOB_OK)
+        return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
+    complete_result(s, result);
+    return API_OK;
 }
 
 static enum api_code wrong_digest(struct upload_append *a, const struct digest *actual, struct api_error *err)
@@ -166,7 +177,7 @@ enum api_code complete_committed(struct upload_service *svc, struct session *s, 
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "completing what was cut off", st, &detail, err);
     store_completed(svc, s, &result->file, &row);
-    complete_result(svc, s, result);
+    complete_result(s, result);
     return API_OK;
 }
 
@@ -214,8 +225,6 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     pthread_mutex_lock(&a->lock);
     a->s = next;
     pthread_mutex_unlock(&a->lock);
-    result->completed = true;
-    upload_view_of(&next, false, &result->view);
-    result->has_view = true;
+    complete_result(&next, result);
     return API_OK;
 }

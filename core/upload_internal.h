@@ -255,8 +255,9 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
 /* Completes an upload whose content is the blob s->digest already; s is as rebuilt from its record. */
 enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
                                  struct api_error *err) BLOB_MUST_CHECK;
-/* The answer of an upload that is completed, out of its session. */
-void complete_result(struct upload_service *svc, const struct session *s, struct upload_result *result);
+/* The answer of an upload that is completed: its file, or UPLOAD_COMPLETED where that has been destroyed since. */
+enum api_code complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
+                             struct api_error *err) BLOB_MUST_CHECK;
 
 /* ---- upload.c ---- */
 

@@ -60,6 +60,8 @@ void upload_record_encode(const struct session *s, struct bytebuf *out)
         bytebuf_printf(
             out, ",\"completing\":%" PRId64 ",\"size\":%" PRIu64 ",\"digest\":\"%s\",\"number\":\"%016" PRIx64 "\"",
             s->completed_ms, s->mark.offset, hex, s->file_number);
+        if (s->file_gone)
+            bytebuf_text(out, ",\"gone\":true");
     }
     bytebuf_text(out, "}");
 }
@@ -85,6 +87,7 @@ static bool get_completion(const json_t *root, struct session *s)
     s->state = SESSION_COMPLETING;
     s->mark.offset = (uint64_t)json_integer_value(json_object_get(root, "size"));
     s->completed_ms = json_integer_value(json_object_get(root, "completing"));
+    s->file_gone = json_is_true(json_object_get(root, "gone"));
     return true;
 }
 
@@ -112,4 +115,25 @@ enum blob_status upload_record_decode(const void *data, size_t len, struct sessi
     s.append_from = NO_APPEND;
     *out = s;
     return BLOB_OK;
+}
+
+enum blob_status upload_record_note_gone(struct blob_store *store, const struct uuid *id, struct blob_error *err)
+{
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    struct session s;
+    upload_record_key(id, key);
+    bytebuf_init(&value);
+    enum blob_status st = record_get(store, key, &value, err);
+    /* A damaged one leads no repeat to anything. */
+    if (st == BLOB_OK && upload_record_decode(value.data, value.len, &s) == BLOB_OK && s.state != SESSION_OPEN &&
+        !s.file_gone) {
+        s.file_gone = true;
+        bytebuf_clear(&value);
+        upload_record_encode(&s, &value);
+        st = value.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for an upload record")
+                          : record_put(store, key, value.data, value.len, BLOB_LAZY, err);
+    }
+    bytebuf_release(&value);
+    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
 }

@@ -92,7 +92,8 @@ static enum blob_status is_committed(struct upload_service *svc, const struct se
 }
 
 /*
- * What became of an upload that was about to complete: that it did, its file tells; that it was cut off between its
+ * What became of an upload that was about to complete: that it did, its file tells, or its record where that file has
+ * been destroyed since; that it was cut off between its
  * blob and its file, the staged bytes, by being gone: then s stays SESSION_COMPLETING. Otherwise it did not, and is
  * SESSION_OPEN. UPLOAD_UNKNOWN: it did, longer ago than repeats are answered.
  */
@@ -109,6 +110,10 @@ static enum api_code judge_completion(struct upload_service *svc, struct session
         s->completed_ms = file.created_ms;
         keep_ms = svc->opt.completed_retention_ms;
         file_catalog_list_again(svc->catalog, &file);
+    } else if (st == BLOB_E_NOT_FOUND && s->file_gone) {
+        s->state = SESSION_COMPLETED;
+        keep_ms = svc->opt.completed_retention_ms;
+        st = BLOB_OK;
     } else if (st == BLOB_E_NOT_FOUND) {
         st = is_committed(svc, s, gone, &committed, &detail);
     }

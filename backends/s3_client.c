@@ -175,9 +175,14 @@ static enum blob_status lacks(const struct s3_client *c, const char *what, struc
     return blob_fail(err, BLOB_E_UNSUPPORTED, 0, "the S3 driver %s has no %s", c->driver->name, what);
 }
 
-static enum blob_status misled(struct blob_error *err)
+/* A listing whose pages do not go on beyond where they were to would never end, and what it does not show proves
+ * nothing. */
+static enum blob_status misled(const char *prefix, struct blob_error *err)
 {
-    return blob_fail(err, BLOB_E_IO, 0, "the S3 endpoint listed keys that were not asked for");
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
+                     "the S3 endpoint listed below %s what was not asked for, not in order, or nothing and yet more to "
+                     "come",
+                     prefix[0] ? prefix : "its root");
 }
 
 /* ---- objects ---- */
@@ -254,6 +259,23 @@ enum blob_status s3_delete_once(struct s3_client *c, const char *key, int64_t as
                                   : c->driver->remove(c->self, k.text, err);
 }
 
+/* Is it what was asked for? Then its keys are those of the caller. */
+static bool page_fits(const struct s3_client *c, const struct s3_page *page, const struct full_key *prefix,
+                      const char *after)
+{
+    for (size_t i = 0; i < page->count; i++) {
+        const char *key = page->entries[i].key;
+        if (strncmp(key, prefix->text, strlen(prefix->text)) != 0 || strcmp(key, after) <= 0)
+            return false;
+        after = key;
+    }
+    for (size_t i = 0; i < page->count; i++) {
+        if (!strip(c, page->entries[i].key))
+            return false;
+    }
+    return page->count > 0 || !page->more;
+}
+
 enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                          struct blob_error *err)
 {
@@ -263,11 +285,9 @@ enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *af
     enum blob_status st = c->driver->list(c->self, p.text, after ? a.text : NULL, max, &page, err);
     if (st != BLOB_OK)
         return st;
-    for (size_t i = 0; i < page.count; i++) {
-        if (!strip(c, page.entries[i].key)) {
-            s3_page_release(&page);
-            return misled(err);
-        }
+    if (!page_fits(c, &page, &p, after ? a.text : "")) {
+        s3_page_release(&page);
+        return misled(prefix, err);
     }
     *out = page;
     return BLOB_OK;
@@ -430,13 +450,47 @@ enum blob_status s3_multipart_parts(struct s3_client *c, const char *key, const 
     if (!has(c, S3_CAP_MULTIPART))
         return lacks(c, "multipart uploads", err);
     struct full_key k = full(c, key);
-    return c->driver->parts(c->self, k.text, upload_id, after, out, err);
+    struct s3_parts page;
+    enum blob_status st = c->driver->parts(c->self, k.text, upload_id, after, &page, err);
+    if (st != BLOB_OK)
+        return st;
+    bool fits = page.count > 0 || !page.more;
+    for (size_t i = 0; i < page.count; i++) {
+        fits = fits && page.parts[i].number > after;
+        after = page.parts[i].number;
+    }
+    if (!fits) {
+        s3_parts_release(&page);
+        return misled(key, err);
+    }
+    *out = page;
+    return BLOB_OK;
 }
 
 void s3_parts_release(struct s3_parts *parts)
 {
     free(parts->parts);
     *parts = (struct s3_parts){0};
+}
+
+/* The same for uploads. Those of one key come in an order of the endpoint's own. */
+static bool uploads_fit(const struct s3_client *c, const struct s3_uploads *uploads, const struct full_key *prefix,
+                        const char *after_key, const char *after_id)
+{
+    for (size_t i = 0; i < uploads->count; i++) {
+        const struct s3_upload *u = &uploads->uploads[i];
+        int order = strcmp(u->key, after_key);
+        if (strncmp(u->key, prefix->text, strlen(prefix->text)) != 0 || order < 0 ||
+            (order == 0 && after_id && strcmp(u->upload_id, after_id) == 0))
+            return false;
+        after_key = u->key;
+        after_id = u->upload_id;
+    }
+    const char *last = uploads->count > 0 ? after_key : NULL;
+    bool fits = last || !uploads->more;
+    for (size_t i = 0; i < uploads->count && fits; i++)
+        fits = strip(c, uploads->uploads[i].key);
+    return fits;
 }
 
 enum blob_status s3_multipart_list(struct s3_client *c, const char *prefix, const char *after_key, const char *after_id,
@@ -450,11 +504,9 @@ enum blob_status s3_multipart_list(struct s3_client *c, const char *prefix, cons
     enum blob_status st = c->driver->uploads(c->self, p.text, after_key ? a.text : NULL, after_id, &uploads, err);
     if (st != BLOB_OK)
         return st;
-    for (size_t i = 0; i < uploads.count; i++) {
-        if (!strip(c, uploads.uploads[i].key)) {
-            s3_uploads_release(&uploads);
-            return misled(err);
-        }
+    if (!uploads_fit(c, &uploads, &p, after_key ? a.text : "", after_id)) {
+        s3_uploads_release(&uploads);
+        return misled(prefix, err);
     }
     *out = uploads;
     return BLOB_OK;

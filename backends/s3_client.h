@@ -134,7 +134,7 @@ struct s3_page {
 };
 
 /* One page of at most max (1–1000) keys that begin with prefix ("" for all) and sort after `after` (NULL: from the
- * first). Gives *out: s3_page_release(). */
+ * first). Each page goes on beyond the one before it, or is UNAVAILABLE. Gives *out: s3_page_release(). */
 enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                          struct blob_error *err) BLOB_MUST_CHECK;
 void s3_page_release(struct s3_page *page);

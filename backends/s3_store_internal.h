@@ -103,6 +103,11 @@ bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 /* The newest state object of an upload. keep may be NULL. */
 enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
                                  struct upload_stat *stat, struct blob_error *err) BLOB_MUST_CHECK;
+/* Calls fn for every unfinished multipart upload of keys that begin with prefix, until it fails. */
+typedef enum blob_status s3_multipart_fn(struct s3_store *s, const struct s3_upload *u, void *arg,
+                                         struct blob_error *err);
+enum blob_status s3_each_multipart(struct s3_store *s, const char *prefix, s3_multipart_fn *fn, void *arg,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
 /* Deletes every object below prefix. */
 enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct blob_error *err) BLOB_MUST_CHECK;
 

@@ -39,11 +39,15 @@ static bool is_its_copy(const struct staged *state, const char *key)
            digest_equal(&digest, &state->digest);
 }
 
-static enum blob_status look_at_upload(struct s3_store *s, const struct s3_upload *u, struct blob_error *err)
+/* arg: only what was begun before it. */
+static enum blob_status look_at_upload(struct s3_store *s, const struct s3_upload *u, void *arg, struct blob_error *err)
 {
+    const int64_t *before_ms = arg;
     struct uuid id;
     struct staged state;
     struct upload_stat stat;
+    if (!u->initiated_ms || u->initiated_ms >= *before_ms)
+        return BLOB_OK;
     if (!upload_of_key(u->key, &id) || s3_upload_is_written(s, &id))
         return BLOB_OK;
     enum blob_status st = s3_upload_state(s, &id, &state, &stat, err);
@@ -53,30 +57,6 @@ static enum blob_status look_at_upload(struct s3_store *s, const struct s3_uploa
         return st;
     log_line(s->log, LOG_INFO, NULL, "S3 %s: ending a multipart upload that nothing refers to", u->key);
     return s3_multipart_abort(s->client, u->key, u->upload_id, err);
-}
-
-static enum blob_status sweep_uploads(struct s3_store *s, int64_t before_ms, struct blob_error *err)
-{
-    char after_key[S3_KEY_MAX + 1] = "", after_id[S3_UPLOAD_ID_MAX] = "";
-    for (bool more = true; more;) {
-        struct s3_uploads page;
-        enum blob_status st = s3_multipart_list(s->client, "data/", after_key[0] ? after_key : NULL,
-                                                after_id[0] ? after_id : NULL, &page, err);
-        if (st != BLOB_OK)
-            return st;
-        more = page.more;
-        for (size_t i = 0; i < page.count && st == BLOB_OK; i++) {
-            const struct s3_upload *u = &page.uploads[i];
-            snprintf(after_key, sizeof after_key, "%s", u->key);
-            snprintf(after_id, sizeof after_id, "%s", u->upload_id);
-            if (u->initiated_ms && u->initiated_ms < before_ms)
-                st = look_at_upload(s, u, err);
-        }
-        s3_uploads_release(&page);
-        if (st != BLOB_OK)
-            return st;
-    }
-    return BLOB_OK;
 }
 
 /* *written: a writer may still come to name it. It is to be looked at again then. */
@@ -184,7 +164,7 @@ enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blo
     int64_t since_ms = s->orphans_looked_ms ? s->orphans_looked_ms : before_ms - LOOK_BACK_MS;
     pthread_mutex_unlock(&s->lock);
     int64_t again_ms = before_ms - 60000; /* the two clocks, and a listing that lags */
-    st = s->multipart ? sweep_uploads(s, before_ms, err) : BLOB_OK;
+    st = s->multipart ? s3_each_multipart(s, "data/", look_at_upload, &before_ms, err) : BLOB_OK;
     if (st == BLOB_OK)
         st = sweep_data(s, since_ms, before_ms, &again_ms, err);
     if (st == BLOB_OK) {

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PAGES_OF_ONE_KEY 100
+
 /* The last key below prefix, and when it was written. NOT_FOUND. */
 static enum blob_status last_below(struct s3_store *s, const char *prefix, struct s3_key *key, int64_t *modified_ms,
                                    struct blob_error *err)
@@ -62,12 +64,15 @@ enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, 
 
 enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct blob_error *err)
 {
+    struct s3_key last = {""};
     for (bool more = true; more;) {
         struct s3_page page;
-        enum blob_status st = s3_list(s->client, prefix, NULL, 1000, &page, err);
+        enum blob_status st = s3_list(s->client, prefix, last.text[0] ? last.text : NULL, 1000, &page, err);
         if (st != BLOB_OK)
             return st;
         more = page.more;
+        if (page.count > 0)
+            snprintf(last.text, sizeof last.text, "%s", page.entries[page.count - 1].key);
         /* From the end: an upload's newest state goes first, so that the newest there is stays whole. */
         for (size_t i = page.count; i > 0 && st == BLOB_OK; i--)
             st = s3_delete(s->client, page.entries[i - 1].key, err);
@@ -78,22 +83,40 @@ enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct 
     return BLOB_OK;
 }
 
-/* Ends every multipart upload of the key. */
-static enum blob_status abort_all(struct s3_store *s, const char *key, struct blob_error *err)
+enum blob_status s3_each_multipart(struct s3_store *s, const char *prefix, s3_multipart_fn *fn, void *arg,
+                                   struct blob_error *err)
 {
+    char after_key[S3_KEY_MAX + 1] = "", after_id[S3_UPLOAD_ID_MAX] = "";
+    unsigned of_one_key = 0; /* pages: there the order is not known, so that they could go round */
     for (bool more = true; more;) {
-        struct s3_uploads uploads;
-        enum blob_status st = s3_multipart_list(s->client, key, NULL, NULL, &uploads, err);
+        struct s3_uploads page;
+        enum blob_status st = s3_multipart_list(s->client, prefix, after_key[0] ? after_key : NULL,
+                                                after_id[0] ? after_id : NULL, &page, err);
         if (st != BLOB_OK)
             return st;
-        more = uploads.more;
-        for (size_t i = 0; i < uploads.count && st == BLOB_OK; i++)
-            st = s3_multipart_abort(s->client, uploads.uploads[i].key, uploads.uploads[i].upload_id, err);
-        s3_uploads_release(&uploads);
+        more = page.more;
+        for (size_t i = 0; i < page.count && st == BLOB_OK; i++)
+            st = fn(s, &page.uploads[i], arg, err);
+        if (page.count > 0) {
+            const struct s3_upload *last = &page.uploads[page.count - 1];
+            of_one_key = strcmp(after_key, last->key) == 0 ? of_one_key + 1 : 0;
+            snprintf(after_key, sizeof after_key, "%s", last->key);
+            snprintf(after_id, sizeof after_id, "%s", last->upload_id);
+        }
+        s3_uploads_release(&page);
+        if (st == BLOB_OK && more && of_one_key == PAGES_OF_ONE_KEY)
+            st = blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the S3 endpoint lists multipart uploads of %s without end",
+                           after_key);
         if (st != BLOB_OK)
             return st;
     }
     return BLOB_OK;
+}
+
+static enum blob_status abort_one(struct s3_store *s, const struct s3_upload *u, void *arg, struct blob_error *err)
+{
+    (void)arg;
+    return s3_multipart_abort(s->client, u->key, u->upload_id, err);
 }
 
 /* The upload was becoming a blob: its data object goes unless it is that blob's, and so does a copy of it. */
@@ -128,7 +151,7 @@ enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *i
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
         return st;
     if (s->multipart) {
-        st = abort_all(s, data.text, err);
+        st = s3_each_multipart(s, data.text, abort_one, NULL, err);
         if (st != BLOB_OK)
             return st;
     }

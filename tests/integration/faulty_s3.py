@@ -65,10 +65,13 @@ class Handler(BaseHTTPRequestHandler):
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
         return path.lstrip("/").partition("/")[2]
 
+    def query(self):
+        return urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query, keep_blank_values=True)
+
     def fault(self):
         if self.armed:
             return self.armed
-        found = re.match(r"([a-z0-9-]+)\.(\d+|all)/", self.key())
+        found = re.match(r"([a-z0-9-]+)\.(\d+|all)/", self.key() or self.query().get("prefix", [""])[0])
         if not found:
             return None
         name, times = found.groups()
@@ -125,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
     # -- S3, as far as the client goes
 
     def serve(self, names=str):
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query, keep_blank_values=True)
+        query = self.query()
         key, objects = self.key(), self.server.objects
         if self.command == "POST" and "uploads" in query:
             upload = hashlib.md5(f"{key}{time.monotonic_ns()}".encode()).hexdigest()
@@ -466,6 +469,26 @@ class Handler(BaseHTTPRequestHandler):
             return False
         self.error(403, "RequestTimeTooSkewed", date=there)
         return True
+
+    def page(self, result, items):
+        self.send(200, f"<{result}><IsTruncated>true</IsTruncated>{items}</{result}>".encode())
+        return True
+
+    def fault_same_page(self):
+        """Listings that begin anew with each page, and say that there is more."""
+        query = self.query()
+        prefix = escape(query.get("prefix", [""])[0])
+        if "uploadId" in query:
+            return self.page("ListPartsResult", "<Part><PartNumber>1</PartNumber><Size>5</Size><ETag>x</ETag></Part>")
+        if "uploads" in query:
+            one = "<Upload><Key>{}x</Key><UploadId>{}</UploadId><Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload>"
+            return self.page("ListMultipartUploadsResult", "".join(one.format(prefix, n) for n in "12"))
+        return self.page("ListBucketResult", f"<Contents><Key>{prefix}x</Key><Size>1</Size></Contents>")
+
+    def fault_more_of_nothing(self):
+        query = self.query()
+        names = {"uploadId": "ListPartsResult", "uploads": "ListMultipartUploadsResult"}
+        return self.page(next((names[q] for q in names if q in query), "ListBucketResult"), "")
 
     def fault_html_404(self):
         self.send(404, b"<html><body>Not Found</body></html>")

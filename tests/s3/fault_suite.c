@@ -447,6 +447,70 @@ static void test_absence(void)
     s3_client_close(c);
 }
 
+/* One page after another, as the store goes. Gives how many there were before the end, or the failure. */
+static enum blob_status walk(struct s3_client *c, const char *prefix, unsigned *pages, struct blob_error *err)
+{
+    char after[S3_KEY_MAX + 1] = "";
+    for (*pages = 0; *pages < 20; ++*pages) {
+        struct s3_page page;
+        enum blob_status st = s3_list(c, prefix, after[0] ? after : NULL, 2, &page, err);
+        if (st != BLOB_OK)
+            return st;
+        bool more = page.more;
+        if (page.count > 0)
+            snprintf(after, sizeof after, "%s", page.entries[page.count - 1].key);
+        s3_page_release(&page);
+        if (!more)
+            return BLOB_OK;
+    }
+    return BLOB_OK;
+}
+
+static enum blob_status walk_uploads(struct s3_client *c, const char *prefix, struct blob_error *err)
+{
+    char after_key[S3_KEY_MAX + 1] = "", after_id[S3_UPLOAD_ID_MAX] = "";
+    for (unsigned pages = 0; pages < 5; pages++) {
+        struct s3_uploads page;
+        enum blob_status st =
+            s3_multipart_list(c, prefix, after_key[0] ? after_key : NULL, after_id[0] ? after_id : NULL, &page, err);
+        if (st != BLOB_OK || page.count == 0)
+            return st;
+        snprintf(after_key, sizeof after_key, "%s", page.uploads[0].key);
+        snprintf(after_id, sizeof after_id, "%s", page.uploads[0].upload_id);
+        s3_uploads_release(&page);
+    }
+    return BLOB_OK;
+}
+
+/* A listing that goes round is followed for ever unless somebody looks. */
+static void test_endless_listings(void)
+{
+    struct s3_options o = options();
+    struct s3_client *c = open_client(&o);
+    struct blob_error err = {.text = ""};
+    const struct s3_body body = {.data = "x", .length = 1};
+    struct s3_parts parts;
+    unsigned pages;
+    for (int i = 0; i < 5; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "fine/list/%d", i);
+        expect(key, s3_put(c, key, &body, NULL, NULL, &err), BLOB_OK, &err, "");
+    }
+    expect("fine", walk(c, "fine/list/", &pages, &err), BLOB_OK, &err, "");
+    CU_ASSERT_EQUAL(pages, 2);
+    expect("same page", walk(c, "same-page.all/", &pages, &err), BLOB_E_UNAVAILABLE, &err, "");
+    expect("nothing", walk(c, "more-of-nothing.all/", &pages, &err), BLOB_E_UNAVAILABLE, &err, "");
+    if (s3_client_caps(c) & S3_CAP_MULTIPART) {
+        expect("same uploads", walk_uploads(c, "same-page.all/", &err), BLOB_E_UNAVAILABLE, &err, "");
+        expect("no uploads", walk_uploads(c, "more-of-nothing.all/", &err), BLOB_E_UNAVAILABLE, &err, "");
+        expect("same parts", s3_multipart_parts(c, "same-page.all/x", "id", 1, &parts, &err), BLOB_E_UNAVAILABLE, &err,
+               "");
+        expect("no parts", s3_multipart_parts(c, "more-of-nothing.all/x", "id", 0, &parts, &err), BLOB_E_UNAVAILABLE,
+               &err, "");
+    }
+    s3_client_close(c);
+}
+
 static void test_certificate(void)
 {
     struct s3_options o = options();
@@ -491,6 +555,7 @@ int main(void)
         {"the clock's offset is learned from the refusal", test_skewed_clock},
         {"the clock is what successes say, not failures", test_clock_of_a_failure},
         {"only S3's own word makes an object missing", test_absence},
+        {"a listing that would never end is not followed", test_endless_listings},
         {"a certificate that is not trusted is refused by name", test_certificate},
         CU_TEST_INFO_NULL};
     return unit_main("s3 faults", tests);

@@ -4,7 +4,12 @@
  * Keys, all in one hash slot (base is <prefix>index:{files}:): rows; all:created, all:size, all:name;
  * owner:<owner>:… the same; expiry; text:<n>, the segments of the search text, text:born, text:last, and text:dead, the
  * dead bytes of each; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows,
- * so after one the index is not whole); rebuild (its random name) and fresh (ids put while it runs).
+ * so after one the index is not whole), and when that was; owing (a set of the nodes that have rows to make up for);
+ * beat:<node> (how many heartbeats the node has made: where there are fewer than it knows of, a server has come back
+ * with what it had once, without having been restarted); rebuild (its random name) and fresh (ids put while it runs).
+ *
+ * Locks: lock guards what is remembered, and is held across no call; telling is held around what is told of owing, so
+ * that it is told in order.
  */
 #include "backends/redis_index.h"
 
@@ -27,9 +32,14 @@ struct redis_index {
     struct redis_batch *batch;
     struct redis_text *text;
     char base[96];
+    struct uuid node; /* of this life */
     pthread_mutex_t lock;
     bool missed;         /* a change may not have reached Redis */
     struct uuid rebuild; /* the one this node began last */
+    pthread_mutex_t telling;
+    bool told;                 /* that this node owes rows */
+    int64_t beats, beats_sent; /* answered, and sent; the heartbeat's thread's own, with the next */
+    int64_t beat_ms;           /* when the last one was answered, by the server's clock */
 };
 
 enum blob_status redis_index_new(const struct redis_config *config, struct redis_pool *pool, struct redis_batch *batch,
@@ -46,7 +56,9 @@ enum blob_status redis_index_new(const struct redis_config *config, struct redis
         free(x);
         return st;
     }
+    uuid_new(&x->node);
     pthread_mutex_init(&x->lock, NULL);
+    pthread_mutex_init(&x->telling, NULL);
     *out = x;
     return BLOB_OK;
 }
@@ -54,6 +66,7 @@ enum blob_status redis_index_new(const struct redis_config *config, struct redis
 void redis_index_free(struct redis_index *x)
 {
     redis_text_free(x->text);
+    pthread_mutex_destroy(&x->telling);
     pthread_mutex_destroy(&x->lock);
     free(x);
 }
@@ -283,7 +296,8 @@ enum blob_status redis_index_whole(struct redis_index *x, struct blob_error *err
     whole = whole && !x->missed;
     pthread_mutex_unlock(&x->lock);
     return whole ? BLOB_OK
-                 : blob_fail(err, BLOB_E_NOT_FOUND, 0, "redis was emptied or restarted since the file index was built");
+                 : blob_fail(err, BLOB_E_NOT_FOUND, 0,
+                             "redis was emptied, restarted or away since the file index was built");
 }
 
 /* Forgets that the index was whole. */
@@ -296,20 +310,67 @@ static enum blob_status clear_whole(struct redis_index *x, struct blob_error *er
     return run_ignored(x, &call, err);
 }
 
+static enum blob_status tell_owing(struct redis_index *x, const char *command)
+{
+    struct redis_call call;
+    char key[128];
+    redis_call_begin(&call, command);
+    redis_call_text(&call, key_named(x, "owing", key));
+    redis_call_text(&call, x->node.text);
+    return run_ignored(x, &call, NULL);
+}
+
+/* So that other nodes do not take the index for whole either, also should this one die before it has caught up. */
 static void confess(struct redis_index *x)
 {
+    pthread_mutex_lock(&x->telling);
+    pthread_mutex_lock(&x->lock);
+    bool missed = x->missed;
+    pthread_mutex_unlock(&x->lock);
+    if (missed && !x->told)
+        x->told = tell_owing(x, "SADD") == BLOB_OK;
+    pthread_mutex_unlock(&x->telling);
+}
+
+void redis_index_caught_up(struct redis_index *x)
+{
+    pthread_mutex_lock(&x->telling);
     pthread_mutex_lock(&x->lock);
     bool missed = x->missed;
     x->missed = false;
     pthread_mutex_unlock(&x->lock);
-    if (missed && clear_whole(x, NULL) != BLOB_OK)
+    /* Whether it was told is not known where the answer was lost. */
+    if (missed && tell_owing(x, "SREM") == BLOB_OK)
+        x->told = false;
+    else if (missed)
         redis_index_miss(x);
+    pthread_mutex_unlock(&x->telling);
+}
+
+/* Another server, or this one with what it had once, is found by the heartbeats that it knows of. */
+static void beat(struct redis_index *x)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    begin_script(x, &call, REDIS_SCRIPT_INDEX_BEAT);
+    redis_call_text(&call, x->node.text);
+    redis_call_number(&call, x->beats);
+    redis_call_number(&call, x->beat_ms);
+    redis_call_number(&call, ++x->beats_sent);
+    if (redis_pool_run(x->pool, &call, &reply, NULL) != BLOB_OK)
+        return;
+    if (reply->type == REDIS_REPLY_STRING) {
+        x->beats = x->beats_sent;
+        x->beat_ms = strtoll(reply->str, NULL, 10);
+    }
+    freeReplyObject(reply);
 }
 
 void redis_index_tick(struct redis_index *x)
 {
     struct redis_conn *conn = NULL;
     struct blob_error err;
+    beat(x);
     confess(x);
     if (redis_pool_take(x->pool, &conn, &err) != BLOB_OK)
         return;
@@ -321,16 +382,17 @@ enum blob_status redis_index_rebuild_begin(struct redis_index *x, struct blob_er
 {
     struct redis_call call;
     struct uuid name;
-    char key[128];
+    char key[128], owing[128];
     uuid_new(&name);
     pthread_mutex_lock(&x->lock);
-    x->missed = false; /* what was missed before is read from the records now */
+    x->missed = false; /* what was missed before is read from the records now, also what others missed */
     x->rebuild = name;
     pthread_mutex_unlock(&x->lock);
     enum blob_status st = clear_whole(x, err);
     if (st == BLOB_OK) {
         redis_call_begin(&call, "UNLINK");
         redis_call_text(&call, key_named(x, "fresh", key));
+        redis_call_text(&call, key_named(x, "owing", owing));
         st = run_ignored(x, &call, err);
     }
     if (st == BLOB_OK) {

@@ -35,10 +35,13 @@ enum blob_status redis_index_whole(struct redis_index *x, struct blob_error *err
 enum blob_status redis_index_rebuild_begin(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_rebuild_end(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
 
-/* A change did not reach Redis: the index is not whole until it is rebuilt. */
+/* A change did not reach Redis: the index is not whole until it was repeated, or is rebuilt. */
 void redis_index_miss(struct redis_index *x);
-/* Called now and then. After a miss it lets all nodes know that the index is not whole; and it keeps this node's copy
- * of the search text current, so that no listing has to fetch all of it. */
+/* All that was missed has been repeated. */
+void redis_index_caught_up(struct redis_index *x);
+/* Called at every heartbeat. After a miss it lets all nodes know that the index is not whole, and so it does where
+ * Redis has come back with data of an earlier time; and it keeps this node's copy of the search text current, so that
+ * no listing has to fetch all of it. */
 void redis_index_tick(struct redis_index *x);
 
 #endif

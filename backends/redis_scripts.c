@@ -75,6 +75,9 @@
 /* How long a rebuild may stand still before others forget it. */
 #define REBUILD_TTL_MS "3600000"
 
+/* How long a node's heartbeats are remembered. */
+#define BEAT_TTL_MS "3600000"
+
 static const char *const texts[REDIS_SCRIPT_COUNT] = {
     /* KEYS: session. ARGV: expected epoch (8 bytes), the new value with its epoch before it, SET's expiry option, its
        value. */
@@ -149,9 +152,28 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
                                 "  redis.call('HGETALL', base .. 'text:dead')}\n",
 
     /* KEYS: base. The index is whole for the run of the server that it was ended on: a later run may have lost writes.
-     */
+       And no node may have rows to make up for. */
     [REDIS_SCRIPT_INDEX_WHOLE] = "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')\n"
-                                 "return redis.call('GET', KEYS[1] .. 'whole') == run and 1 or 0\n",
+                                 "local built = string.match(redis.call('GET', KEYS[1] .. 'whole') or '', '^%x+')\n"
+                                 "return built == run and redis.call('EXISTS', KEYS[1] .. 'owing') == 0 and 1 or 0\n",
+
+    /*
+     * KEYS: base. ARGV: node; the count of its last heartbeat that was answered, and the server's time then; the count
+     * of this one. A lower count here means that these are data of an earlier time, and so is an index that was built
+     * before that heartbeat. (Heartbeats that come late count nothing back.) Gives the server's time in ms.
+     */
+    [REDIS_SCRIPT_INDEX_BEAT] = "local key, t = KEYS[1] .. 'beat:' .. ARGV[1], redis.call('TIME')\n"
+                                "local found = tonumber(redis.call('GET', key) or '0')\n"
+                                "if found < tonumber(ARGV[2]) then\n"
+                                "  local built = string.match(redis.call('GET', KEYS[1] .. 'whole') or '', ' (%d+)$')\n"
+                                "  if not built or tonumber(built) <= tonumber(ARGV[3]) then\n"
+                                "    redis.call('DEL', KEYS[1] .. 'whole')\n"
+                                "  end\n"
+                                "end\n"
+                                "if found < tonumber(ARGV[4]) then\n"
+                                "  redis.call('SET', key, ARGV[4], 'PX', " BEAT_TTL_MS ")\n"
+                                "end\n"
+                                "return string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))\n",
 
     /* KEYS: base. ARGV: rebuild, cursor. Drops stale rows of one step; gives the next cursor, or "-" when it is not the
      * present rebuild. */
@@ -167,7 +189,9 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
     [REDIS_SCRIPT_INDEX_END] = "local base = KEYS[1]\n"
                                "if redis.call('GET', base .. 'rebuild') ~= ARGV[1] then return 0 end\n"
                                "local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')\n"
-                               "redis.call('SET', base .. 'whole', run)\n"
+                               "local t = redis.call('TIME')\n"
+                               "local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))\n"
+                               "redis.call('SET', base .. 'whole', run .. ' ' .. now)\n"
                                "redis.call('UNLINK', base .. 'rebuild', base .. 'fresh')\n"
                                "return 1\n",
 };

@@ -335,6 +335,11 @@ static enum blob_status redis_whole(struct session_store *s, struct blob_error *
     return st == BLOB_OK ? as_operation(redis_index_whole(store_of(s)->index, err)) : st;
 }
 
+static void redis_caught_up(struct session_store *s)
+{
+    redis_index_caught_up(store_of(s)->index);
+}
+
 static enum blob_status redis_rebuild_begin(struct session_store *s, struct blob_error *err)
 {
     enum blob_status st = redis_node_ready(store_of(s)->node, err);
@@ -390,6 +395,7 @@ static const struct session_store_ops redis_ops = {
     .index_list = redis_list,
     .index_expired = redis_expired,
     .index_whole = redis_whole,
+    .index_caught_up = redis_caught_up,
     .index_rebuild_begin = redis_rebuild_begin,
     .index_rebuild_end = redis_rebuild_end,
 };

@@ -278,6 +278,12 @@ enum blob_status index_whole(struct session_store *s, struct blob_error *err)
     return timed_op_end(&t, st);
 }
 
+void index_caught_up(struct session_store *s)
+{
+    if (s->ops->index_caught_up)
+        s->ops->index_caught_up(s);
+}
+
 enum blob_status index_rebuild_begin(struct session_store *s, struct blob_error *err)
 {
     struct timed_op t;

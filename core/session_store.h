@@ -150,10 +150,14 @@ struct session_store_ops {
     /* Rows with 0 < expires_ms < now_ms, at most limit. */
     enum blob_status (*index_expired)(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn,
                                       void *arg, struct blob_error *err);
-    /* Is the index whole? NOT_FOUND: it is missing, or was not closed cleanly: rebuild it. */
+    /* Is the index whole? NOT_FOUND: it is missing, was not closed cleanly, or is of an earlier time: rebuild it.
+     * Cheap: asked before every listing. */
     enum blob_status (*index_whole)(struct session_store *s, struct blob_error *err);
-    /* Begins a rebuild: rows put from now on are kept, the others go when it ends. Listings meanwhile show what there
-     * is. */
+    /* Puts and removals of this node failed, for which index_whole may say NOT_FOUND, and all of them have been
+     * repeated. NULL: they make no difference. */
+    void (*index_caught_up)(struct session_store *s);
+    /* Begins a rebuild: rows put from now on are kept, the others go when it ends. Meanwhile index_list would show what
+     * there is, and index_whole is NOT_FOUND. */
     enum blob_status (*index_rebuild_begin)(struct session_store *s, struct blob_error *err);
     /* Ends it; now index_whole is OK. */
     enum blob_status (*index_rebuild_end)(struct session_store *s, struct blob_error *err);
@@ -200,6 +204,7 @@ enum blob_status index_list(struct session_store *s, const struct index_query *q
 enum blob_status index_expired(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
                                struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_whole(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
+void index_caught_up(struct session_store *s);
 enum blob_status index_rebuild_begin(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_rebuild_end(struct session_store *s, struct blob_error *err) BLOB_MUST_CHECK;
 

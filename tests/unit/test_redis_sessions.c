@@ -2,86 +2,19 @@
  * redis_sessions - passes the contract on a real redis-server; answers fast and comes back by itself when that server
  * is killed, stopped, emptied or failed over; refuses what cannot go well, saying what to change.
  */
-#include "backends/redis_sessions.h"
-
 #include "backends/redis_config.h"
 #include "backends/redis_scripts.h"
-#include "core/check.h"
-#include "core/clock.h"
-#include "tests/contract/redis_server.h"
 #include "tests/contract/session_store_contract.h"
-#include "tests/unit/unit_main.h"
+#include "tests/unit/redis_rig.h"
 
 #include <hiredis/hiredis.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <string.h>
-#include <time.h>
-
-#define STORE_ID   "5f0e0a36-0000-4000-8000-000000000000"
-#define TIMEOUT_MS 400
-
-static struct redis_server server;
-static char url[128];
-
-static struct redis_sessions_options options(void)
-{
-    return (struct redis_sessions_options){.url = url,
-                                           .prefix = "blobd:",
-                                           .connections = 16,
-                                           .connect_timeout_ms = TIMEOUT_MS,
-                                           .command_timeout_ms = TIMEOUT_MS,
-                                           .node_ttl_ms = 900};
-}
 
 static enum blob_status open_here(struct session_store **out, struct blob_error *err)
 {
     struct redis_sessions_options opt = options();
     return redis_sessions_open(&opt, out, err);
-}
-
-static struct session_store *joined(const struct redis_sessions_options *opt, const char *node)
-{
-    struct session_store *s = NULL;
-    struct blob_error err = {0};
-    enum blob_status st = redis_sessions_open(opt, &s, &err);
-    if (st == BLOB_OK)
-        st = session_store_join(s, node, STORE_ID, clock_wall_ms(), &err);
-    if (st != BLOB_OK) {
-        fprintf(stderr, "%s: %s\n", blob_status_name(st), err.text);
-        CU_FAIL_FATAL("join");
-    }
-    return s;
-}
-
-static struct session_store *joined_here(void)
-{
-    struct redis_sessions_options opt = options();
-    return joined(&opt, "node-a");
-}
-
-static void start_with(const char *const *extra)
-{
-    redis_server_start(&server, extra);
-    snprintf(url, sizeof url, "redis://127.0.0.1:%d", server.port);
-}
-
-static int start_plain(void)
-{
-    start_with(NULL);
-    return 0;
-}
-
-static int stop(void)
-{
-    redis_server_release(&server);
-    return 0;
-}
-
-static void flush_all(void)
-{
-    CHECK(redis_server_command(&server, "FLUSHALL"));
 }
 
 static int use_redis(void)
@@ -90,39 +23,6 @@ static int use_redis(void)
         .name = "redis", .reset = flush_all, .open = open_here, .persists = false};
     session_contract_use(&contract);
     return start_plain();
-}
-
-static void sleep_ms(long ms)
-{
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&t, NULL);
-}
-
-static int64_t later(void)
-{
-    return clock_wall_ms() + 60000;
-}
-
-static uint64_t epoch_of(struct session_store *s, const struct uuid *id)
-{
-    struct bytebuf b;
-    uint64_t epoch = 0;
-    bytebuf_init(&b);
-    (void)!session_load(s, id, &b, &epoch, NULL);
-    bytebuf_release(&b);
-    return epoch;
-}
-
-/* Until the store answers again; the milliseconds it took, or -1. */
-static int64_t wait_for(struct session_store *s, int64_t limit_ms)
-{
-    int64_t began = clock_steady_us();
-    while (clock_steady_us() - began < limit_ms * 1000) {
-        if (session_store_check(s, NULL) == BLOB_OK)
-            return (clock_steady_us() - began) / 1000;
-        sleep_ms(5);
-    }
-    return -1;
 }
 
 /* ---- Redis is away ------------------------------------------------------------------------------------------------
@@ -258,13 +158,6 @@ static bool ignore_row(const struct index_row *row, void *arg)
     (void)row;
     (void)arg;
     return true;
-}
-
-static void put_row(struct session_store *s, const char *id, enum blob_status expected)
-{
-    struct index_row row = {.size = 1, .created_ms = 1, .value = "{}", .value_len = 2};
-    snprintf(row.id, sizeof row.id, "%s", id);
-    CU_ASSERT_EQUAL(index_put(s, &row, NULL), expected);
 }
 
 static void test_emptied(void)
@@ -442,26 +335,6 @@ static void test_row_with_session(void)
     redis_server_signal(&server, SIGCONT);
     CU_ASSERT(wait_for(s, 3000) >= 0);
     CU_ASSERT_EQUAL(index_whole(s, NULL), BLOB_E_NOT_FOUND);
-    session_store_close(s);
-}
-
-static void test_missed_row(void)
-{
-    struct session_store *s = joined_here();
-    struct redis_sessions_options opt = options();
-    struct session_store *other = joined(&opt, "node-b");
-    CU_ASSERT_EQUAL(index_rebuild_begin(s, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(index_rebuild_end(s, NULL), BLOB_OK);
-    redis_server_signal(&server, SIGSTOP);
-    put_row(s, "lost", BLOB_E_UNAVAILABLE);
-    redis_server_signal(&server, SIGCONT);
-    CU_ASSERT(wait_for(s, 3000) >= 0);
-    CU_ASSERT_EQUAL(index_whole(s, NULL), BLOB_E_NOT_FOUND);
-    /* And the others learn of it. */
-    for (int i = 0; i < 300 && index_whole(other, NULL) == BLOB_OK; i++)
-        sleep_ms(10);
-    CU_ASSERT_EQUAL(index_whole(other, NULL), BLOB_E_NOT_FOUND);
-    session_store_close(other);
     session_store_close(s);
 }
 
@@ -751,7 +624,6 @@ int main(void)
                          {"the row is put before the session is replaced", test_row_before_session},
                          {"and its script is known by then, after a restart, too", test_row_script_known},
                          {"a row that a node alone could not put is known to be missing", test_row_refused},
-                         {"a row that Redis missed is remembered and told to all", test_missed_row},
                          {"away at start: joined as soon as it is there", test_away_at_start},
                          {"nodes on different blob stores are found out later too", test_stores_differ_later},
                          {"logs in with password or ACL user, and never says the password", test_login},

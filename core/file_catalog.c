@@ -392,7 +392,11 @@ enum blob_status file_catalog_list(struct file_catalog *c, const struct identity
     struct index_query query = *q;
     struct listing l = {c, fn, arg};
     query.owner = who && who->known && !who->admin ? who->name : NULL;
-    enum blob_status st = index_list(c->sessions, &query, count, pass_row_on, &l, err);
+    enum blob_status st = index_whole(c->sessions, err);
+    if (st == BLOB_E_NOT_FOUND)
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the file index is being rebuilt");
+    if (st == BLOB_OK)
+        st = index_list(c->sessions, &query, count, pass_row_on, &l, err);
     /* The session store is away, and the index with it. The records are here: one such listing at a time. */
     if (st == BLOB_E_UNAVAILABLE && !atomic_flag_test_and_set(&c->scanning)) {
         st = file_scan_list(c->store, &query, count, pass_row_on, &l, err);
@@ -401,16 +405,12 @@ enum blob_status file_catalog_list(struct file_catalog *c, const struct identity
     return st;
 }
 
-enum blob_status file_catalog_repair_index(struct file_catalog *c, const atomic_bool *stop, struct blob_error *err)
-{
-    return file_index_repair(c->index, stop, err);
-}
-
 enum blob_status file_catalog_heal_index(struct file_catalog *c, const atomic_bool *stop, struct blob_error *err)
 {
     enum blob_status st = file_index_repair(c->index, stop, err);
     if (st != BLOB_OK)
         return st;
+    index_caught_up(c->sessions);
     st = index_whole(c->sessions, err);
     if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && file_index_overflowed(c->index)))
         st = file_index_rebuild(c->index, stop, err);

@@ -80,15 +80,13 @@ enum blob_status file_catalog_destroy(struct file_catalog *c, const char *id, co
                                       struct blob_error *err) BLOB_MUST_CHECK;
 
 typedef bool file_list_fn(const struct file_record *file, void *arg);
-/* q->owner is set from who. */
+/* q->owner is set from who. UNAVAILABLE while the index is not whole: no answer is better than half of one. */
 enum blob_status file_catalog_list(struct file_catalog *c, const struct identity *who, const struct index_query *q,
                                    uint64_t *count, file_list_fn *fn, void *arg,
                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* Writes the index rows that this process failed to write when it changed their records. */
-enum blob_status file_catalog_repair_index(struct file_catalog *c, const atomic_bool *stop,
-                                           struct blob_error *err) BLOB_MUST_CHECK;
-/* The same, and rebuilds the index from the records where it is not whole and no other node does.
- * stop (may be NULL) is looked at between records: CANCELED. */
+/* Writes the index rows that this process failed to write when it changed their records, and rebuilds the index from
+ * the records where it is not whole and no other node does. Cheap where there is nothing to do. stop (may be NULL) is
+ * looked at between records: CANCELED. */
 enum blob_status file_catalog_heal_index(struct file_catalog *c, const atomic_bool *stop,
                                          struct blob_error *err) BLOB_MUST_CHECK;
 /* Destroys files past their time, looking at no more than limit; *done says how many rows it dealt with. */

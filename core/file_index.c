@@ -12,6 +12,7 @@
 #include "core/file_index.h"
 
 #include "core/check.h"
+#include "core/clock.h"
 #include "core/log.h"
 
 #include <pthread.h>
@@ -21,7 +22,8 @@
 
 #define REMEMBERED_MAX   32768 /* 40 bytes each, and only as many as there are */
 #define REBUILD_PAGE     500
-#define REBUILD_LEASE_MS 120000 /* renewed at each page */
+#define REBUILD_LEASE_MS 15000 /* of a node that dies: others wait as long, and listings with them */
+#define REBUILD_RENEW_US 3000000
 
 struct file_ref {
     struct digest digest;
@@ -207,10 +209,21 @@ struct rebuild {
     size_t count;                       /* of page */
     size_t seen;                        /* how many of page the second look has passed */
     size_t records;                     /* met in this page, damaged ones included */
+    int64_t renewed_us;                 /* the lease */
     char last[RECORD_KEY_MAX + 1];      /* the last key met */
     enum blob_status st;
     struct blob_error err;
 };
+
+/* A page may take long where each record is a request. */
+static enum blob_status renew(struct rebuild *r, struct blob_error *err)
+{
+    int64_t now_us = clock_steady_us();
+    if (now_us - r->renewed_us < REBUILD_RENEW_US)
+        return BLOB_OK;
+    r->renewed_us = now_us;
+    return session_lease(r->ix->sessions, "index", REBUILD_LEASE_MS, err);
+}
 
 static bool put_listed(const char *key, const void *value, size_t len, void *arg)
 {
@@ -219,6 +232,9 @@ static bool put_listed(const char *key, const void *value, size_t len, void *arg
         r->st = blob_fail(&r->err, BLOB_E_CANCELED, 0, "index rebuild stopped");
         return false;
     }
+    r->st = renew(r, &r->err);
+    if (r->st != BLOB_OK)
+        return false;
     r->records++;
     snprintf(r->last, sizeof r->last, "%s", key);
     struct file_ref ref;
@@ -301,6 +317,7 @@ enum blob_status file_index_rebuild(struct file_index *ix, const atomic_bool *st
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "index rebuild");
     r->ix = ix;
     r->stop = stop;
+    r->renewed_us = clock_steady_us();
     /* From here on every change puts its own row again; only what fails from here on counts as lost. */
     pthread_mutex_lock(&ix->lock);
     bool overflowed = ix->overflowed;
@@ -310,8 +327,6 @@ enum blob_status file_index_rebuild(struct file_index *ix, const atomic_bool *st
     for (bool more = true; st == BLOB_OK && more;) {
         st = rebuild_page(r, after, &more, err);
         files += r->count;
-        if (st == BLOB_OK && more)
-            st = session_lease(ix->sessions, "index", REBUILD_LEASE_MS, err);
     }
     if (st == BLOB_OK)
         st = index_rebuild_end(ix->sessions, err);

@@ -2,8 +2,8 @@
  * janitor - two threads and a calendar; the work itself is in upload_expire, file_catalog, blob_sweep and scrubber.
  *
  * The tick has a thread of its own because a sweep may take minutes, and a checkpoint that is due must not wait for
- * it. The sweeper's thread wakes every PAUSE_MS for what cannot wait for the next sweep: rows the index lacks, and the
- * next bytes to scrub.
+ * it. The sweeper's thread wakes every PAUSE_MS for what cannot wait for the next sweep: an index that is not whole,
+ * and the next bytes to scrub.
  *
  * Locks: `lock` guards nothing but the sleep; `stopping` is looked at by every step that may take long.
  */
@@ -24,10 +24,11 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define PAUSE_MS     1000
-#define TICK_MS      250
-#define EXPIRE_BATCH 200
-#define SCRUB_PIECE  (4u << 20) /* how much is read between two looks at `stopping` */
+#define PAUSE_MS      1000
+#define FIRST_LOOK_MS 1000
+#define TICK_MS       250
+#define EXPIRE_BATCH  200
+#define SCRUB_PIECE   (4u << 20) /* how much is read between two looks at `stopping` */
 
 struct janitor {
     struct janitor_parts parts;
@@ -36,6 +37,7 @@ struct janitor {
     atomic_bool stopping;
     pthread_mutex_t lock;
     pthread_cond_t wake;
+    bool looked; /* after the index, for the first time */
     bool started;
     pthread_t ticker, sweeper;
     /* The sweeper's own. */
@@ -207,17 +209,23 @@ enum blob_status janitor_scrub(struct janitor *j, uint64_t *damaged, struct blob
 
 /* ---- the threads ---- */
 
+static struct timespec steady_in(int64_t ms)
+{
+    struct timespec at;
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &at) == 0);
+    at.tv_sec += ms / 1000;
+    at.tv_nsec += ms % 1000 * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_sec++;
+        at.tv_nsec -= 1000000000;
+    }
+    return at;
+}
+
 /* Returns early when the janitor is stopped: then false. */
 static bool pause_for(struct janitor *j, int64_t ms)
 {
-    struct timespec until;
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = steady_in(ms);
     int rc = 0;
     pthread_mutex_lock(&j->lock);
     while (!atomic_load(&j->stopping) && rc == 0)
@@ -236,14 +244,11 @@ static void *ticker_main(void *arg)
     return NULL;
 }
 
-/* The index, until it is well; a session store that is away is no news every second. */
-static void keep_index_well(struct janitor *j, bool *healed)
+/* Listings wait for it. A session store that is away is no news every second. */
+static void keep_index_well(struct janitor *j)
 {
     struct blob_error err;
-    enum blob_status st = *healed ? file_catalog_repair_index(j->parts.catalog, &j->stopping, &err)
-                                  : file_catalog_heal_index(j->parts.catalog, &j->stopping, &err);
-    if (st == BLOB_OK)
-        *healed = true;
+    enum blob_status st = file_catalog_heal_index(j->parts.catalog, &j->stopping, &err);
     if (st != BLOB_OK && st != BLOB_E_CANCELED && !j->unwell) {
         log_line(j->parts.log, LOG_WARN, NULL, "janitor: the file index cannot be healed now: %s", err.text);
         metric_add(j->errors, 1);
@@ -272,11 +277,14 @@ static void scrub_a_little(struct janitor *j, uint64_t budget)
 static void *sweeper_main(void *arg)
 {
     struct janitor *j = arg;
-    bool healed = false;
     int64_t due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
-    keep_index_well(j, &healed);
+    keep_index_well(j);
+    pthread_mutex_lock(&j->lock);
+    j->looked = true;
+    pthread_cond_broadcast(&j->wake);
+    pthread_mutex_unlock(&j->lock);
     while (pause_for(j, PAUSE_MS)) {
-        keep_index_well(j, &healed);
+        keep_index_well(j);
         if (j->opt.scrub_bytes_per_s > 0 && j->leading)
             scrub_a_little(j, j->opt.scrub_bytes_per_s * PAUSE_MS / 1000);
         if (clock_steady_us() < due_us || atomic_load(&j->stopping))
@@ -287,6 +295,17 @@ static void *sweeper_main(void *arg)
         due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
     }
     return NULL;
+}
+
+/* A small index is whole before the first request comes; a large one takes its time beside them. */
+static void await_first_look(struct janitor *j)
+{
+    struct timespec until = steady_in(FIRST_LOOK_MS);
+    int rc = 0;
+    pthread_mutex_lock(&j->lock);
+    while (!j->looked && rc == 0)
+        rc = pthread_cond_timedwait(&j->wake, &j->lock, &until);
+    pthread_mutex_unlock(&j->lock);
 }
 
 static void stop_threads(struct janitor *j)
@@ -301,13 +320,16 @@ enum blob_status janitor_start(struct janitor *j, struct blob_error *err)
 {
     CHECK(!j->started);
     atomic_store(&j->stopping, false);
+    j->looked = false;
     int rc = pthread_create(&j->ticker, NULL, ticker_main, j);
     if (rc != 0)
         return blob_fail(err, BLOB_E_NO_MEMORY, rc, "janitor thread");
     j->started = true;
     rc = pthread_create(&j->sweeper, NULL, sweeper_main, j);
-    if (rc == 0)
+    if (rc == 0) {
+        await_first_look(j);
         return BLOB_OK;
+    }
     stop_threads(j);
     pthread_join(j->ticker, NULL);
     j->started = false;

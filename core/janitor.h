@@ -2,7 +2,7 @@
  * janitor - what has to happen without a request: expiry, sweeping, scrubbing, due checkpoints.
  *
  * Two threads: one ticks upload_service_tick(), which must not wait; the other, every sweep_interval_ms,
- *   1. heals the file index where it is not whole (also when started, and every few seconds until that went well),
+ *   1. heals the file index where it is not whole (also when started, and every second),
  *   2. expires uploads, temporary files and sessions whose time is over,
  *   3. removes blobs whose last file was destroyed and that were last touched longer than grace_ms ago; others that no
  *      file names (of uploads cut off while completing) when they are older than an upload may become, too,
@@ -52,6 +52,7 @@ struct janitor_options {
 
 /* Copies parts and opt. */
 struct janitor *janitor_new(const struct janitor_parts *parts, const struct janitor_options *opt);
+/* Returns when the index has been looked after once, or after a second. */
 enum blob_status janitor_start(struct janitor *j, struct blob_error *err) BLOB_MUST_CHECK;
 /* Ends what is under way at its next step and joins; within a second unless a store hangs. Fine when not started. */
 void janitor_stop(struct janitor *j);

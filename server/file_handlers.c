@@ -33,7 +33,8 @@ static void fail(struct exchange *x, enum blob_status st, const struct blob_erro
         api_fail(&x->err, API_FILE_UNKNOWN, "there is no file of this id");
         return;
     }
-    log_line(x->svc->log, LOG_ERROR, http_request_id(x->req), "files: %s", err->text);
+    log_line(x->svc->log, st == BLOB_E_UNAVAILABLE ? LOG_WARN : LOG_ERROR, http_request_id(x->req), "files: %s",
+             err->text);
     api_fail_status(&x->err, st);
 }
 

@@ -39,10 +39,14 @@ def upload_all(api, files, rng, who, cut_chance=0.25, progress=lambda done: None
 
 
 def list_all(api, who, **query):
-    """Every item of /api/files, page by page."""
+    """Every item of /api/files, page by page; waits for an index that is being rebuilt, as its clients do."""
     items, extra = [], "".join(f"&{k}={quote(str(v))}" for k, v in query.items())
+    end = time.monotonic() + 20
     while True:
         page = api.get(f"/api/files?top=100&skip={len(items)}{extra}", who=who)
+        if page.status == 503 and "Retry-After" in page and time.monotonic() < end:
+            time.sleep(0.1)
+            continue
         assert page.status == 200, page
         items += page.json()["items"]
         if not page.json()["items"] or len(items) >= page.json()["count"]:

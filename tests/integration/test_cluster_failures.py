@@ -375,3 +375,40 @@ def test_redis_restarted_with_old_data_regresses_nothing():
         assert again.status == 201 and again.json()["id"] == made.json()["id"], again
         assert download(b, sha256(other)).body == other and download(a, sha256(data)).body == data
         wait_for(lambda: list_all(a, "alice")[1] == 3, what="the index to be healed")
+
+
+def test_redis_restarted_with_old_data_lists_nothing_wrong_and_revives_nothing():
+    """The sweep is ten minutes away, as by default: a listing is right or 503, and right within seconds; on all nodes."""
+    with Cluster(balancer=None) as c:
+        a, b = c.nodes
+        old = [store(a, b"old %d" % i, name=f"old {i}") for i in range(20)]
+        gone, fresh = Upload(a, mode="offset"), Upload(b, mode="offset")
+        assert gone.append(b"gone").status == 203
+        wait_for(lambda: list_all(b, "alice")[1] == 20, what="the files to be listed")
+        c.redis.command("SAVE")
+        assert gone.destroy().status == 204 and fresh.destroy().status == 204
+        for made in old[:5]:
+            assert b.post(f"/api/files/{made['id']}/destroy").status == 204
+        new = [store(b, b"new %d" % i, name=f"new {i}") for i in range(3)]
+        expected = {made["id"] for made in old[5:] + new}
+        c.redis.proc.kill()
+        c.redis.proc.wait(10)
+        c.redis.start()  # as it was at SAVE
+        back, right, wrong, end = time.monotonic(), {}, [], time.monotonic() + 20
+        while len(right) < 2 and time.monotonic() < end:
+            for node in c.nodes:
+                page = node.get("/api/files?top=100")
+                if page.status == 503:
+                    assert page["Retry-After"], page
+                elif {i["id"] for i in page.json()["items"]} == expected and page.json()["count"] == len(expected):
+                    right.setdefault(node, time.monotonic() - back)
+                else:
+                    wrong.append(f"{page.json()['count']} files after {time.monotonic() - back:.2f} s")
+        assert not wrong, f"{len(wrong)} listings were wrong: {wrong[0]}, {wrong[-1]}"
+        assert len(right) == 2 and max(right.values()) < 10, right
+        for up in (gone, fresh):
+            for node in c.nodes:
+                up.srv = node
+                refused(up.status(), "UPLOAD_UNKNOWN")
+                refused(up.destroy(), "UPLOAD_UNKNOWN")
+        print(f"right again after {', '.join(f'{s:.1f}' for s in right.values())} s")

@@ -1,11 +1,15 @@
 """/api/files: listing, searching, ordering, paging, looking up, destroying; and whose files they are."""
 
+import base64
+import hashlib
+import json
 import re
 import time
+import uuid
 from urllib.parse import quote
 
 from api import common, refused, whole
-from harness import Blobd
+from harness import Blobd, on_disk, with_embedded_sessions
 from uploader import Upload, download, sha256, store
 from wire import wait_for
 
@@ -222,3 +226,47 @@ def test_new_index_after_a_restart_equals_the_old():
         before = listing(srv)
         srv.restart(hard=True)
         assert wait_for(lambda: listing(srv) == before, what="the same listing")
+
+
+RECORDS = 6000
+
+
+def make_records(root, owner):
+    """Puts file records into the storage of a stopped server. Returns one of their ids."""
+    for i in range(RECORDS):
+        digest, number = hashlib.sha256(b"%d" % i).digest(), (1 << 63) + i
+        file_id = base64.urlsafe_b64encode(digest + number.to_bytes(8, "big")).decode().rstrip("=")
+        record = {"id": file_id, "name": f"{i}.wav", "digest": digest.hex(), "size": 1, "media_type": "audio/wav",
+                  "temporary": False, "owner": owner, "upload": str(uuid.UUID(int=i, version=4)),
+                  "created_at": "2026-01-31T09:05:00.250Z"}
+        directory = root / "records" / "files" / digest.hex()[:3]
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"{digest.hex()},{number:016x}").write_text(json.dumps(record))
+    return file_id
+
+
+def test_listing_is_whole_or_503_after_a_power_cut_and_all_else_goes_on():
+    """The sessions begin empty then; what is listed before the index is rebuilt would be less than there is."""
+    on_disk()
+    with_embedded_sessions()
+    with Blobd() as srv:
+        store(srv, b"one", name="one")
+        srv.stop()
+        file_id = make_records(srv.root, "alice")
+        for file in srv.root.glob("sessions.db*"):
+            file.unlink()
+        srv.start()
+        refusals, end = 0, time.monotonic() + 30
+        while time.monotonic() < end:
+            answer = srv.get("/api/files?top=1")
+            assert srv.admin("/readyz").status == 200
+            if answer.status == 200:
+                break
+            refused(answer, "UNAVAILABLE")
+            assert answer["Retry-After"], answer
+            refusals += 1
+            assert srv.get(f"/api/files/{file_id}").status == 200
+            assert download(srv, sha256(b"one")).body == b"one"
+            store(srv, b"two %d" % refusals, name="two")
+        assert answer.json()["count"] == RECORDS + 1 + refusals, f"{answer.json()['count']} of {RECORDS + 1 + refusals} files"
+        print(f"{refusals} listings refused before the one that was whole")

@@ -29,6 +29,7 @@ static inline void rig_open_on(struct rig *r, struct memory_hub *hub)
     CU_ASSERT_EQUAL_FATAL(memory_store_open(NULL, &r->store, &err), BLOB_OK);
     r->sessions = memory_sessions_open(hub);
     r->catalog = file_catalog_new(r->store, r->sessions, NULL);
+    CU_ASSERT_EQUAL_FATAL(file_catalog_heal_index(r->catalog, NULL, NULL), BLOB_OK); /* as the janitor does at once */
     r->real = r->store->ops;
     r->ops = *r->real;
     r->store->ops = &r->ops;

@@ -353,6 +353,33 @@ static void test_sweep_expires_and_heals(void)
     memory_hub_free(hub);
 }
 
+/* Redis came back emptied, or with what it had once; the next sweep is far away. */
+static void test_index_is_healed_between_sweeps(void)
+{
+    struct memory_hub *hub = memory_hub_new();
+    struct rig r;
+    rig_open_on(&r, hub);
+    struct digest d = rig_put(&r, "hello");
+    rig_add(&r, &d, 5, "a", "", 1);
+    struct janitor_parts parts = {.store = r.store, .sessions = r.sessions, .catalog = r.catalog};
+    struct janitor_options opt = {.sweep_interval_ms = HOUR, .grace_ms = HOUR, .upload_timeout_ms = HOUR};
+    struct janitor *j = janitor_new(&parts, &opt);
+    memory_hub_empty(hub);
+    CU_ASSERT_EQUAL_FATAL(janitor_start(j, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(rig_listed(&r, NULL), 1); /* whole before anybody asks */
+    for (int i = 0; i < 2; i++) {
+        memory_hub_empty(hub);
+        int64_t since_ms = clock_wall_ms();
+        while (index_whole(r.sessions, NULL) != BLOB_OK && clock_wall_ms() < since_ms + 20000)
+            usleep(20000);
+        CU_ASSERT_EQUAL(rig_listed(&r, NULL), 1);
+    }
+    janitor_stop(j);
+    janitor_free(j);
+    rig_close(&r);
+    memory_hub_free(hub);
+}
+
 static void test_one_node_sweeps(void)
 {
     struct memory_hub *hub = memory_hub_new();
@@ -527,6 +554,7 @@ int main(void)
         {"nothing is removed when the records cannot be listed", test_no_removal_in_doubt},
         {"a step that fails is counted and stops no other", test_a_failed_step_stops_no_other},
         {"a sweep heals the index and expires temporary files", test_sweep_expires_and_heals},
+        {"an index that is not whole is healed at once", test_index_is_healed_between_sweeps},
         {"a node without the lease leaves the sweep to the other", test_one_node_sweeps},
         {"scrubbing finds the damaged blob among the good ones", test_scrub},
         {"it starts, sweeps by itself and stops at once", test_start_and_stop},

@@ -383,7 +383,7 @@ static void model_finish(struct upload_rig *u, struct model *m)
     send_complete(m, false);
     if (!rig_serves(u, TEXT, strlen(TEXT)))
         wrong(m, "the content cannot be read", 0, 1);
-    CU_ASSERT_EQUAL(file_catalog_repair_index(u->base.catalog, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(file_catalog_heal_index(u->base.catalog, NULL, NULL), BLOB_OK);
     if (rig_listed(&u->base, NULL) != 1)
         wrong(m, "files listed", rig_listed(&u->base, NULL), 1);
 }

@@ -4,6 +4,7 @@
  * It works in tmp/, under names of its own, and leaves nothing behind.
  */
 #include "backends/disk_impl.h"
+#include "backends/disk_shared.h"
 #include "backends/durable_file.h"
 
 #include <errno.h>
@@ -73,6 +74,18 @@ static enum blob_status rename_and_link(struct probe *p, struct blob_error *why)
     if (linkat(p->s->root_fd, p->renamed.text, p->s->root_fd, p->file.text, 0) == 0)
         return blob_fail(why, BLOB_E_UNSUPPORTED, 0, "link() replaces a file that is there");
     return BLOB_OK;
+}
+
+/* What nodes that share the directory commit by. */
+static enum blob_status link_open_file(struct probe *p, struct blob_error *why)
+{
+    int fd = openat(p->s->root_fd, p->renamed.text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return blob_fail(why, blob_status_from_errno(errno), errno, "open %s", p->renamed.text);
+    unlinkat(p->s->root_fd, p->file.text, 0);
+    enum blob_status st = disk_link_open_file(p->s, fd, &p->file, why);
+    close(fd);
+    return st;
 }
 
 static enum blob_status keeps_times(struct probe *p, struct blob_error *why)
@@ -149,6 +162,9 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *fn, v
     if (report(&p, write_and_read_back(&p, &why), "write, fsync, read back", "content can be made durable", &why) &&
         report(&p, rename_and_link(&p, &why), "rename, link, fsync of the directory",
                "finished content and records appear whole or not at all", &why)) {
+        if (p.s->shared)
+            report(&p, link_open_file(&p, &why), "link of an open file (by /proc/self/fd)",
+                   "a node that lost an upload cannot finish another's", &why);
         report(&p, keeps_times(&p, &why), "file times", "the grace time of unused content is kept", &why);
         int64_t mean_us = 0;
         enum blob_status st = time_syncs(&p, &mean_us, &why);

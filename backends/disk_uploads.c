@@ -12,6 +12,7 @@
  * uploads/ may be longer than what was flushed; recovery and upload_open cut it.
  */
 #include "backends/disk_impl.h"
+#include "backends/disk_shared.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -23,13 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #define WRITE_BACK_BYTES (4u << 20)
 #define WRITE_PARTS      4
-#define COPY_BYTES       (1u << 20)
-#define EPOCH_ATTRIBUTE  "user.blobd.epoch"
 
 struct disk_writer {
     struct blob_writer base;
@@ -60,13 +58,6 @@ static enum blob_status writer_lost(const struct disk_writer *w, struct blob_err
     return w->lost;
 }
 
-/* In the order of the numbers. */
-static void put_be64(uint8_t out[8], uint64_t v)
-{
-    for (int i = 0; i < 8; i++)
-        out[i] = (uint8_t)(v >> (56 - 8 * i));
-}
-
 static void put_le64(uint8_t out[8], uint64_t v)
 {
     for (int i = 0; i < 8; i++)
@@ -87,60 +78,6 @@ static enum blob_status journal_upload(struct disk_store *s, enum journal_kind k
 }
 
 /* ---- opening ---- */
-
-/*
- * On storage that nodes share, a file carries the epoch of its latest writer: who claimed the upload, was held up, and
- * opens the file after its successor has come, must not cut what that one wrote. (A file system without attributes
- * leaves that to the clocks: the node would have to be held up for as long as its successor writes.)
- */
-static enum blob_status pass_fence(int fd, uint64_t epoch, const char *path, struct blob_error *err)
-{
-    uint8_t mine[8], found[8];
-    put_be64(mine, epoch);
-    if (fgetxattr(fd, EPOCH_ATTRIBUTE, found, sizeof found) == sizeof found && memcmp(found, mine, sizeof mine) > 0)
-        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s has a newer writer", path);
-    if (fsetxattr(fd, EPOCH_ATTRIBUTE, mine, sizeof mine, 0) != 0 && errno != ENOTSUP)
-        return fail_errno(err, errno, "mark", path);
-    return BLOB_OK;
-}
-
-/* A file of this writer's own with the first `offset` bytes, in the place of the one an older writer still has open. */
-static enum blob_status take_over(struct disk_store *s, const struct disk_path *path, int old_fd, uint64_t offset,
-                                  uint64_t epoch, int *out, struct blob_error *err)
-{
-    struct disk_path tmp;
-    disk_tmp_path(s, &tmp);
-    int fd = openat(s->root_fd, tmp.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return fail_errno(err, errno, "create", tmp.text);
-    enum blob_status st = pass_fence(fd, epoch, tmp.text, err);
-    char *buf = malloc(COPY_BYTES);
-    if (st == BLOB_OK && !buf)
-        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path->text);
-    for (uint64_t at = 0; st == BLOB_OK && at < offset;) {
-        size_t want = offset - at < COPY_BYTES ? (size_t)(offset - at) : COPY_BYTES, got = 0;
-        st = file_read_at(old_fd, buf, want, at, &got, path->text, err);
-        if (st == BLOB_OK && got < want)
-            st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s became shorter than %" PRIu64, path->text, offset);
-        if (st == BLOB_OK)
-            st = file_write_at(fd, buf, got, at, tmp.text, err);
-        at += got;
-    }
-    free(buf);
-    if (st == BLOB_OK)
-        st = file_sync(fd, tmp.text, err);
-    if (st == BLOB_OK)
-        st = file_rename(s->root_fd, tmp.text, path->text, err);
-    if (st == BLOB_OK)
-        st = disk_dir_sync_parent(s, path->text, err);
-    if (st != BLOB_OK) {
-        unlinkat(s->root_fd, tmp.text, 0);
-        close(fd);
-        return st;
-    }
-    *out = fd;
-    return BLOB_OK;
-}
 
 /* Drops what is beyond offset, so that a start does not bring it back. */
 static enum blob_status cut_upload(struct disk_store *s, int fd, const struct uuid *id, uint64_t offset,
@@ -167,10 +104,10 @@ static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, c
     else if ((uint64_t)sb->st_size < from->offset)
         st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s has less than %" PRIu64 " bytes", path->text, from->offset);
     else if (s->shared)
-        st = pass_fence(fd, epoch, path->text, err);
-    if (st == BLOB_OK && s->shared && from->contended) {
+        st = disk_fence_pass(fd, epoch, path->text, err);
+    if (st == BLOB_OK && ((s->shared && from->contended) || sb->st_nlink > 1)) {
         int own = -1;
-        st = take_over(s, path, fd, from->offset, epoch, &own, err);
+        st = disk_take_over(s, path, fd, from->offset, epoch, &own, err);
         if (st == BLOB_OK) {
             close(fd);
             fd = own;
@@ -379,18 +316,6 @@ static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w,
     return st;
 }
 
-/* It must still be this writer's file that has the upload's name. */
-static enum blob_status still_ours(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
-{
-    struct stat sb;
-    if (fstatat(s->root_fd, w->path.text, &sb, 0) != 0)
-        return errno == ENOENT ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s was discarded", w->path.text)
-                               : fail_errno(err, errno, "stat", w->path.text);
-    if (sb.st_ino != w->inode)
-        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s was taken over", w->path.text);
-    return BLOB_OK;
-}
-
 enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const void *keep, size_t keep_len,
                             unsigned flags, struct upload_mark *mark, struct blob_error *err)
 {
@@ -400,7 +325,7 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
     struct disk_store *s = disk_of(base->store);
     enum blob_status st = flush_range(s, w, offset, err);
     if (st == BLOB_OK && s->shared)
-        st = still_ours(s, w, err);
+        st = disk_still_named(s, w->fd, w->inode, &w->path, err);
     if (st == BLOB_OK && s->journal && !(flags & BLOB_LAZY)) {
         st = disk_journal_wait(s->journal, disk_journal_end(s->journal), err);
         disk_settle_durable(s, NULL);
@@ -442,6 +367,8 @@ static enum blob_status commit_present(struct disk_store *s, const struct disk_w
         st = errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
     if (st != BLOB_OK)
         return st;
+    if (s->shared)
+        return disk_end_upload(s, w->inode, &w->path, err);
     const struct disk_change change = {.to = w->path};
     const struct disk_entry entry = {.kind = JOURNAL_DISCARD, .count = 1, .parts = {disk_part(w->id.text, UUID_CHARS)}};
     return disk_change_run(s, stripe, &change, &entry, flags, err);
@@ -452,6 +379,8 @@ static enum blob_status commit_new(struct disk_store *s, const struct disk_write
                                    struct blob_error *err)
 {
     int64_t now_ms = clock_wall_ms();
+    if (s->shared)
+        return disk_commit_open_file(s, w->fd, w->inode, now_ms, &w->path, blob, err);
     enum blob_status st = disk_set_mtime(s->root_fd, w->path.text, now_ms, err);
     if (st != BLOB_OK)
         return st;
@@ -481,7 +410,7 @@ enum blob_status disk_commit(struct blob_writer *base, const struct digest *dige
     st = disk_stripe_enter(s, stripe, err);
     if (st != BLOB_OK)
         return st;
-    st = still_ours(s, w, err);
+    st = disk_still_named(s, w->fd, w->inode, &w->path, err);
     if (st == BLOB_OK) {
         st = commit_present(s, w, stripe, digest, &blob, flags, err);
         if (st == BLOB_E_NOT_FOUND)

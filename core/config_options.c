@@ -76,7 +76,11 @@ static const struct config_option options[] = {
     {"auth", "tokens_file", TEXT(auth.tokens_file), .initial = "", .reloadable = true,
      .text = "Lines of: NAME SHA256HEX-of-the-token [admin]. Read again on HUP."},
     {"auth", "verify_url", TEXT(auth.verify_url), .form = CONFIG_HTTP_URL, .initial = "", .secret = CONFIG_SECRET_URL,
-     .text = "Called with the request's Authorization header: 2xx is yes, 401 and 403 are no, anything else is 503."},
+     .text =
+         "Called with the request's Authorization header: 2xx is yes, 401 and 403 are no, anything else is 503. The "
+         "yes "
+         "may name whose the bearer is, in X-Auth-Identity: at most 127 bytes of UTF-8; a name that cannot be used is "
+         "503 too."},
     {"auth", "verify_ca_file", TEXT(auth.verify_ca_file), .initial = "",
      .text = "Certificates (PEM) that verify_url is trusted by. Empty: the system's."},
     {"auth", "verify_timeout", TIME(auth.verify_timeout_ms, 100, MINUTE), .initial = "5s",

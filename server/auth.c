@@ -5,6 +5,7 @@
 #include "server/auth.h"
 
 #include "core/log.h"
+#include "core/utf8.h"
 #include "server/auth_tokens.h"
 #include "server/auth_verify.h"
 
@@ -41,6 +42,21 @@ static bool bearer_hash(const char *authorization, struct digest *out)
     hash_update(&hash, bearer, len);
     hash_peek(&hash, out);
     return true;
+}
+
+const char *auth_name_fault(const char *name, size_t len)
+{
+    if (len == 0)
+        return "the name is empty";
+    if (len > OWNER_MAX)
+        return "the name is too long";
+    if (!utf8_valid(name, len))
+        return "the name is not UTF-8";
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
+            return "the name holds a control character";
+    }
+    return NULL;
 }
 
 static enum auth_verdict refuse(struct api_error *err, const char *why)
@@ -80,6 +96,7 @@ enum auth_verdict auth_check(struct auth *a, const char *authorization, struct i
     case VERIFIER_NO:
         return refuse_bearer(err);
     case VERIFIER_UNKNOWN:
+    case VERIFIER_UNUSABLE:
         break;
     }
     return AUTH_UNDECIDED;
@@ -101,6 +118,10 @@ void auth_ask(struct auth *a, const char *authorization, struct identity *who, s
         break;
     case VERIFIER_UNKNOWN:
         api_fail(err, API_UNAVAILABLE, "the bearer token cannot be checked just now; try again");
+        err->retry_after_s = 2;
+        break;
+    case VERIFIER_UNUSABLE:
+        api_fail(err, API_UNAVAILABLE, "the PBX names an identity that cannot be used; the log tells its operator why");
         err->retry_after_s = 2;
         break;
     }

@@ -33,6 +33,11 @@ struct auth_options {
     unsigned verify_parallel; /* questions under way at once, so that a slow PBX cannot hold every worker */
 };
 
+/* May this be an identity's name: 1 to OWNER_MAX bytes of UTF-8 without control characters, which is what records hold?
+ * NULL, or why not. Nothing else is cut or mended into one: what an identity once made is found by its whole name
+ * alone, and two long names may begin alike. */
+const char *auth_name_fault(const char *name, size_t len);
+
 /* metrics may be NULL. */
 enum blob_status auth_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,
                           struct auth **out, struct blob_error *err) BLOB_MUST_CHECK;

@@ -4,6 +4,8 @@
  */
 #include "server/auth_tokens.h"
 
+#include "server/auth.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,8 +47,9 @@ static const char *parse_line(char *line, struct token *out)
     const char *name = next_word(&p), *hash = next_word(&p), *admin = next_word(&p);
     if (hash == NULL)
         return "a line is: NAME SHA256HEX [admin]";
-    if (strlen(name) > OWNER_MAX)
-        return "the name is too long";
+    const char *wrong = auth_name_fault(name, strlen(name));
+    if (wrong != NULL)
+        return wrong;
     if (strlen(hash) != DIGEST_HEX_CHARS || digest_parse(hash, &out->hash) != BLOB_OK)
         return "the hash is not 64 hex digits";
     if (admin != NULL && (strcmp(admin, "admin") != 0 || next_word(&p) != NULL))

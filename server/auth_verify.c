@@ -9,7 +9,6 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
-#include "core/utf8.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -106,24 +105,49 @@ static size_t drop_body(char *data, size_t size, size_t count, void *arg)
     return size * count;
 }
 
+/* What the PBX says of whose the bearer is. */
+struct naming {
+    unsigned lines; /* X-Auth-Identity's, in the last answer (there may be interim ones before it) */
+    const char *wrong;
+    struct identity who;
+};
+
+/* NULL, or why it cannot be used. */
+static const char *take_name(const char *name, size_t len, struct identity *who)
+{
+    const char *wrong = auth_name_fault(name, len);
+    if (wrong != NULL)
+        return wrong;
+    memcpy(who->name, name, len);
+    who->name[len] = '\0';
+    who->known = true;
+    return NULL;
+}
+
+static bool begins_with(const char *line, size_t len, const char *text)
+{
+    size_t n = strlen(text);
+    return len >= n && strncasecmp(line, text, n) == 0;
+}
+
 static size_t take_header(char *data, size_t size, size_t count, void *arg)
 {
     static const char name[] = "X-Auth-Identity:";
-    struct identity *who = arg;
-    size_t len = size * count, skip = sizeof name - 1;
-    if (len < skip || strncasecmp(data, name, skip) != 0)
+    struct naming *naming = arg;
+    size_t len = size * count;
+    if (begins_with(data, len, "HTTP/"))
+        *naming = (struct naming){0};
+    if (!begins_with(data, len, name))
         return len;
-    const char *value = data + skip, *end = data + len;
+    const char *value = data + sizeof name - 1, *end = data + len;
     while (value < end && (*value == ' ' || *value == '\t'))
         value++;
     while (end > value && strchr("\r\n \t", end[-1]) != NULL)
         end--;
-    size_t value_len = (size_t)(end - value);
-    if (value_len == 0 || value_len > OWNER_MAX || !utf8_valid(value, value_len))
-        return len;
-    memcpy(who->name, value, value_len);
-    who->name[value_len] = '\0';
-    who->known = true;
+    const char *wrong =
+        ++naming->lines > 1 ? "the header is repeated" : take_name(value, (size_t)(end - value), &naming->who);
+    if (naming->wrong == NULL)
+        naming->wrong = wrong;
     return len;
 }
 
@@ -168,7 +192,7 @@ static void give_handle_back(struct verifier *v, CURL *curl)
 }
 
 /* The PBX's status, or 0 with why it has none. */
-static long ask_pbx(struct verifier *v, CURL *curl, const char *authorization, struct identity *who, char *why)
+static long ask_pbx(struct verifier *v, CURL *curl, const char *authorization, struct naming *naming, char *why)
 {
     static const char name[] = "Authorization: ";
     long status = 0;
@@ -189,7 +213,7 @@ static long ask_pbx(struct verifier *v, CURL *curl, const char *authorization, s
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)v->timeout_ms);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, drop_body);
     curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, take_header);
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, who);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, naming);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "blobd");
     if (v->ca_file != NULL)
@@ -200,6 +224,27 @@ out:
     curl_slist_free_all(headers);
     free(line);
     return status;
+}
+
+/* A name that cannot be used must not be taken for none: the bearer would be somebody else from one answer to the next,
+ * and would not find what it had made. */
+static enum verifier_answer take_yes(struct verifier *v, const struct digest *key, struct naming *naming,
+                                     struct identity *who)
+{
+    if (naming->wrong != NULL) {
+        metric_add(v->unanswered, 1);
+        log_line(
+            v->log, LOG_ERROR, NULL,
+            "auth: the PBX's X-Auth-Identity cannot be used: %s; it is given once, as 1 to %d bytes of UTF-8 without "
+            "control characters",
+            naming->wrong, OWNER_MAX);
+        return VERIFIER_UNUSABLE;
+    }
+    if (!naming->who.known)
+        name_by_hash(key, &naming->who);
+    remember(v, key, true, &naming->who);
+    *who = naming->who;
+    return VERIFIER_YES;
 }
 
 enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
@@ -216,19 +261,14 @@ enum verifier_answer verifier_ask(struct verifier *v, const char *authorization,
         return VERIFIER_UNKNOWN;
     }
     char why[CURL_ERROR_SIZE] = "";
-    struct identity found = {0};
-    long status = ask_pbx(v, curl, authorization, &found, why);
+    struct naming naming = {0};
+    long status = ask_pbx(v, curl, authorization, &naming, why);
     give_handle_back(v, curl);
     metric_add(v->asked, 1);
-    if (status >= 200 && status < 300) {
-        if (!found.known)
-            name_by_hash(key, &found);
-        remember(v, key, true, &found);
-        *who = found;
-        return VERIFIER_YES;
-    }
+    if (status >= 200 && status < 300)
+        return take_yes(v, key, &naming, who);
     if (status == 401 || status == 403) {
-        remember(v, key, false, &found);
+        remember(v, key, false, &naming.who);
         return VERIFIER_NO;
     }
     metric_add(v->unanswered, 1);

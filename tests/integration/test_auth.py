@@ -17,6 +17,7 @@ class Pbx:
 
     def __init__(self, answers):
         self.answers, self.asked, self.delay = dict(answers), [], 0
+        self.identities = {}  # {token: [bytes of X-Auth-Identity, a line each]}
         pbx = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,7 +25,10 @@ class Pbx:
                 header = self.headers.get("Authorization", "")
                 pbx.asked.append(header)
                 time.sleep(pbx.delay)
-                self.send_response(pbx.answers.get(header.removeprefix("Bearer "), 401))
+                token = header.removeprefix("Bearer ")
+                self.send_response(pbx.answers.get(token, 401))
+                for value in pbx.identities.get(token, ()):
+                    self.send_header("X-Auth-Identity", value.decode("latin-1"))
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -208,6 +212,46 @@ def test_two_pbx_users_do_not_share_uploads():
         up.who = "other"
         refused(up.status(), "UPLOAD_UNKNOWN")
         assert srv.get("/api/files", who="other").json()["count"] == 0
+
+
+def test_pbx_names_whose_the_bearer_is():
+    """One identity whatever the bearer, to the last byte that an owner may have; and each bearer its own without a name."""
+    names = {"short": b"a", "blanks": b"\t ana maria \t", "utf8": "ł".encode() * 63 + b"x", "longest": b"n" * 127}
+    with Pbx({}) as pbx, Blobd(verified(pbx, **{"log.level": "info"})) as srv:
+        for kind, name in names.items():
+            pbx.answers |= {f"{kind}-1": 200, f"{kind}-2": 204, f"{kind}-unnamed": 200}
+            pbx.identities |= {f"{kind}-1": [name], f"{kind}-2": [name.strip()]}
+            up = Upload(srv, who=f"{kind}-1")
+            up.append(b"abc")
+            up.who = f"{kind}-2"
+            accepted(up.status(), 204, 3, up)
+            up.who = f"{kind}-unnamed"
+            refused(up.status(), "UPLOAD_UNKNOWN")
+
+
+def test_identity_that_cannot_be_used_is_refused_and_changes_no_owner():
+    """Cut, a name may be another's; overlooked, the bearer turns into somebody else who does not find what it had made."""
+    unusable = {"empty": [b""], "long": [b"n" * 128], "longer": [b"n" * 4000], "latin1": [b"caf\xe9"], "overlong": [b"\xc0\xafx"],
+                "control": [b"a\x01b"], "tab": [b"a\tb"], "del": [b"a\x7f"], "two": [b"alice", b"bob"], "twice": [b"alice", b"alice"]}
+    with Pbx({}) as pbx, Blobd(verified(pbx, **{"auth.verify_cache": "1s"})) as srv:
+        pbx.answers = {kind: 200 for kind in unusable} | {"good": 200}
+        pbx.identities = dict(unusable, good=[b"alice"])
+        made = store(srv, b"kept", who="good")
+        for kind in unusable:
+            a = srv.post("/api/blobs/uploads", who=kind)
+            assert "identity" in refused(a, "UNAVAILABLE")["message"], (kind, a)
+            assert int(a["Retry-After"]) >= 1, (kind, a)
+        assert "X-Auth-Identity cannot be used: the name is too long" in srv.log(), srv.log()
+        assert srv.metric("blobd_auth_unanswered_total") == len(unusable)
+        # It is asked again at once, and a name that is mended is taken.
+        pbx.identities["long"] = [b"alice"]
+        assert srv.get("/api/files", who="long").json()["items"][0]["id"] == made["id"]
+        # One that breaks while the bearer is in use is refused when it is asked for again, and finds its files afterwards.
+        pbx.identities["good"] = [b"alice" * 100]
+        wait_for(lambda: srv.get("/api/files", who="good").status == 503, what="the broken name to be refused")
+        pbx.identities["good"] = [b"alice"]
+        assert srv.get("/api/files", who="good").json()["items"][0]["id"] == made["id"]
+        whole(download(srv, made["digest"], who=None), b"kept")
 
 
 def test_bearer_never_reaches_the_log():

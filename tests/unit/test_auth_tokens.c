@@ -81,6 +81,9 @@ static void test_mistakes(void)
     expect_bad_line("alice " HASH_A " Admin\n", ":1: ");
     expect_bad_line("alice " HASH_A " admin more\n", ":1: ");
     expect_bad_line("alice " HASH_A "\nbob " HASH_B "\ncarol " HASH_A "\n", ":3: ");
+    /* A name that no record can hold would be let upload, and never complete. */
+    expect_bad_line("alice " HASH_A "\ncaf\xe9 " HASH_B "\n", ":2: the name is not UTF-8");
+    expect_bad_line("a\001b " HASH_A "\n", ":1: the name holds a control character");
     memset(long_name, 'n', 150);
     snprintf(long_name + 150, sizeof long_name - 150, " %s", HASH_A);
     expect_bad_line(long_name, ":1: ");

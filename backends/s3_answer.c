@@ -41,8 +41,7 @@ static bool parse_number(const char *text, uint64_t *out)
     return true;
 }
 
-/* "2009-10-12T17:50:30.000Z"; 0 when it is not a time. */
-static int64_t parse_time(const char *text)
+int64_t s3_answer_time(const char *text)
 {
     struct tm tm = {0};
     const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
@@ -225,7 +224,7 @@ static void see_entry(struct builder *b, const char *name, const char *text)
     else if (strcmp(name, "Contents/Size") == 0)
         b->wrong |= !parse_number(text, &b->object.size);
     else if (strcmp(name, "Contents/LastModified") == 0)
-        b->object.modified_ms = parse_time(text);
+        b->object.modified_ms = s3_answer_time(text);
     else if (strcmp(name, "Contents/ETag") == 0)
         b->wrong |= !copy_text(b->object.etag, sizeof b->object.etag, text);
     else if (strcmp(name, "Contents") == 0)
@@ -301,7 +300,7 @@ static void see_upload(struct builder *b, const char *name, const char *text)
     else if (strcmp(name, "Upload/UploadId") == 0)
         keep_text(b, &b->id, text);
     else if (strcmp(name, "Upload/Initiated") == 0)
-        b->object.modified_ms = parse_time(text);
+        b->object.modified_ms = s3_answer_time(text);
     else if (strcmp(name, "Upload") == 0)
         push_upload(b);
 }

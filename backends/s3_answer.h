@@ -13,6 +13,8 @@
 
 /* Fills code and region of an <Error>; false, and nothing changed, when the text is not one. */
 bool s3_answer_refusal(const char *text, size_t len, struct s3_refusal *out);
+/* "2009-10-12T17:50:30.000Z" in milliseconds since the epoch; 0 when it is not a time. */
+int64_t s3_answer_time(const char *text);
 /* Is it a CompleteMultipartUploadResult? */
 bool s3_answer_is_completed(const char *text, size_t len);
 

@@ -1,7 +1,4 @@
-/*
- * s3_credentials - half a pair is an error, never a reason to look further: an operator who set cred_id and forgot
- * cred_secret must not find blobd working with someone else's key.
- */
+/* s3_credentials - held by counting, since a request may still be under way with a pair that has been replaced. */
 #include "backends/s3_credentials.h"
 
 #include <errno.h>
@@ -11,13 +8,15 @@
 
 #define SECRET_MAX 4096 /* session tokens are the longest, about 2 KB */
 
-static const char *or_empty(const char *s)
+static void wipe(char *s)
 {
-    return s ? s : "";
+    if (s)
+        explicit_bzero(s, strlen(s));
+    free(s);
 }
 
-static enum blob_status take(const char *id, const char *secret, const char *token, const char *where,
-                             struct s3_credentials *out, struct blob_error *err)
+enum blob_status s3_credentials_new(const char *id, const char *secret, const char *token, int64_t expires_ms,
+                                    const char *where, struct s3_credentials **out, struct blob_error *err)
 {
     if (!id[0] || !secret[0])
         return blob_fail(err, BLOB_E_INVALID, 0, "S3 credentials from %s: %s is missing", where,
@@ -25,13 +24,40 @@ static enum blob_status take(const char *id, const char *secret, const char *tok
     if (strlen(id) > 128 || strlen(secret) > SECRET_MAX || strlen(token) > SECRET_MAX || strpbrk(id, "\r\n /") ||
         strpbrk(token, "\r\n"))
         return blob_fail(err, BLOB_E_INVALID, 0, "S3 credentials from %s: malformed", where);
-    struct s3_credentials c = {strdup(id), strdup(secret), strdup(token)};
-    if (!c.id || !c.secret || !c.token) {
-        s3_credentials_release(&c);
+    struct s3_credentials *c = calloc(1, sizeof *c);
+    if (c) {
+        c->id = strdup(id);
+        c->secret = strdup(secret);
+        c->token = strdup(token);
+        c->expires_ms = expires_ms;
+        atomic_init(&c->holds, 1);
+    }
+    if (!c || !c->id || !c->secret || !c->token) {
+        s3_credentials_release(c);
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 credentials");
     }
     *out = c;
     return BLOB_OK;
+}
+
+bool s3_credentials_equal(const struct s3_credentials *a, const struct s3_credentials *b)
+{
+    return strcmp(a->id, b->id) == 0 && strcmp(a->secret, b->secret) == 0 && strcmp(a->token, b->token) == 0;
+}
+
+void s3_credentials_hold(struct s3_credentials *c)
+{
+    atomic_fetch_add(&c->holds, 1);
+}
+
+void s3_credentials_release(struct s3_credentials *c)
+{
+    if (!c || atomic_fetch_sub(&c->holds, 1) > 1)
+        return;
+    wipe(c->id);
+    wipe(c->secret);
+    wipe(c->token);
+    free(c);
 }
 
 struct file_values {
@@ -55,7 +81,7 @@ static int see_value(void *arg, const char *section, const char *name, const cha
     return 1;
 }
 
-static enum blob_status from_file(const char *path, struct s3_credentials *out, struct blob_error *err)
+enum blob_status s3_credentials_from_file(const char *path, struct s3_credentials **out, struct blob_error *err)
 {
     struct file_values *v = calloc(1, sizeof *v);
     if (!v)
@@ -68,40 +94,8 @@ static enum blob_status from_file(const char *path, struct s3_credentials *out, 
     else if (rc > 0)
         st = blob_fail(err, BLOB_E_INVALID, 0, "storage.s3.cred_file %.150s: line %d is malformed", path, rc);
     else
-        st = take(v->id, v->secret, v->token, "storage.s3.cred_file", out, err);
+        st = s3_credentials_new(v->id, v->secret, v->token, 0, "storage.s3.cred_file", out, err);
     explicit_bzero(v, sizeof *v);
     free(v);
     return st;
-}
-
-enum blob_status s3_credentials_load(const struct s3_options *opts, struct s3_credentials *out, struct blob_error *err)
-{
-    const char *id = or_empty(opts->cred_id), *secret = or_empty(opts->cred_secret);
-    if (id[0] || secret[0])
-        return take(id, secret, or_empty(opts->session_token), "storage.s3.cred_id and cred_secret", out, err);
-    id = or_empty(getenv("AWS_ACCESS_KEY_ID"));
-    secret = or_empty(getenv("AWS_SECRET_ACCESS_KEY"));
-    if (id[0] || secret[0])
-        return take(id, secret, or_empty(getenv("AWS_SESSION_TOKEN")), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-                    out, err);
-    if (opts->cred_file && opts->cred_file[0])
-        return from_file(opts->cred_file, out, err);
-    return blob_fail(err, BLOB_E_INVALID, 0,
-                     "no S3 credentials: set storage.s3.cred_id and cred_secret, or cred_file, or AWS_ACCESS_KEY_ID "
-                     "and AWS_SECRET_ACCESS_KEY");
-}
-
-static void wipe(char *s)
-{
-    if (s)
-        explicit_bzero(s, strlen(s));
-    free(s);
-}
-
-void s3_credentials_release(struct s3_credentials *c)
-{
-    wipe(c->id);
-    wipe(c->secret);
-    wipe(c->token);
-    *c = (struct s3_credentials){0};
 }

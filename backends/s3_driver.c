@@ -10,12 +10,14 @@ enum blob_status s3_driver_base_init(struct s3_driver_base *base, const struct s
     enum blob_status st = s3_endpoint_from_options(opts, &base->endpoint, err);
     if (st != BLOB_OK)
         return st;
-    st = s3_credentials_load(opts, &base->cred, err);
+    if (!opts->keys)
+        st = s3_keys_open(opts, NULL, &base->own_keys, err);
     if (st != BLOB_OK)
         return st;
+    base->keys = opts->keys ? opts->keys : base->own_keys;
     st = s3_gate_init(&base->gate);
     if (st != BLOB_OK) {
-        s3_credentials_release(&base->cred);
+        s3_keys_free(base->own_keys);
         return blob_fail(err, st, 0, "S3 client");
     }
     return BLOB_OK;
@@ -24,5 +26,12 @@ enum blob_status s3_driver_base_init(struct s3_driver_base *base, const struct s
 void s3_driver_base_release(struct s3_driver_base *base)
 {
     s3_gate_release(&base->gate);
-    s3_credentials_release(&base->cred);
+    s3_keys_free(base->own_keys);
+}
+
+void s3_driver_base_cancel(struct s3_driver_base *base)
+{
+    s3_gate_shut(&base->gate);
+    if (base->own_keys)
+        s3_keys_cancel(base->own_keys);
 }

@@ -10,14 +10,14 @@
 #define BLOBD_BACKENDS_S3_DRIVER_H
 
 #include "backends/s3_client.h"
-#include "backends/s3_credentials.h"
 #include "backends/s3_endpoint.h"
+#include "backends/s3_keys.h"
 #include "backends/s3_retry.h"
 
 /* What every driver keeps of the options. */
 struct s3_driver_base {
     struct s3_endpoint endpoint;
-    struct s3_credentials cred;
+    struct s3_keys *keys, *own_keys; /* own: NULL where they are shared */
     char bucket[64];
     int64_t retry_timeout_ms;
     unsigned retries;
@@ -29,6 +29,7 @@ struct s3_driver_base {
 enum blob_status s3_driver_base_init(struct s3_driver_base *base, const struct s3_options *opts,
                                      struct blob_error *err) BLOB_MUST_CHECK;
 void s3_driver_base_release(struct s3_driver_base *base);
+void s3_driver_base_cancel(struct s3_driver_base *base);
 
 /* whole: no range is asked for, and an object over length is TOO_LARGE. */
 struct s3_span {

@@ -32,6 +32,7 @@ static const struct ruling rulings[] = {
      "storage.s3.cred_secret does not belong to cred_id: correct it (or a proxy changed the request)"},
     {"ExpiredToken", BLOB_E_DENIED, false, "the session token has expired: supply a fresh one"},
     {"InvalidToken", BLOB_E_DENIED, false, "the session token is not valid for these credentials"},
+    {"TokenRefreshRequired", BLOB_E_DENIED, false, "the session token has expired: supply a fresh one"},
     {"InvalidSecurity", BLOB_E_DENIED, false, "the credentials are not valid"},
     {"AccountProblem", BLOB_E_DENIED, false, "the provider has blocked the account"},
     {"RequestTimeTooSkewed", BLOB_E_DENIED, false,
@@ -110,6 +111,17 @@ static struct ruling find_ruling(const struct s3_refusal *refusal)
             return rulings[i];
     }
     return by_http_status(refusal->http_status);
+}
+
+bool s3_refusal_is_of_keys(const struct s3_refusal *refusal)
+{
+    static const char *const codes[] = {"ExpiredToken",       "InvalidToken",    "TokenRefreshRequired",
+                                        "InvalidAccessKeyId", "InvalidSecurity", "SignatureDoesNotMatch"};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        if (strcmp(codes[i], refusal->code) == 0)
+            return true;
+    }
+    return false;
 }
 
 enum blob_status s3_refusal_judge(const struct s3_refusal *refusal, const struct s3_errand *errand, bool *retry,

@@ -31,4 +31,7 @@ struct s3_errand {
 enum blob_status s3_refusal_judge(const struct s3_refusal *refusal, const struct s3_errand *errand, bool *retry,
                                   struct blob_error *err);
 
+/* Is it the key pair that is refused, so that another may help? */
+bool s3_refusal_is_of_keys(const struct s3_refusal *refusal);
+
 #endif

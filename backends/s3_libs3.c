@@ -31,13 +31,14 @@
 struct libs3 {
     unsigned magic;
     struct s3_driver_base base;
-    S3BucketContext context; /* points into base */
+    S3BucketContext context; /* points into base; without a key pair */
 };
 
 /* One operation: what goes in, and what libs3's callbacks saw in its last attempt. */
 struct call {
     unsigned magic;
     struct libs3 *d;
+    S3BucketContext context; /* of the attempt: with the pair that it holds */
     const char *verb;
     const char *key;
     /* put */
@@ -50,6 +51,8 @@ struct call {
     /* get */
     uint8_t *buf;
     size_t size, got;
+    uint64_t offset;
+    const struct s3_object *whole; /* of which size bytes from offset are asked for */
     bool overflow;
     /* list */
     const char *after;
@@ -201,6 +204,16 @@ static int http_status_of(S3Status status)
     }
 }
 
+/* The refusal that libs3 reports; its name for S3's code X is ErrorX. */
+static struct s3_refusal refusal_of(const struct call *c)
+{
+    struct s3_refusal refusal = {.http_status = http_status_of(c->status)};
+    const char *name = S3_get_status_name(c->status);
+    if (strncmp(name, "Error", 5) == 0 && c->status != S3StatusErrorUnknown)
+        snprintf(refusal.code, sizeof refusal.code, "%s", name + 5);
+    return refusal;
+}
+
 /* OK, or what went wrong by libs3's own word. */
 static enum blob_status judge(const struct call *c, bool *retry, struct blob_error *err)
 {
@@ -236,11 +249,7 @@ static enum blob_status judge(const struct call *c, bool *retry, struct blob_err
     default:
         break;
     }
-    /* libs3's name for S3's code X is ErrorX. */
-    struct s3_refusal refusal = {.http_status = http_status_of(c->status)};
-    const char *name = S3_get_status_name(c->status);
-    if (strncmp(name, "Error", 5) == 0 && c->status != S3StatusErrorUnknown)
-        snprintf(refusal.code, sizeof refusal.code, "%s", name + 5);
+    const struct s3_refusal refusal = refusal_of(c);
     const struct s3_errand errand = {
         .verb = c->verb, .key = c->key, .bucket = d->base.bucket, .endpoint = d->base.endpoint.host, .region = ""};
     return s3_refusal_judge(&refusal, &errand, retry, err);
@@ -248,16 +257,43 @@ static enum blob_status judge(const struct call *c, bool *retry, struct blob_err
 
 typedef enum blob_status attempt_fn(struct call *c, bool *retry, struct blob_error *err);
 
+/* For one attempt: what libs3 is given points into the pair. */
+static enum blob_status hold_keys(struct call *c, struct s3_credentials **out, struct blob_error *err)
+{
+    enum blob_status st = s3_keys_hold(c->d->base.keys, out, err);
+    if (st == BLOB_OK && (*out)->token[0]) {
+        s3_credentials_release(*out);
+        return blob_fail(err, BLOB_E_INVALID, 0, "storage.s3.driver=libs3 knows no session tokens: use driver=sigv4");
+    }
+    if (st == BLOB_OK) {
+        c->context = c->d->context;
+        c->context.accessKeyId = (*out)->id;
+        c->context.secretAccessKey = (*out)->secret;
+    }
+    return st;
+}
+
 static enum blob_status repeat(struct call *c, attempt_fn *attempt, struct blob_error *err)
 {
     struct s3_retry retries;
+    bool renewed = false;
     s3_retry_start(&retries, &c->d->base.gate, c->d->base.retry_timeout_ms, c->d->base.retries);
     for (;;) {
         bool again;
+        struct s3_credentials *cred;
+        enum blob_status st = hold_keys(c, &cred, err);
+        if (st != BLOB_OK)
+            return st;
         c->object = (struct s3_object){0};
         c->status = S3StatusInternalError;
         c->is_xml = false;
-        enum blob_status st = attempt(c, &again, err);
+        st = attempt(c, &again, err);
+        const struct s3_refusal refusal = refusal_of(c);
+        if (st == BLOB_OK)
+            s3_keys_accepted(c->d->base.keys);
+        else if (!renewed && s3_refusal_is_of_keys(&refusal))
+            again = renewed = s3_keys_refused(c->d->base.keys, cred, refusal.code);
+        s3_credentials_release(cred);
         if (st == BLOB_OK || !again)
             return st;
         if (!s3_retry_wait(&retries, 0))
@@ -276,7 +312,7 @@ static enum blob_status get_once(struct call *c, uint64_t offset, size_t length,
     S3GetConditions any = {-1, -1, NULL, NULL};
     c->got = 0;
     c->overflow = false;
-    S3_get_object(&c->d->context, c->key, &any, offset, length, NULL, &handler, c);
+    S3_get_object(&c->context, c->key, &any, offset, length, NULL, &handler, c);
     enum blob_status st = judge(c, retry, err);
     if (st != BLOB_OK)
         return st;
@@ -291,8 +327,14 @@ static enum blob_status get_once(struct call *c, uint64_t offset, size_t length,
 static enum blob_status name_the_404(struct call *c, bool *retry, struct blob_error *err)
 {
     uint8_t byte;
-    struct call look = {
-        .magic = CALL_MAGIC, .d = c->d, .verb = "HEAD", .key = c->key, .buf = &byte, .size = 1, .status = c->status};
+    struct call look = {.magic = CALL_MAGIC,
+                        .d = c->d,
+                        .context = c->context,
+                        .verb = "HEAD",
+                        .key = c->key,
+                        .buf = &byte,
+                        .size = 1,
+                        .status = c->status};
     enum blob_status st = get_once(&look, 0, 1, retry, err);
     if (st == BLOB_OK || st == BLOB_E_INVALID || st == BLOB_E_TOO_LARGE)
         return unconvincing(err, c, "the endpoint first had no such object, then had it", retry);
@@ -301,7 +343,7 @@ static enum blob_status name_the_404(struct call *c, bool *retry, struct blob_er
 
 static enum blob_status head_once(struct call *c, bool *retry, struct blob_error *err)
 {
-    S3_head_object(&c->d->context, c->key, NULL, &response, c);
+    S3_head_object(&c->context, c->key, NULL, &response, c);
     if (c->status == S3StatusHttpErrorNotFound)
         return name_the_404(c, retry, err);
     enum blob_status st = judge(c, retry, err);
@@ -345,7 +387,7 @@ static enum blob_status put_once(struct call *c, bool *retry, struct blob_error 
     c->body_err = err;
     CHECK(EVP_DigestInit_ex(c->md5, EVP_md5(), NULL) == 1);
     hash_init(&c->sha256);
-    S3_put_object(&c->d->context, c->key, c->body->length, NULL, NULL, &handler, c);
+    S3_put_object(&c->context, c->key, c->body->length, NULL, NULL, &handler, c);
     enum blob_status st = judge(c, retry, err);
     if (st != BLOB_OK)
         return st;
@@ -358,7 +400,7 @@ static enum blob_status put_once(struct call *c, bool *retry, struct blob_error 
     CHECK(EVP_DigestFinal_ex(c->md5, md, NULL) == 1);
     hex_of(md, md5_hex);
 
-    struct call look = {.magic = CALL_MAGIC, .d = c->d, .verb = "HEAD", .key = c->key};
+    struct call look = {.magic = CALL_MAGIC, .d = c->d, .context = c->context, .verb = "HEAD", .key = c->key};
     st = head_once(&look, retry, err);
     if (st == BLOB_E_NOT_FOUND)
         return unconvincing(err, c, "the object is not there after its upload", retry);
@@ -392,11 +434,21 @@ static enum blob_status get_whole(struct call *c, bool *retry, struct blob_error
     return get_once(c, 0, 0, retry, err);
 }
 
+static enum blob_status get_span(struct call *c, bool *retry, struct blob_error *err)
+{
+    enum blob_status st = get_once(c, c->offset, c->size, retry, err);
+    if (st == BLOB_OK && (c->got != c->size || strcmp(c->object.etag, c->whole->etag) != 0))
+        return unconvincing(err, c, "another range came than was asked for", retry);
+    if (st == BLOB_E_TOO_LARGE)
+        return unconvincing(err, c, "the endpoint does not heed Range", retry);
+    return st;
+}
+
 static enum blob_status libs3_get(void *self, const char *key, const struct s3_span *span, void *buf, size_t *got,
                                   struct s3_object *out, struct blob_error *err)
 {
-    struct libs3 *d = self_of(self);
-    struct call c = {.magic = CALL_MAGIC, .d = d, .verb = "GET", .key = key, .buf = buf, .size = span->length};
+    struct call c = {
+        .magic = CALL_MAGIC, .d = self_of(self), .verb = "GET", .key = key, .buf = buf, .size = span->length};
     enum blob_status st;
     if (span->whole) {
         st = repeat(&c, get_whole, err);
@@ -415,36 +467,26 @@ static enum blob_status libs3_get(void *self, const char *key, const struct s3_s
         return blob_fail(err, BLOB_E_INVALID, 0, "S3 GET %.64s: the range is outside the object", key);
     uint64_t left = object.size - span->offset;
     size_t want = left < span->length ? (size_t)left : span->length;
-    struct s3_retry retries;
-    s3_retry_start(&retries, &d->base.gate, d->base.retry_timeout_ms, d->base.retries);
-    for (;;) {
-        bool again;
-        c.object = (struct s3_object){0};
-        c.size = want;
-        st = get_once(&c, span->offset, want, &again, err);
-        if (st == BLOB_OK && (c.got != want || strcmp(c.object.etag, object.etag) != 0))
-            st = unconvincing(err, &c, "another range came than was asked for", &again);
-        else if (st == BLOB_E_TOO_LARGE)
-            st = unconvincing(err, &c, "the endpoint does not heed Range", &again);
-        if (st == BLOB_OK) {
-            *got = c.got;
-            *out = object;
-            return BLOB_OK;
-        }
-        if (!again || !s3_retry_wait(&retries, 0))
-            return st;
+    c.size = want;
+    c.offset = span->offset;
+    c.whole = &object;
+    st = repeat(&c, get_span, err);
+    if (st == BLOB_OK) {
+        *got = c.got;
+        *out = object;
     }
+    return st;
 }
 
 /* ---- delete ---- */
 
 static enum blob_status remove_once(struct call *c, bool *retry, struct blob_error *err)
 {
-    S3_delete_object(&c->d->context, c->key, NULL, &response, c);
+    S3_delete_object(&c->context, c->key, NULL, &response, c);
     enum blob_status st = judge(c, retry, err);
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;
-    struct call look = {.magic = CALL_MAGIC, .d = c->d, .verb = "DELETE", .key = c->key};
+    struct call look = {.magic = CALL_MAGIC, .d = c->d, .context = c->context, .verb = "DELETE", .key = c->key};
     st = head_once(&look, retry, err);
     if (st == BLOB_OK)
         return unconvincing(err, c, "the object is still there", retry);
@@ -464,7 +506,7 @@ static enum blob_status list_once(struct call *c, bool *retry, struct blob_error
     S3ListBucketHandler handler = {response, on_list};
     size_t had = c->page.count;
     c->more = false;
-    S3_list_bucket(&c->d->context, c->key, c->after, NULL, (int)c->max, NULL, &handler, c);
+    S3_list_bucket(&c->context, c->key, c->after, NULL, (int)c->max, NULL, &handler, c);
     enum blob_status st = judge(c, retry, err);
     if (st == BLOB_OK && !c->is_xml)
         st = unconvincing(err, c, "a listing that is not XML", retry);
@@ -505,14 +547,17 @@ static enum blob_status libs3_list(void *self, const char *prefix, const char *a
 
 /* ---- open and close ---- */
 
-static enum blob_status check_endpoint(const struct libs3 *d, const struct s3_options *opts, struct blob_error *err)
+static enum blob_status check_endpoint(struct libs3 *d, const struct s3_options *opts, struct blob_error *err)
 {
     if (!opts->endpoint || !opts->endpoint[0] || strstr(d->base.endpoint.host, ".amazonaws.com"))
         return blob_fail(err, BLOB_E_INVALID, 0,
                          "storage.s3.driver=libs3 signs with V2, which Amazon does not take: use driver=sigv4");
-    if (d->base.cred.token[0])
-        return blob_fail(err, BLOB_E_INVALID, 0, "storage.s3.driver=libs3 knows no session tokens: use driver=sigv4");
-    return BLOB_OK;
+    struct call ask = {.d = d};
+    struct s3_credentials *cred;
+    enum blob_status st = hold_keys(&ask, &cred, err);
+    if (st == BLOB_OK)
+        s3_credentials_release(cred);
+    return st;
 }
 
 static enum blob_status libs3_open(const struct s3_options *opts, void **self, struct blob_error *err)
@@ -536,9 +581,7 @@ static enum blob_status libs3_open(const struct s3_options *opts, void **self, s
     d->context = (S3BucketContext){.hostName = d->base.endpoint.host,
                                    .bucketName = d->base.bucket,
                                    .protocol = d->base.endpoint.tls ? S3ProtocolHTTPS : S3ProtocolHTTP,
-                                   .uriStyle = opts->path_style ? S3UriStylePath : S3UriStyleVirtualHost,
-                                   .accessKeyId = d->base.cred.id,
-                                   .secretAccessKey = d->base.cred.secret};
+                                   .uriStyle = opts->path_style ? S3UriStylePath : S3UriStyleVirtualHost};
     *self = d;
     return BLOB_OK;
 
@@ -560,7 +603,7 @@ static void libs3_close(void *self)
 
 static void libs3_cancel(void *self)
 {
-    s3_gate_shut(&self_of(self)->base.gate);
+    s3_driver_base_cancel(&self_of(self)->base);
 }
 
 const struct s3_driver s3_driver_libs3 = {

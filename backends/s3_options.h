@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct s3_keys;
+
 struct s3_options {
     const char *driver;        /* "sigv4" (default) or "libs3" */
     const char *endpoint;      /* "https://host[:port]"; "": Amazon's endpoint of the region */
@@ -22,7 +24,8 @@ struct s3_options {
     const char *cred_secret;   /* never logged */
     const char *session_token; /* never logged */
     const char *cred_file;     /* in the format of ~/.aws/credentials, section [default] */
-    const char *ca_file;       /* PEM; "": the system's */
+    struct s3_keys *keys; /* shared with other clients, and outlives them; NULL: the client's own, from the above */
+    const char *ca_file;  /* PEM; "": the system's */
 
     int64_t connect_timeout_ms;  /* 5 s */
     int64_t stall_timeout_ms;    /* no byte moved for so long ends an attempt: 30 s */

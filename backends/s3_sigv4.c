@@ -1,35 +1,29 @@
 /*
  * s3_sigv4 - the default driver: S3's REST API over libcurl, every attempt signed anew with Signature V4.
  *
- * One function, call(), is the loop around all operations: sign, send, judge, wait, again. A request is described once,
- * so what an operation adds is its query, its headers, and how it accepts the answer. Signing happens at each attempt,
- * since a signature ages and the clock's offset may have been learned meanwhile. A payload in memory, or over plain
- * http, is covered by its real SHA-256 (the endpoint then refuses a damaged one); a stream over TLS goes unsigned,
- * unless its SHA-256 is known.
+ * One function, sigv4_call(), is the loop around all operations: sign, send, judge, wait, again. A request is described
+ * once, so what an operation adds is its query, its headers, and how it accepts the answer. Signing happens at each
+ * attempt, since a signature ages and the clock's offset may have been learned meanwhile. A payload in memory, or over
+ * plain http, is covered by its real SHA-256 (the endpoint then refuses a damaged one); a stream over TLS goes
+ * unsigned, unless its SHA-256 is known.
  *
  * What is not believed: a bare 404 to HEAD (asked again with GET, which has a body), a 200 with an <Error> in it, a
  * range other than the one asked for, an answer without the length it must have.
  */
 #include "backends/s3_answer.h"
-#include "backends/s3_clock.h"
-#include "backends/s3_driver.h"
 #include "backends/s3_error.h"
-#include "backends/s3_http.h"
-#include "backends/s3_sign.h"
+#include "backends/s3_sigv4_internal.h"
 #include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/digest.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SIGV4_MAGIC      0x53335634u
 #define HOPS_MAX         2
-#define PAIRS_MAX        8
 #define PATH_MAX_LEN     (128 + S3_KEY_MAX + 128)
 #define ECHO_MAX         (1u << 20)
 #define PUT_MAX          (5ull << 30)
@@ -39,38 +33,7 @@
 #define SHIFT_MAX_MS     (2 * 3600 * 1000)
 #define SHIFT_MAX_TLS_MS (24 * 3600 * 1000)
 
-struct sigv4 {
-    unsigned magic;
-    struct s3_driver_base base;
-    char region[64];
-    int64_t stall_timeout_ms, complete_timeout_ms;
-    struct s3_http *http;
-    atomic_int_least64_t
-        sign_offset_ms; /* added to our clock for signing; moved only when a signature was too skewed */
-    struct s3_clock clock;
-};
-
-/* One operation; what varies between attempts is kept elsewhere. */
-struct request {
-    const char *method;
-    const char *key; /* NULL: the bucket */
-    struct s3_pair query[PAIRS_MAX];
-    size_t query_count;
-    struct s3_pair headers[PAIRS_MAX];
-    size_t header_count;
-    const struct s3_body *body;
-    void *sink;
-    size_t sink_size;
-    struct s3_http_stream **stream; /* the body is left to be read from there; NULL: it is not */
-    int64_t stall_timeout_ms;       /* 0: the usual one */
-    int64_t as_of_ms;               /* what the signature is dated, by our clock; 0: when it is sent */
-    /* Is a 2xx what it must be? Anything but OK is tried again. NULL: always. */
-    enum blob_status (*accept)(const struct s3_http_answer *answer, void *arg, struct blob_error *err);
-    void *accept_arg;
-    bool *repeated; /* set when an attempt was made whose outcome is not known; may be NULL */
-};
-
-static struct sigv4 *self_of(void *self)
+struct sigv4 *sigv4_of(void *self)
 {
     struct sigv4 *d = self;
     MAGIC_OK(d, SIGV4_MAGIC);
@@ -123,8 +86,8 @@ static enum blob_status hash_body(const struct s3_body *body, char out[DIGEST_HE
 }
 
 /* The hash goes into the signature: once an operation, not once an attempt. */
-static enum blob_status payload_of(const struct sigv4 *d, const struct request *rq, char out[DIGEST_HEX_CHARS + 1],
-                                   struct blob_error *err)
+static enum blob_status payload_of(const struct sigv4 *d, const struct sigv4_request *rq,
+                                   char out[DIGEST_HEX_CHARS + 1], struct blob_error *err)
 {
     if (!rq->body || rq->body->length == 0)
         snprintf(out, DIGEST_HEX_CHARS + 1, "%s", S3_EMPTY_SHA256);
@@ -137,9 +100,9 @@ static enum blob_status payload_of(const struct sigv4 *d, const struct request *
     return BLOB_OK;
 }
 
-static struct s3_sign_key sign_key(const struct sigv4 *d)
+static struct s3_sign_key sign_key(const struct sigv4 *d, const struct s3_credentials *cred)
 {
-    return (struct s3_sign_key){d->base.cred.id, d->base.cred.secret, d->base.cred.token, d->region};
+    return (struct s3_sign_key){cred->id, cred->secret, cred->token, d->region};
 }
 
 /* Adds "name: value" to lines, at most 16 of them. false without memory. */
@@ -152,8 +115,9 @@ static bool add_line(char **lines, size_t *count, const char *name, const char *
     return true;
 }
 
-static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const struct place *place,
-                                const char *payload, struct s3_http_answer *answer, bool *retry, struct blob_error *err)
+static enum blob_status attempt(struct sigv4 *d, const struct sigv4_request *rq, const struct place *place,
+                                const struct s3_credentials *cred, const char *payload, struct s3_http_answer *answer,
+                                bool *retry, struct blob_error *err)
 {
     const struct s3_signable what = {.method = rq->method,
                                      .host = place->endpoint.host,
@@ -163,7 +127,7 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
                                      .headers = rq->headers,
                                      .header_count = rq->header_count,
                                      .payload = payload};
-    const struct s3_sign_key key = sign_key(d);
+    const struct s3_sign_key key = sign_key(d, cred);
     struct s3_signed sig = {0};
     char base[S3_HOST_MAX + 8], *url = NULL, *lines[16] = {0};
     size_t count = 0;
@@ -180,7 +144,7 @@ static enum blob_status attempt(struct sigv4 *d, const struct request *rq, const
         built = add_line(lines, &count, rq->headers[i].name, rq->headers[i].value);
     built = built && add_line(lines, &count, "x-amz-content-sha256", payload) &&
             add_line(lines, &count, "x-amz-date", sig.date) &&
-            (!d->base.cred.token[0] || add_line(lines, &count, "x-amz-security-token", d->base.cred.token)) &&
+            (!cred->token[0] || add_line(lines, &count, "x-amz-security-token", cred->token)) &&
             add_line(lines, &count, "Authorization", sig.authorization);
     if (built) {
         const struct s3_http_request http = {.method = rq->method,
@@ -248,8 +212,8 @@ static bool follow(const struct sigv4 *d, const struct s3_http_answer *answer, s
 }
 
 /* A redirect that is not followed. Of where it leads only the host is told: the rest is what was signed. */
-static enum blob_status led_astray(const struct sigv4 *d, const struct request *rq, const struct s3_http_answer *answer,
-                                   struct blob_error *err)
+static enum blob_status led_astray(const struct sigv4 *d, const struct sigv4_request *rq,
+                                   const struct s3_http_answer *answer, struct blob_error *err)
 {
     const char *at = strstr(answer->location, "://");
     int len = at ? (int)strcspn(at + 3, "/?#") : 0;
@@ -259,7 +223,7 @@ static enum blob_status led_astray(const struct sigv4 *d, const struct request *
                      rq->method, d->base.endpoint.host, len > 64 ? 64 : len, at ? at + 3 : "");
 }
 
-static enum blob_status judge(const struct sigv4 *d, const struct request *rq, const struct s3_refusal *refusal,
+static enum blob_status judge(const struct sigv4 *d, const struct sigv4_request *rq, const struct s3_refusal *refusal,
                               bool *retry, struct blob_error *err)
 {
     struct s3_errand errand = {.verb = rq->method,
@@ -272,49 +236,77 @@ static enum blob_status judge(const struct sigv4 *d, const struct request *rq, c
     return s3_refusal_judge(refusal, &errand, retry, err);
 }
 
-/*
- * Sends rq until it succeeds, is refused for good, or time is up. The answer is the last one; release it in any case.
- */
-static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s3_http_answer *answer,
+/* What an operation learns from one attempt for the next. */
+struct course {
+    struct place place;
+    unsigned hops;
+    bool clock_learned, keys_renewed;
+};
+
+/* A refusal that something learned from it cures: another place, the server's clock, another key pair. Then the request
+ * is sent anew at once. */
+static bool cure(struct sigv4 *d, const struct s3_refusal *refusal, const struct s3_http_answer *answer,
+                 const struct s3_credentials *cred, struct course *course)
+{
+    if (course->hops < HOPS_MAX && follow(d, answer, &course->place)) {
+        course->hops++;
+        return true;
+    }
+    if (!course->clock_learned && strcmp(refusal->code, "RequestTimeTooSkewed") == 0)
+        return course->clock_learned = learn_clock(d, answer);
+    if (!course->keys_renewed && s3_refusal_is_of_keys(refusal))
+        return course->keys_renewed = s3_keys_refused(d->base.keys, cred, refusal->code);
+    return false;
+}
+
+/* An answer that came: OK, or what is wrong with it; *at_once: no matter, the next attempt will do. */
+static enum blob_status take(struct sigv4 *d, const struct sigv4_request *rq, const struct s3_http_answer *answer,
+                             const struct s3_credentials *cred, struct course *course, bool *at_once, bool *again,
                              struct blob_error *err)
+{
+    struct s3_refusal refusal;
+    if (!refused(answer, &refusal)) {
+        s3_keys_accepted(d->base.keys);
+        if (answer->date_s)
+            s3_clock_see(&d->clock, answer->date_s, answer->date_at_ms);
+        enum blob_status st = rq->accept ? rq->accept(answer, rq->accept_arg, err) : BLOB_OK;
+        *again = st == BLOB_E_UNAVAILABLE;
+        return st;
+    }
+    *at_once = cure(d, &refusal, answer, cred, course);
+    if (answer->status == 307 && course->hops < HOPS_MAX)
+        return led_astray(d, rq, answer, err);
+    return judge(d, rq, &refusal, again, err);
+}
+
+enum blob_status sigv4_call(struct sigv4 *d, const struct sigv4_request *rq, struct s3_http_answer *answer,
+                            struct blob_error *err)
 {
     *answer = (struct s3_http_answer){0};
     char payload[DIGEST_HEX_CHARS + 1];
     enum blob_status st = payload_of(d, rq, payload, err);
     if (st != BLOB_OK)
         return st;
-    struct place place = place_of(d, rq->key);
+    struct course course = {.place = place_of(d, rq->key)};
     struct s3_retry retries;
     s3_retry_start(&retries, &d->base.gate, d->base.retry_timeout_ms, d->base.retries);
-    unsigned hops = 0;
-    bool clock_learned = false;
 
     for (;;) {
-        bool again;
-        struct s3_refusal refusal;
+        bool again = false, at_once = false;
+        struct s3_credentials *cred;
         s3_http_answer_release(answer);
-        st = attempt(d, rq, &place, payload, answer, &again, err);
-        if (st == BLOB_OK) {
-            if (!refused(answer, &refusal)) {
-                if (answer->date_s)
-                    s3_clock_see(&d->clock, answer->date_s, answer->date_at_ms);
-                if (!rq->accept || (st = rq->accept(answer, rq->accept_arg, err)) == BLOB_OK)
-                    return BLOB_OK;
-                again = st == BLOB_E_UNAVAILABLE;
-            } else if (hops < HOPS_MAX && follow(d, answer, &place)) {
-                hops++;
-                continue;
-            } else if (answer->status == 307 && hops < HOPS_MAX) {
-                st = led_astray(d, rq, answer, err);
-            } else {
-                bool skewed = strcmp(refusal.code, "RequestTimeTooSkewed") == 0;
-                if (skewed && !clock_learned && learn_clock(d, answer)) {
-                    clock_learned = true;
-                    continue;
-                }
-                st = judge(d, rq, &refusal, &again, err);
-            }
-        }
+        *answer = (struct s3_http_answer){0};
+        st = s3_keys_hold(d->base.keys, &cred, err);
+        if (st != BLOB_OK)
+            return st;
+        st = attempt(d, rq, &course.place, cred, payload, answer, &again, err);
+        if (st == BLOB_OK)
+            st = take(d, rq, answer, cred, &course, &at_once, &again, err);
+        s3_credentials_release(cred);
+        if (st == BLOB_OK)
+            return BLOB_OK;
+        if (at_once)
+            continue;
         if (!again || !s3_retry_wait(&retries, answer->retry_after_ms))
             return s3_gate_is_shut(&d->base.gate) ? blob_fail(err, BLOB_E_CANCELED, 0, "S3 %s stopped", rq->method)
                                                   : st;
@@ -323,11 +315,10 @@ static enum blob_status call(struct sigv4 *d, const struct request *rq, struct s
     }
 }
 
-/* For operations whose answer is not looked at. */
-static enum blob_status call_only(struct sigv4 *d, const struct request *rq, struct blob_error *err)
+enum blob_status sigv4_call_only(struct sigv4 *d, const struct sigv4_request *rq, struct blob_error *err)
 {
     struct s3_http_answer answer;
-    enum blob_status st = call(d, rq, &answer, err);
+    enum blob_status st = sigv4_call(d, rq, &answer, err);
     s3_http_answer_release(&answer);
     return st;
 }
@@ -338,7 +329,7 @@ static void object_of(const struct s3_http_answer *answer, uint64_t size, struct
     memcpy(out->etag, answer->etag, sizeof out->etag);
 }
 
-static enum blob_status nonsense(struct blob_error *err, const char *what)
+enum blob_status sigv4_nonsense(struct blob_error *err, const char *what)
 {
     return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3: %s", what);
 }
@@ -350,19 +341,20 @@ static enum blob_status accept_span(const struct s3_http_answer *answer, void *a
 {
     const struct s3_span *span = arg;
     if (span->whole)
-        return answer->status == 200 ? BLOB_OK : nonsense(err, "part of an object came where the whole was asked for");
+        return answer->status == 200 ? BLOB_OK
+                                     : sigv4_nonsense(err, "part of an object came where the whole was asked for");
     if (answer->status != 206 || !answer->has_range)
-        return nonsense(err, "the endpoint does not heed Range");
+        return sigv4_nonsense(err, "the endpoint does not heed Range");
     uint64_t last = span->offset + span->length - 1;
     if (last >= answer->range_total)
         last = answer->range_total - 1;
     if (answer->range_first != span->offset || answer->range_last != last || !answer->has_length ||
         answer->length != last - span->offset + 1)
-        return nonsense(err, "another range came than was asked for");
+        return sigv4_nonsense(err, "another range came than was asked for");
     return BLOB_OK;
 }
 
-static void ask_for_range(struct request *rq, const struct s3_span *span, char text[RANGE_MAX])
+static void ask_for_range(struct sigv4_request *rq, const struct s3_span *span, char text[RANGE_MAX])
 {
     snprintf(text, RANGE_MAX, "bytes=%" PRIu64 "-%" PRIu64, span->offset, span->offset + span->length - 1);
     rq->headers[rq->header_count++] = (struct s3_pair){"Range", text};
@@ -373,21 +365,21 @@ static enum blob_status sigv4_get(void *self, const char *key, const struct s3_s
 {
     char range[RANGE_MAX];
     struct s3_span asked = *span;
-    struct request rq = {.method = "GET",
-                         .key = key,
-                         .sink = buf,
-                         .sink_size = span->length,
-                         .accept = accept_span,
-                         .accept_arg = &asked};
+    struct sigv4_request rq = {.method = "GET",
+                               .key = key,
+                               .sink = buf,
+                               .sink_size = span->length,
+                               .accept = accept_span,
+                               .accept_arg = &asked};
     if (!span->whole)
         ask_for_range(&rq, span, range);
     struct s3_http_answer answer;
-    enum blob_status st = call(self_of(self), &rq, &answer, err);
+    enum blob_status st = sigv4_call(sigv4_of(self), &rq, &answer, err);
     if (st == BLOB_OK) {
         *got = answer.sunk;
         object_of(&answer, span->whole ? answer.length : answer.range_total, out);
     } else if (st == BLOB_E_TOO_LARGE && !span->whole)
-        st = nonsense(err, "the endpoint does not heed Range");
+        st = sigv4_nonsense(err, "the endpoint does not heed Range");
     s3_http_answer_release(&answer);
     return st;
 }
@@ -396,16 +388,21 @@ static enum blob_status sigv4_get(void *self, const char *key, const struct s3_s
 static enum blob_status sigv4_stream_open(void *self, const char *key, const struct s3_span *span, void **stream,
                                           struct s3_object *out, struct blob_error *err)
 {
-    struct sigv4 *d = self_of(self);
+    struct sigv4 *d = sigv4_of(self);
     char range[RANGE_MAX];
     struct s3_span asked = *span;
     struct s3_http_stream *body = NULL;
-    struct request rq = {.method = "GET", .key = key, .stream = &body};
+    struct sigv4_request rq = {.method = "GET", .key = key, .stream = &body};
     struct place place = place_of(d, key);
     struct s3_http_answer answer;
     bool again;
+    struct s3_credentials *cred;
     ask_for_range(&rq, span, range);
-    enum blob_status st = attempt(d, &rq, &place, S3_EMPTY_SHA256, &answer, &again, err);
+    enum blob_status st = s3_keys_hold(d->base.keys, &cred, err);
+    if (st != BLOB_OK)
+        return st;
+    st = attempt(d, &rq, &place, cred, S3_EMPTY_SHA256, &answer, &again, err);
+    s3_credentials_release(cred);
     if (st == BLOB_OK)
         st = accept_span(&answer, &asked, err);
     if (st == BLOB_OK && answer.length != span->length)
@@ -430,20 +427,21 @@ static void sigv4_stream_close(void *stream)
     s3_http_stream_end(stream);
 }
 
-static enum blob_status accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
+enum blob_status sigv4_accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
     (void)arg;
-    return answer->etag[0] ? BLOB_OK : nonsense(err, "the answer to an upload has no ETag");
+    return answer->etag[0] ? BLOB_OK : sigv4_nonsense(err, "the answer to an upload has no ETag");
 }
 
 static enum blob_status put_if(struct sigv4 *d, const char *key, const struct s3_body *body, const struct s3_pair *cond,
                                bool *repeated, struct s3_object *out, struct blob_error *err)
 {
-    struct request rq = {.method = "PUT", .key = key, .body = body, .accept = accept_etag, .repeated = repeated};
+    struct sigv4_request rq = {
+        .method = "PUT", .key = key, .body = body, .accept = sigv4_accept_etag, .repeated = repeated};
     if (cond)
         rq.headers[rq.header_count++] = *cond;
     struct s3_http_answer answer;
-    enum blob_status st = call(d, &rq, &answer, err);
+    enum blob_status st = sigv4_call(d, &rq, &answer, err);
     if (st == BLOB_OK)
         object_of(&answer, body->length, out);
     s3_http_answer_release(&answer);
@@ -479,7 +477,7 @@ static enum blob_status create(struct sigv4 *d, const char *key, const struct s3
 static enum blob_status sigv4_put(void *self, const char *key, const struct s3_body *body,
                                   const struct s3_condition *cond, struct s3_object *out, struct blob_error *err)
 {
-    struct sigv4 *d = self_of(self);
+    struct sigv4 *d = sigv4_of(self);
     if (cond && cond->absent)
         return create(d, key, body, out, err);
     if (!cond || !cond->etag)
@@ -497,53 +495,70 @@ static enum blob_status sigv4_put(void *self, const char *key, const struct s3_b
 static enum blob_status accept_length(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
     (void)arg;
-    return answer->has_length ? BLOB_OK : nonsense(err, "the answer to HEAD has no Content-Length");
+    return answer->has_length ? BLOB_OK : sigv4_nonsense(err, "the answer to HEAD has no Content-Length");
 }
 
-/* HEAD has no body to name the error: GET of one byte asks again where a 404 must be believed or not. */
-static enum blob_status name_the_404(struct sigv4 *d, const char *key, struct blob_error *err)
+/* HEAD has no body to name the error: GET of one byte asks again where a 404 must be believed or not, and where the key
+ * pair may be refused, so that another is asked for. OK: it is there. */
+static enum blob_status name_the_refusal(struct sigv4 *d, const char *key, struct blob_error *err)
 {
     char byte;
-    struct request rq = {.method = "GET", .key = key, .sink = &byte, .sink_size = 1};
+    struct sigv4_request rq = {.method = "GET", .key = key, .sink = &byte, .sink_size = 1};
     rq.headers[rq.header_count++] = (struct s3_pair){"Range", "bytes=0-0"};
-    enum blob_status st = call_only(d, &rq, err);
-    /* There after all (INVALID: and empty; TOO_LARGE: Range is not heeded): it has just been written. */
-    if (st == BLOB_OK || st == BLOB_E_INVALID || st == BLOB_E_TOO_LARGE)
-        return nonsense(err, "the endpoint first had no such object, then had it");
+    enum blob_status st = sigv4_call_only(d, &rq, err);
+    /* INVALID: and empty; TOO_LARGE: Range is not heeded. */
+    return st == BLOB_E_INVALID || st == BLOB_E_TOO_LARGE ? BLOB_OK : st;
+}
+
+static enum blob_status head_once(struct sigv4 *d, const char *key, struct s3_object *out, int *status,
+                                  struct blob_error *err)
+{
+    struct sigv4_request rq = {.method = "HEAD", .key = key, .accept = accept_length};
+    struct s3_http_answer answer;
+    enum blob_status st = sigv4_call(d, &rq, &answer, err);
+    if (st == BLOB_OK)
+        object_of(&answer, answer.length, out);
+    *status = answer.status;
+    s3_http_answer_release(&answer);
     return st;
 }
 
 static enum blob_status sigv4_head(void *self, const char *key, struct s3_object *out, struct blob_error *err)
 {
-    struct sigv4 *d = self_of(self);
-    struct request rq = {.method = "HEAD", .key = key, .accept = accept_length};
-    struct s3_http_answer answer;
-    enum blob_status st = call(d, &rq, &answer, err);
-    if (st == BLOB_OK)
-        object_of(&answer, answer.length, out);
-    bool bare_404 = st != BLOB_OK && answer.status == 404;
-    s3_http_answer_release(&answer);
-    return bare_404 ? name_the_404(d, key, err) : st;
+    struct sigv4 *d = sigv4_of(self);
+    int status;
+    enum blob_status st = head_once(d, key, out, &status, err);
+    if (st == BLOB_OK || (status != 400 && status != 403 && status != 404))
+        return st;
+    st = name_the_refusal(d, key, err);
+    if (st != BLOB_OK)
+        return st;
+    if (status == 404) /* it has just been written */
+        return sigv4_nonsense(err, "the endpoint first had no such object, then had it");
+    return head_once(d, key, out, &status, err);
 }
 
 static enum blob_status sigv4_remove(void *self, const char *key, struct blob_error *err)
 {
-    const struct request rq = {.method = "DELETE", .key = key};
-    enum blob_status st = call_only(self_of(self), &rq, err);
+    const struct sigv4_request rq = {.method = "DELETE", .key = key};
+    enum blob_status st = sigv4_call_only(sigv4_of(self), &rq, err);
     return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
 }
 
 static enum blob_status sigv4_remove_once(void *self, const char *key, int64_t as_of_ms, struct blob_error *err)
 {
-    struct sigv4 *d = self_of(self);
-    const struct request rq = {.method = "DELETE", .key = key, .as_of_ms = as_of_ms};
+    struct sigv4 *d = sigv4_of(self);
+    const struct sigv4_request rq = {.method = "DELETE", .key = key, .as_of_ms = as_of_ms};
     struct place place = place_of(d, key);
     struct s3_http_answer answer;
     struct s3_refusal refusal;
+    struct s3_credentials *cred;
     bool again, moved = true;
-    enum blob_status st = BLOB_OK;
+    enum blob_status st = s3_keys_hold(d->base.keys, &cred, err);
+    if (st != BLOB_OK)
+        return st;
     for (unsigned hops = 0; moved; hops++) {
-        st = attempt(d, &rq, &place, S3_EMPTY_SHA256, &answer, &again, err);
+        st = attempt(d, &rq, &place, cred, S3_EMPTY_SHA256, &answer, &again, err);
         bool answered = st == BLOB_OK;
         if (answered && refused(&answer, &refusal))
             st = judge(d, &rq, &refusal, &again, err);
@@ -551,13 +566,14 @@ static enum blob_status sigv4_remove_once(void *self, const char *key, int64_t a
         moved = answered && st != BLOB_OK && hops < HOPS_MAX && follow(d, &answer, &place);
         s3_http_answer_release(&answer);
     }
+    s3_credentials_release(cred);
     return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
 }
 
 static enum blob_status accept_page(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
 {
     enum blob_status st = s3_answer_page(answer->text.data, answer->text.len, arg);
-    return st == BLOB_E_INVALID ? nonsense(err, "the listing is not well-formed") : st;
+    return st == BLOB_E_INVALID ? sigv4_nonsense(err, "the listing is not well-formed") : st;
 }
 
 static enum blob_status sigv4_list(void *self, const char *prefix, const char *after, unsigned max, struct s3_page *out,
@@ -565,125 +581,13 @@ static enum blob_status sigv4_list(void *self, const char *prefix, const char *a
 {
     char max_keys[16];
     snprintf(max_keys, sizeof max_keys, "%u", max);
-    struct request rq = {.method = "GET", .accept = accept_page, .accept_arg = out};
+    struct sigv4_request rq = {.method = "GET", .accept = accept_page, .accept_arg = out};
     rq.query[rq.query_count++] = (struct s3_pair){"list-type", "2"};
     rq.query[rq.query_count++] = (struct s3_pair){"max-keys", max_keys};
     rq.query[rq.query_count++] = (struct s3_pair){"prefix", prefix};
     if (after)
         rq.query[rq.query_count++] = (struct s3_pair){"start-after", after};
-    return call_only(self_of(self), &rq, err);
-}
-
-/* ---- multipart uploads ---- */
-
-static enum blob_status accept_upload_id(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
-{
-    enum blob_status st = s3_answer_upload_id(answer->text.data, answer->text.len, arg);
-    return st == BLOB_E_INVALID ? nonsense(err, "the answer to a new multipart upload names none") : st;
-}
-
-static enum blob_status sigv4_create(void *self, const char *key, char upload_id[S3_UPLOAD_ID_MAX],
-                                     struct blob_error *err)
-{
-    const struct s3_body empty = {.data = ""};
-    struct request rq = {
-        .method = "POST", .key = key, .body = &empty, .accept = accept_upload_id, .accept_arg = upload_id};
-    rq.query[rq.query_count++] = (struct s3_pair){"uploads", ""};
-    return call_only(self_of(self), &rq, err);
-}
-
-static enum blob_status sigv4_put_part(void *self, const char *key, const char *upload_id, unsigned number,
-                                       const struct s3_body *body, struct s3_part *out, struct blob_error *err)
-{
-    char text[16];
-    snprintf(text, sizeof text, "%u", number);
-    struct request rq = {.method = "PUT", .key = key, .body = body, .accept = accept_etag};
-    rq.query[rq.query_count++] = (struct s3_pair){"partNumber", text};
-    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
-    struct s3_http_answer answer;
-    enum blob_status st = call(self_of(self), &rq, &answer, err);
-    if (st == BLOB_OK) {
-        *out = (struct s3_part){.number = number, .size = body->length};
-        memcpy(out->etag, answer.etag, sizeof out->etag);
-    }
-    s3_http_answer_release(&answer);
-    return st;
-}
-
-static enum blob_status accept_completed(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
-{
-    (void)arg;
-    if (s3_answer_is_completed(answer->text.data, answer->text.len))
-        return BLOB_OK;
-    return nonsense(err, "the answer to a finished multipart upload is not whole");
-}
-
-static enum blob_status sigv4_complete(void *self, const char *key, const char *upload_id, const struct s3_part *parts,
-                                       unsigned count, struct blob_error *err)
-{
-    struct sigv4 *d = self_of(self);
-    struct bytebuf xml;
-    bytebuf_init(&xml);
-    s3_answer_write_parts(&xml, parts, count);
-    if (xml.failed) {
-        bytebuf_release(&xml);
-        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part list");
-    }
-    const struct s3_body body = {.data = xml.data, .length = xml.len};
-    struct request rq = {.method = "POST",
-                         .key = key,
-                         .body = &body,
-                         .accept = accept_completed,
-                         .stall_timeout_ms = d->complete_timeout_ms};
-    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
-    enum blob_status st = call_only(d, &rq, err);
-    bytebuf_release(&xml);
-    return st;
-}
-
-static enum blob_status sigv4_abort(void *self, const char *key, const char *upload_id, struct blob_error *err)
-{
-    struct request rq = {.method = "DELETE", .key = key};
-    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
-    enum blob_status st = call_only(self_of(self), &rq, err);
-    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
-}
-
-static enum blob_status accept_parts(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
-{
-    enum blob_status st = s3_answer_parts(answer->text.data, answer->text.len, arg);
-    return st == BLOB_E_INVALID ? nonsense(err, "the listing of parts is not well-formed") : st;
-}
-
-static enum blob_status sigv4_parts(void *self, const char *key, const char *upload_id, unsigned after,
-                                    struct s3_parts *out, struct blob_error *err)
-{
-    char marker[16];
-    snprintf(marker, sizeof marker, "%u", after);
-    struct request rq = {.method = "GET", .key = key, .accept = accept_parts, .accept_arg = out};
-    rq.query[rq.query_count++] = (struct s3_pair){"uploadId", upload_id};
-    if (after)
-        rq.query[rq.query_count++] = (struct s3_pair){"part-number-marker", marker};
-    return call_only(self_of(self), &rq, err);
-}
-
-static enum blob_status accept_uploads(const struct s3_http_answer *answer, void *arg, struct blob_error *err)
-{
-    enum blob_status st = s3_answer_uploads(answer->text.data, answer->text.len, arg);
-    return st == BLOB_E_INVALID ? nonsense(err, "the listing of multipart uploads is not well-formed") : st;
-}
-
-static enum blob_status sigv4_uploads(void *self, const char *prefix, const char *after_key, const char *after_id,
-                                      struct s3_uploads *out, struct blob_error *err)
-{
-    struct request rq = {.method = "GET", .accept = accept_uploads, .accept_arg = out};
-    rq.query[rq.query_count++] = (struct s3_pair){"uploads", ""};
-    rq.query[rq.query_count++] = (struct s3_pair){"prefix", prefix};
-    if (after_key)
-        rq.query[rq.query_count++] = (struct s3_pair){"key-marker", after_key};
-    if (after_key && after_id)
-        rq.query[rq.query_count++] = (struct s3_pair){"upload-id-marker", after_id};
-    return call_only(self_of(self), &rq, err);
+    return sigv4_call_only(sigv4_of(self), &rq, err);
 }
 
 /* ---- presigned downloads ---- */
@@ -691,7 +595,7 @@ static enum blob_status sigv4_uploads(void *self, const char *prefix, const char
 static enum blob_status sigv4_presign(void *self, const char *key, int64_t expiry_s, const char *disposition,
                                       const char *content_type, char **url, struct blob_error *err)
 {
-    struct sigv4 *d = self_of(self);
+    struct sigv4 *d = sigv4_of(self);
     char path[PATH_MAX_LEN], base[S3_HOST_MAX + 8];
     struct s3_pair query[2];
     size_t count = 0;
@@ -702,10 +606,21 @@ static enum blob_status sigv4_presign(void *self, const char *key, int64_t expir
     snprintf(path, sizeof path, "%s/%s", d->base.endpoint.path, key);
     const struct s3_signable what = {
         .method = "GET", .host = d->base.endpoint.host, .path = path, .query = query, .query_count = count};
-    const struct s3_sign_key sign = sign_key(d);
+    struct s3_credentials *cred;
     char *target = NULL;
-    int64_t now_s = (clock_wall_ms() + atomic_load(&d->sign_offset_ms)) / 1000;
-    enum blob_status st = s3_sign_url(&sign, &what, now_s, expiry_s, &target);
+    int64_t now_ms = clock_wall_ms();
+    enum blob_status st = s3_keys_hold(d->base.keys, &cred, err);
+    if (st != BLOB_OK)
+        return st;
+    /* It promises no more than the pair can keep. */
+    if (cred->expires_ms && expiry_s > (cred->expires_ms - now_ms) / 1000)
+        expiry_s = (cred->expires_ms - now_ms) / 1000;
+    const struct s3_sign_key sign = sign_key(d, cred);
+    st = expiry_s < 1 ? blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the S3 credentials end just now")
+                      : s3_sign_url(&sign, &what, (now_ms + atomic_load(&d->sign_offset_ms)) / 1000, expiry_s, &target);
+    s3_credentials_release(cred);
+    if (st == BLOB_E_UNAVAILABLE)
+        return st;
     if (st != BLOB_OK)
         return blob_fail(err, st, 0, "S3 URL cannot be signed");
     s3_endpoint_base(&d->base.endpoint, base, sizeof base);
@@ -754,7 +669,7 @@ fail:
 
 static void sigv4_close(void *self)
 {
-    struct sigv4 *d = self_of(self);
+    struct sigv4 *d = sigv4_of(self);
     s3_http_free(d->http);
     s3_driver_base_release(&d->base);
     s3_clock_release(&d->clock);
@@ -764,12 +679,12 @@ static void sigv4_close(void *self)
 
 static void sigv4_cancel(void *self)
 {
-    s3_gate_shut(&self_of(self)->base.gate);
+    s3_driver_base_cancel(&sigv4_of(self)->base);
 }
 
 static void sigv4_clock(void *self, struct s3_clock_view *out)
 {
-    s3_clock_look(&self_of(self)->clock, clock_steady_us() / 1000, clock_wall_ms(), out);
+    s3_clock_look(&sigv4_of(self)->clock, clock_steady_us() / 1000, clock_wall_ms(), out);
 }
 
 const struct s3_driver s3_driver_sigv4 = {

@@ -121,15 +121,22 @@ static void s3_store_close(struct blob_store *base)
     struct s3_store *s = s3_store_of(base);
     s3_client_cancel(s->client);
     s3_client_cancel(s->probe);
+    s3_keys_cancel(s->keys);
     worker_pool_free(s->pool);
     s3_client_close(s->client);
     s3_client_close(s->probe);
+    s3_keys_free(s->keys);
     s3_memory_release(&s->memory);
     pthread_mutex_destroy(&s->swaps);
     pthread_mutex_destroy(&s->lock);
     free(s->policy);
     s->magic = 0;
     free(s);
+}
+
+static void s3_reload(struct blob_store *base)
+{
+    s3_keys_reload(s3_store_of(base)->keys);
 }
 
 static enum blob_status s3_check(struct blob_store *base, struct blob_error *err)
@@ -151,6 +158,7 @@ static enum blob_status s3_room(struct blob_store *base, uint64_t bytes, struct 
 static const struct blob_store_ops s3_ops = {
     .name = "s3",
     .close = s3_store_close,
+    .reload = s3_reload,
     .check = s3_check,
     .room = s3_room,
     .sweep = s3_sweep,
@@ -236,11 +244,15 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     if (threads > POOL_THREADS_MAX)
         threads = POOL_THREADS_MAX;
 
-    enum blob_status st = first_contact(opts, s->base.store_id, err);
+    struct s3_options shared = *opts;
+    enum blob_status st = s3_keys_open(opts, log, &s->keys, err);
+    shared.keys = s->keys;
     if (st == BLOB_OK)
-        st = open_client(opts, 0, &s->client, err);
+        st = first_contact(&shared, s->base.store_id, err);
     if (st == BLOB_OK)
-        st = open_client(opts, PROBE_PATIENCE_MS, &s->probe, err);
+        st = open_client(&shared, 0, &s->client, err);
+    if (st == BLOB_OK)
+        st = open_client(&shared, PROBE_PATIENCE_MS, &s->probe, err);
     if (st == BLOB_OK)
         st = worker_pool_new(threads ? threads : 1, 1024, &s->pool, err);
     if (st == BLOB_OK && !(s->policy = policy_text(opts)))
@@ -250,6 +262,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
             worker_pool_free(s->pool);
         s3_client_close(s->client);
         s3_client_close(s->probe);
+        s3_keys_free(s->keys);
         free(s);
         return st;
     }

@@ -8,6 +8,7 @@
 #define BLOBD_BACKENDS_S3_STORE_INTERNAL_H
 
 #include "backends/s3_client.h"
+#include "backends/s3_keys.h"
 #include "backends/s3_memory.h"
 #include "backends/s3_staged.h"
 #include "core/blob_store.h"
@@ -23,6 +24,7 @@ struct logger;
 struct s3_store {
     struct blob_store base;
     unsigned magic;
+    struct s3_keys *keys; /* of both clients */
     struct s3_client *client;
     struct s3_client *probe; /* impatient, for check() */
     struct logger *log;

@@ -85,6 +85,7 @@ enum api_code api_fail_status(struct api_error *err, enum blob_status st)
     case BLOB_E_NO_SPACE:
         return api_fail(err, API_INSUFFICIENT_STORAGE, "the storage is full; what was acknowledged is kept");
     case BLOB_E_UNAVAILABLE:
+    case BLOB_E_DENIED: /* to blobd, by its storage: the operator can cure it, and the client need not give up */
     case BLOB_E_CONFLICT:
     case BLOB_E_NO_MEMORY:
     case BLOB_E_CANCELED:

@@ -70,6 +70,8 @@ static const struct op_metric_names metric_names = {
     .seconds_help = "How long operations on the blob store took.",
     .errors = "blobd_store_errors_total",
     .errors_help = "Operations the blob store could not carry out.",
+    .denied = "blobd_store_denied_total",
+    .denied_help = "Operations refused to blobd for its credentials, permissions or clock.",
 };
 
 void blob_store_attach_metrics(struct blob_store *store, struct metrics *metrics)
@@ -136,6 +138,12 @@ void blob_store_close(struct blob_store *store)
     struct op_metrics *m = store->metrics;
     store->ops->close(store);
     op_metrics_free(m);
+}
+
+void blob_store_reload(struct blob_store *store)
+{
+    if (store->ops->reload)
+        store->ops->reload(store);
 }
 
 enum blob_status blob_store_check(struct blob_store *store, struct blob_error *err)

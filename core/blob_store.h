@@ -116,6 +116,9 @@ struct blob_store_ops {
 
     /* ---- the store ---- */
 
+    /* Asks again for what was given from outside and may have been changed there (credentials): on HUP. What is wrong
+     * is logged, and the old stays. May be NULL. */
+    void (*reload)(struct blob_store *store);
     /* Can it be read and written now? Cheap (answered within a second or UNAVAILABLE). For /readyz. */
     enum blob_status (*check)(struct blob_store *store, struct blob_error *err);
     /* NO_SPACE when bytes more would not fit above the reserve; OK where it cannot be known. Cheap: asked before every
@@ -280,6 +283,7 @@ void blob_store_attach_metrics(struct blob_store *store, struct metrics *metrics
 /* NULL is fine. */
 void blob_store_close(struct blob_store *store);
 enum blob_status blob_store_check(struct blob_store *store, struct blob_error *err) BLOB_MUST_CHECK;
+void blob_store_reload(struct blob_store *store);
 enum blob_status blob_store_room(struct blob_store *store, uint64_t bytes, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_store_sweep(struct blob_store *store, int64_t before_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn *report, void *arg,

@@ -16,6 +16,7 @@ struct one_op {
 
 struct op_metrics {
     size_t count;
+    struct metric *denied; /* NULL: not counted */
     struct one_op ops[];
 };
 
@@ -25,6 +26,8 @@ struct op_metrics *op_metrics_new(struct metrics *metrics, const struct op_metri
     struct op_metrics *m = calloc(1, sizeof *m + count * sizeof m->ops[0]);
     CHECK(m && metrics);
     m->count = count;
+    if (kind->denied)
+        m->denied = metrics_counter(metrics, kind->denied, kind->denied_help, NULL);
     for (size_t op = 0; op < count; op++) {
         char labels[64];
         snprintf(labels, sizeof labels, "op=\"%s\"", strchr(names[op], '.') + 1);
@@ -55,5 +58,7 @@ enum blob_status timed_op_end(const struct timed_op *t, enum blob_status st)
     metric_observe_us(t->metrics->ops[t->op].seconds, clock_steady_us() - t->began_us);
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_EXISTS && st != BLOB_E_CONFLICT)
         metric_add(t->metrics->ops[t->op].errors, 1);
+    if (st == BLOB_E_DENIED && t->metrics->denied)
+        metric_add(t->metrics->denied, 1);
     return st;
 }

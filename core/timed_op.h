@@ -21,6 +21,7 @@ struct op_metrics;
 struct op_metric_names {
     const char *seconds, *seconds_help;
     const char *errors, *errors_help;
+    const char *denied, *denied_help; /* of all operations together: those that failed with DENIED; NULL: not counted */
 };
 
 struct timed_op {

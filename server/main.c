@@ -5,6 +5,7 @@
  * Exit status: 0 fine, 1 it could not start or finish, 2 the arguments or settings are wrong.
  */
 #include "backends/registry.h"
+#include "core/blob_store.h"
 #include "core/bytebuf.h"
 #include "core/config.h"
 #include "core/fault.h"
@@ -166,6 +167,7 @@ static void reload(struct program *p)
     config_report_release(&report);
     service_notify("RELOADING=1");
     assembly_reload(p->assembly);
+    blob_store_reload(p->store);
     service_notify("READY=1");
     log_line(p->log, LOG_INFO, NULL, "reloaded");
 }

@@ -113,9 +113,29 @@ class Handler(BaseHTTPRequestHandler):
             self.armed = self.rule.take(method + " " + self.path) if self.rule else None
         return super().parse_request()
 
+    def key_is_refused(self):
+        """True when the request was answered, since its key pair is not one of those that count."""
+        if self.server.keys is None:
+            return False
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        named = re.search(r"Credential=([^/]+)/|AWS ([^:]+):", self.headers.get("Authorization", ""))
+        key = query["X-Amz-Credential"][0].partition("/")[0] if "X-Amz-Credential" in query else named and (named[1] or named[2])
+        token = query.get("X-Amz-Security-Token", [self.headers.get("x-amz-security-token", "")])[0]
+        if self.server.keys.get(key) == token:
+            return False
+        with self.server.lock:
+            self.server.count["refused keys"] = self.server.count.get("refused keys", 0) + 1
+        if key not in self.server.keys:
+            self.error(403, "InvalidAccessKeyId")
+        else:
+            self.error(400, "ExpiredToken")
+        return True
+
     def do(self):
         self.have_body = None
         try:
+            if self.key_is_refused():
+                return
             fault = self.fault()
             handler = getattr(self, "fault_" + fault.replace("-", "_"), None) if fault else None
             if not handler or not handler():
@@ -514,7 +534,7 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.server_port = self.server_address[1]
         self.objects, self.uploads, self.begun, self.modified, self.count, self.lock = state
-        self.rule = None
+        self.rule = self.keys = None
 
     def handle_error(self, *args):
         pass
@@ -548,6 +568,10 @@ class FaultyS3:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca_file, key)
         self.tls.socket = context.wrap_socket(self.tls.socket, server_side=True)
+
+    def take_only(self, keys):
+        """From now on only these count: {key id: session token or ""}."""
+        self.plain.keys = self.tls.keys = keys
 
     @contextmanager
     def fault(self, name, pattern=".", times=1 << 30):

@@ -123,7 +123,9 @@ static const struct config_option options[] = {
     {"storage.s3", "download", CHOICE(s3.download, "proxy|redirect"), .initial = "proxy",
      .text = "proxy: blobd passes the bytes; redirect: 307 to a presigned URL that clients must be able to reach."},
     {"storage.s3", "presign_expiry", TIME(s3.presign_expiry_ms, SECOND, 7 * DAY), .initial = "1h",
-     .text = "Lifetime of a presigned URL."},
+     .text =
+         "Lifetime of a presigned URL; never longer than that of the credential, and a minute where downloads need a "
+         "bearer."},
     {"storage.s3", "part_size", SIZE(s3.part_size_bytes, 5 * MIB, 5 * GIB), .initial = "8M",
      .text = "Size of the parts of a multipart upload. 10000 parts are the most that S3 takes."},
     {"storage.s3", "parallelism", NUMBER(s3.parallelism, 1, 64), .initial = "4",

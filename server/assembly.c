@@ -30,14 +30,15 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define CACHED_CONTENT_MAX (32u << 10) /* above, blobs are sent from their open file */
-#define CACHED_ENTRY_BYTES 2048        /* an entry without content, for its share of the cache */
-#define CACHED_READERS_MAX 1024
-#define CLUSTER_MAX_AGE_MS 1000
-#define ADMIN_CONNECTIONS  64
-#define ADMIN_BODY_BYTES   (512u << 10)
-#define DRAIN_LOOK_MS      10
-#define DRAIN_CUT_MS       2000
+#define CACHED_CONTENT_MAX    (32u << 10) /* above, blobs are sent from their open file */
+#define CACHED_ENTRY_BYTES    2048        /* an entry without content, for its share of the cache */
+#define CACHED_READERS_MAX    1024
+#define CLUSTER_MAX_AGE_MS    1000
+#define ADMIN_CONNECTIONS     64
+#define ADMIN_BODY_BYTES      (512u << 10)
+#define PRESIGN_BEARER_MAX_MS 60000
+#define DRAIN_LOOK_MS         10
+#define DRAIN_CUT_MS          2000
 
 struct assembly {
     const struct config *cfg;
@@ -124,6 +125,30 @@ static struct janitor *make_janitor(struct assembly *a)
     return janitor_new(&parts, &opt);
 }
 
+/* A presigned URL asks for no bearer. Where downloads need one, it must not outlive what the bearer was good for by
+ * much: there is time to follow it, and who is cut off comes back here. */
+static int64_t presign_expiry_ms(const struct assembly *a)
+{
+    int64_t wanted_ms = a->cfg->s3.presign_expiry_ms;
+    if (!a->svc.downloads_redirect || !a->svc.downloads_need_bearer || wanted_ms <= PRESIGN_BEARER_MAX_MS)
+        return wanted_ms;
+    log_line(a->log, LOG_WARN, NULL,
+             "auth.downloads=bearer: presigned URLs end after %d s, not after storage.s3.presign_expiry",
+             PRESIGN_BEARER_MAX_MS / 1000);
+    return PRESIGN_BEARER_MAX_MS;
+}
+
+/* Redis is there for several nodes. On a store without conditional writes they would overwrite each other. */
+static enum blob_status refuse_cluster(const struct service *svc, struct blob_error *err)
+{
+    if (!(svc->sessions->caps & SESSIONS_SHARED) || !(svc->store->caps & STORE_REMOTE) ||
+        (svc->store->caps & STORE_SHARED))
+        return BLOB_OK;
+    return blob_fail(err, BLOB_E_UNSUPPORTED, 0,
+                     "sessions.store=redis is for several nodes, and %s; set it to embedded",
+                     svc->store->limits != NULL ? svc->store->limits : "the store is for one");
+}
+
 static enum blob_status make_service(struct assembly *a, struct blob_error *err)
 {
     const struct config *cfg = a->cfg;
@@ -144,7 +169,7 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
     svc->body_window_bytes = a->budget.body_window;
     svc->downloads_need_bearer = cfg->auth.downloads == CONFIG_DOWNLOADS_BEARER;
     svc->downloads_redirect = (svc->store->caps & STORE_REDIRECT) && cfg->s3.download == CONFIG_S3_REDIRECT;
-    svc->presign_expiry_ms = cfg->s3.presign_expiry_ms;
+    svc->presign_expiry_ms = presign_expiry_ms(a);
     svc->serve_stored_media_type = cfg->downloads.media_type == CONFIG_MEDIA_STORED;
     svc->access_log = cfg->log.access;
     /* After the service has begun to listen for other nodes' announcements, before anybody is served. */

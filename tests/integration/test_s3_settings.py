@@ -134,6 +134,43 @@ def test_redirected_downloads_carry_the_name_and_expire():
             assert missing.status == 404, missing
 
 
+def presigned(srv, digest):
+    """The URL that a bearer is led to, and for how many seconds it is good."""
+    answer = download(srv, digest, who="alice")
+    assert answer.status == 307, answer
+    return answer["Location"], int(urllib.parse.parse_qs(urllib.parse.urlsplit(answer["Location"]).query)["X-Amz-Expires"][0])
+
+
+def test_presigned_url_outlives_no_bearer_by_more_than_a_minute():
+    with FaultyS3() as s3:
+        place = Bucket(s3)
+        for downloads, wanted, given in (("public", "1h", 3600), ("bearer", "1h", 60), ("bearer", "20s", 20)):
+            with Blobd(place.options(storage__s3__download="redirect", storage__s3__presign_expiry=wanted,
+                                     auth__downloads=downloads)) as srv:
+                digest = store(srv, b"for a while")["digest"]
+                assert presigned(srv, digest)[1] == given, f"{downloads}, {wanted}"
+                anonymous = download(srv, digest, who=None)
+                assert anonymous.status == (401 if downloads == "bearer" else 307), anonymous
+                assert ("presigned URLs end after 60 s" in srv.log()) == (given == 60), srv.log()
+
+
+def status_of(url, headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as r:
+            return r.status
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
+def test_bearer_must_not_go_along_to_the_presigned_url():
+    """What docs/s3.md tells clients: Ceph refuses a request that is authorised twice."""
+    with endpoint() as s3:
+        with Blobd(Bucket(s3).options(storage__s3__download="redirect", auth__downloads="bearer")) as srv:
+            url, _ = presigned(srv, store(srv, b"once is enough")["digest"])
+            assert status_of(url, {"Authorization": "Bearer " + srv.tokens["alice"][0]}) == 400
+            assert status_of(url, {}) == 200
+
+
 def test_check_storage_tries_everything_and_leaves_nothing():
     with endpoint() as s3:
         place = Bucket(s3)

@@ -172,6 +172,8 @@ enum blob_status disk_record_list(struct blob_store *base, const char *prefix, c
 enum blob_status disk_record_read(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
                                   struct blob_error *err) BLOB_MUST_CHECK;
 
+/* Refuses a file system that lacks what the store relies on; a full one passes. */
+enum blob_status disk_probe(struct disk_store *s, const char *root, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status disk_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
 
 /* ---- shared by uploads, blobs and recovery ---- */

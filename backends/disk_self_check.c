@@ -1,5 +1,6 @@
 /*
- * disk_self_check - tries on the real disk what the store relies on, for blobd --check-storage.
+ * disk_self_check - tries on the real disk what the store relies on, for blobd --check-storage; and at each start,
+ * without the figures, what makes a file system unfit.
  *
  * It works in tmp/, under names of its own, and leaves nothing behind.
  */
@@ -102,6 +103,23 @@ static enum blob_status keeps_times(struct probe *p, struct blob_error *why)
     return BLOB_OK;
 }
 
+/* Content and records are renamed between these directories: one that is a mount of its own, or a link to another disk,
+ * would take uploads and never finish them. */
+static enum blob_status moves_between(struct probe *p, struct blob_error *why)
+{
+    static const char *const dirs[] = {DISK_UPLOADS, DISK_BLOBS, DISK_RECORDS};
+    for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
+        char there[DISK_PATH_MAX + 32];
+        snprintf(there, sizeof there, "%s/%s", dirs[i], strrchr(p->renamed.text, '/') + 1);
+        if (renameat(p->s->root_fd, p->renamed.text, p->s->root_fd, there) != 0)
+            return blob_fail(why, errno == EXDEV ? BLOB_E_UNSUPPORTED : blob_status_from_errno(errno), errno,
+                             "move a file from " DISK_TMP "/ to %s/, which must be on one file system", dirs[i]);
+        if (renameat(p->s->root_fd, there, p->s->root_fd, p->renamed.text) != 0)
+            return blob_fail(why, blob_status_from_errno(errno), errno, "move a file back from %s/", dirs[i]);
+    }
+    return BLOB_OK;
+}
+
 /* The mean of some syncs of a small overwrite. */
 static enum blob_status time_syncs(struct probe *p, int64_t *mean_us, struct blob_error *why)
 {
@@ -165,6 +183,7 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *fn, v
         if (p.s->shared)
             report(&p, link_open_file(&p, &why), "link of an open file (by /proc/self/fd)",
                    "a node that lost an upload cannot finish another's", &why);
+        report(&p, moves_between(&p, &why), "rename between directories", "content moves without being copied", &why);
         report(&p, keeps_times(&p, &why), "file times", "the grace time of unused content is kept", &why);
         int64_t mean_us = 0;
         enum blob_status st = time_syncs(&p, &mean_us, &why);
@@ -182,4 +201,27 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *fn, v
     if (p.s->journal)
         report(&p, disk_journal_checkpoint(p.s->journal, &why), "journal", "small changes share their syncs", &why);
     return p.first;
+}
+
+enum blob_status disk_probe(struct disk_store *s, const char *root, struct blob_error *err)
+{
+    struct probe p = {.s = s};
+    struct blob_error why = {.text = ""};
+    disk_tmp_path(s, &p.file);
+    disk_tmp_path(s, &p.renamed);
+    enum blob_status st = write_and_read_back(&p, &why);
+    if (st == BLOB_OK)
+        st = rename_and_link(&p, &why);
+    if (st == BLOB_OK && s->shared)
+        st = link_open_file(&p, &why);
+    if (st == BLOB_OK)
+        st = moves_between(&p, &why);
+    if (st == BLOB_OK)
+        st = keeps_times(&p, &why);
+    unlinkat(s->root_fd, p.file.text, 0);
+    unlinkat(s->root_fd, p.renamed.text, 0);
+    if (st == BLOB_OK || st == BLOB_E_NO_SPACE) /* what is stored can be served all the same */
+        return BLOB_OK;
+    return blob_fail(err, st, 0, "the file system of %.60s lacks what blobd relies on (docs/storage.md): %.130s", root,
+                     why.text);
 }

@@ -260,6 +260,8 @@ static enum blob_status open_locked(struct disk_store *s, const struct disk_opti
         st = dir_sync(s->root_fd, ".", err);
     dir_spread(s->root_fd, DISK_UPLOADS);
     dir_spread(s->root_fd, DISK_BLOBS);
+    if (st == BLOB_OK && opt->probe)
+        st = disk_probe(s, opt->root, err);
     uint64_t next_segment = 1;
     if (st == BLOB_OK && first)
         st = recover(s, &next_segment, err);

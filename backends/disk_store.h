@@ -29,12 +29,13 @@ struct disk_options {
     uint64_t journal_segment_bytes; /* 0: 16 MiB */
     unsigned journal_segments;      /* 0: 16 at most */
     int64_t checkpoint_ms;          /* 0: 5000 */
+    bool probe;                     /* refuse a file system that lacks what the store relies on */
     struct logger *log;             /* may be NULL */
 };
 
 /*
  * CONFLICT: another process uses it (the text names its pid), or it is shared and this is not, or the other way round.
- * CORRUPT: store.json is not one. UNSUPPORTED: it is of a later version.
+ * UNSUPPORTED: the file system lacks something. CORRUPT: store.json is not one. UNSUPPORTED: it is of a later version.
  */
 enum blob_status disk_store_open(const struct disk_options *opt, struct blob_store **out,
                                  struct blob_error *err) BLOB_MUST_CHECK;

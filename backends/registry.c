@@ -15,12 +15,12 @@
 #define DISK_RESERVE_BYTES (UINT64_C(32) << 20)
 #define SESSIONS_FILE      "sessions.db"
 
-typedef enum blob_status open_store_fn(const struct config *cfg, struct logger *log, struct blob_store **out,
-                                       struct blob_error *err);
+typedef enum blob_status open_store_fn(const struct config *cfg, bool to_check, struct logger *log,
+                                       struct blob_store **out, struct blob_error *err);
 typedef enum blob_status open_sessions_fn(const struct config *cfg, struct logger *log, struct session_store **out,
                                           struct blob_error *err);
 
-static enum blob_status open_disk(const struct config *cfg, struct logger *log, struct blob_store **out,
+static enum blob_status open_disk(const struct config *cfg, bool to_check, struct logger *log, struct blob_store **out,
                                   struct blob_error *err)
 {
     const struct disk_options opt = {
@@ -29,12 +29,13 @@ static enum blob_status open_disk(const struct config *cfg, struct logger *log, 
         .shared = cfg->disk.shared,
         .keep_cached_bytes = cfg->disk.keep_cached_bytes,
         .reserve_bytes = DISK_RESERVE_BYTES,
+        .probe = !to_check,
         .log = log,
     };
     return disk_store_open(&opt, out, err);
 }
 
-static enum blob_status open_s3(const struct config *cfg, struct logger *log, struct blob_store **out,
+static enum blob_status open_s3(const struct config *cfg, bool to_check, struct logger *log, struct blob_store **out,
                                 struct blob_error *err)
 {
     const struct s3_options opt = {
@@ -58,6 +59,7 @@ static enum blob_status open_s3(const struct config *cfg, struct logger *log, st
         .part_size_bytes = cfg->s3.part_size_bytes,
         .parallel_parts = (unsigned)cfg->s3.parallelism,
         .memory_bytes = (size_t)(cfg->server.max_memory_bytes / 2),
+        .unprobed = to_check,
         .redirect = cfg->s3.download == CONFIG_S3_REDIRECT,
         .presign_expiry_ms = cfg->s3.presign_expiry_ms,
     };
@@ -106,13 +108,13 @@ static open_sessions_fn *const sessions[] = {
     [CONFIG_SESSIONS_REDIS] = open_redis,
 };
 
-enum blob_status registry_open_store(const struct config *cfg, struct logger *log, struct blob_store **out,
-                                     struct blob_error *err)
+enum blob_status registry_open_store(const struct config *cfg, bool to_check, struct logger *log,
+                                     struct blob_store **out, struct blob_error *err)
 {
     open_store_fn *open_store = stores[cfg->storage.backend];
     if (!open_store)
         return blob_fail(err, BLOB_E_UNSUPPORTED, 0, "storage.backend: not in this build");
-    return open_store(cfg, log, out, err);
+    return open_store(cfg, to_check, log, out, err);
 }
 
 enum blob_status registry_open_sessions(const struct config *cfg, struct logger *log, struct session_store **out,

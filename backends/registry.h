@@ -14,8 +14,9 @@ struct config;
 struct logger;
 
 /* As storage.backend says. */
-enum blob_status registry_open_store(const struct config *cfg, struct logger *log, struct blob_store **out,
-                                     struct blob_error *err) BLOB_MUST_CHECK;
+/* to_check: although it may lack what it needs, for blob_store_self_check(). */
+enum blob_status registry_open_store(const struct config *cfg, bool to_check, struct logger *log,
+                                     struct blob_store **out, struct blob_error *err) BLOB_MUST_CHECK;
 /* As sessions.store says; after the blob store, under whose root the embedded one is by default. */
 enum blob_status registry_open_sessions(const struct config *cfg, struct logger *log, struct session_store **out,
                                         struct blob_error *err) BLOB_MUST_CHECK;

@@ -231,7 +231,7 @@ static enum blob_status ask(struct s3_cloud *c, const char *method, const char *
 
 /* ---- what comes back ---- */
 
-/* {"AccessKeyId": …, "SecretAccessKey": …, "Token": …, "Expiration": …} */
+/* The agent and the metadata answer alike; the latter says besides whether it went well. */
 static enum blob_status from_json(const struct s3_cloud *c, const struct bytebuf *text, struct s3_credentials **out,
                                   struct blob_error *err)
 {

@@ -37,6 +37,7 @@ struct s3_options {
     uint64_t part_size_bytes;  /* 8 MiB; at least 5 MiB */
     unsigned parallel_parts;   /* of one upload, at the same time: 4 */
     size_t memory_bytes;       /* for part buffers, of all uploads together: 256 MiB */
+    bool unprobed;             /* open although the endpoint may lack what the store relies on: to check it */
     bool redirect;             /* downloads by presigned URL */
     int64_t presign_expiry_ms; /* 1 h */
 };

@@ -4,6 +4,7 @@
  * Works on keys of its own below staging/, which are deleted at the end. A step that fails does not stop the others, so
  * that a policy that lacks three permissions is told of all three.
  */
+#include "backends/s3_probe.h"
 #include "backends/s3_store_internal.h"
 #include "core/bytebuf.h"
 
@@ -81,46 +82,14 @@ static void check_conditions(struct check *c)
 {
     struct blob_error e = {.text = ""};
     struct s3_client *s3 = c->store->client;
-    const struct s3_body body = {.data = "again", .length = 5};
-    const struct s3_condition absent = {.absent = true}, other = {.etag = "\"00000000000000000000000000000000\""};
     if (!c->store->conditional) {
         c->report(true, "conditional writes", "this driver has none: run one blobd only on this bucket", c->arg);
         return;
     }
-    enum blob_status st = s3_put(s3, c->key.text, &body, &absent, NULL, &e);
-    if (st == BLOB_OK)
-        st = blob_fail(&e, BLOB_E_UNSUPPORTED, 0,
-                       "If-None-Match is not heeded: run one blobd only on this bucket, or update the S3 server");
-    else if (st == BLOB_E_EXISTS)
-        st = BLOB_OK;
-    step(c, st, &e, "create only (If-None-Match)", "nodes cannot overwrite each other's new objects");
-    st = s3_put(s3, c->key.text, &body, &other, NULL, &e);
-    if (st == BLOB_OK)
-        st = blob_fail(&e, BLOB_E_UNSUPPORTED, 0,
-                       "If-Match is not heeded: run one blobd only on this bucket, or update the S3 server");
-    else if (st == BLOB_E_CONFLICT)
-        st = BLOB_OK;
-    step(c, st, &e, "compare and swap (If-Match)", "a blob cannot be removed while it is being used anew");
-}
-
-static enum blob_status multipart(struct check *c, struct blob_error *e)
-{
-    struct s3_client *s3 = c->store->client;
-    struct s3_part parts[2];
-    struct s3_object object;
-    char id[S3_UPLOAD_ID_MAX];
-    const struct s3_body first = {.data = c->buf, .length = PART_BYTES}, second = {.data = c->buf, .length = 1};
-    enum blob_status st = s3_multipart_create(s3, c->big.text, id, e);
-    if (st != BLOB_OK)
-        return st;
-    st = s3_multipart_put(s3, c->big.text, id, 1, &first, &parts[0], e);
-    if (st == BLOB_OK)
-        st = s3_multipart_put(s3, c->big.text, id, 2, &second, &parts[1], e);
-    if (st == BLOB_OK)
-        st = s3_multipart_complete(s3, c->big.text, id, parts, 2, &object, e);
-    struct blob_error ignored;
-    enum blob_status ended = s3_multipart_abort(s3, c->big.text, id, st == BLOB_OK ? e : &ignored);
-    return st == BLOB_OK ? ended : st;
+    step(c, s3_probe_create_only(s3, c->key.text, &e), &e, "create only (If-None-Match)",
+         "nodes cannot overwrite each other's new objects");
+    step(c, s3_probe_swap(s3, c->key.text, &e), &e, "compare and swap (If-Match)",
+         "a blob cannot be removed while it is being used anew");
 }
 
 static void check_multipart(struct check *c)
@@ -131,7 +100,8 @@ static void check_multipart(struct check *c)
         c->report(true, "multipart uploads", "this driver has none: large uploads are sent twice, up to 5 GiB", c->arg);
         return;
     }
-    step(c, multipart(c, &e), &e, "multipart (CreateMultipartUpload, UploadPart, Complete, Abort)",
+    step(c, s3_probe_multipart(c->store->client, c->big.text, c->buf, PART_BYTES, &e), &e,
+         "multipart (CreateMultipartUpload, UploadPart, ListParts, Complete, Abort)",
          "large uploads become one object without a copy");
     enum blob_status st = s3_multipart_list(c->store->client, "data/", NULL, NULL, &uploads, &e);
     if (st == BLOB_OK)
@@ -161,6 +131,8 @@ static void check_delete(struct check *c)
     enum blob_status st = s3_delete(s3, c->key.text, &e), other = s3_delete(s3, c->big.text, &e);
     if (st == BLOB_OK)
         st = other;
+    if (st == BLOB_OK)
+        st = s3_probe_forget(s3, &e); /* so that the next start looks for itself */
     if (st == BLOB_OK) {
         st = s3_head(s3, c->key.text, &object, &e);
         if (st == BLOB_OK)

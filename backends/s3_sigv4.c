@@ -560,8 +560,11 @@ static enum blob_status sigv4_remove_once(void *self, const char *key, int64_t a
     for (unsigned hops = 0; moved; hops++) {
         st = attempt(d, &rq, &place, cred, S3_EMPTY_SHA256, &answer, &again, err);
         bool answered = st == BLOB_OK;
-        if (answered && refused(&answer, &refusal))
+        if (answered && refused(&answer, &refusal)) {
             st = judge(d, &rq, &refusal, &again, err);
+            if (s3_refusal_is_of_keys(&refusal)) /* not done: whoever asks next has another pair */
+                (void)s3_keys_refused(d->base.keys, cred, refusal.code);
+        }
         /* Where it is moved on, it was not done. */
         moved = answered && st != BLOB_OK && hops < HOPS_MAX && follow(d, &answer, &place);
         s3_http_answer_release(&answer);

@@ -6,6 +6,7 @@
  */
 #include "backends/s3_store.h"
 
+#include "backends/s3_probe.h"
 #include "backends/s3_store_internal.h"
 #include "core/bytebuf.h"
 #include "core/check.h"
@@ -20,6 +21,8 @@
 #define OPEN_PATIENCE_MS  5000
 #define PROBE_PATIENCE_MS 1000
 #define POOL_THREADS_MAX  16
+#define ONE_PROCESS                                                                                                    \
+    "the S3 endpoint or its driver heeds no conditional writes: only one blobd may use the bucket (docs/s3.md)"
 
 struct s3_store *s3_store_of(struct blob_store *base)
 {
@@ -92,7 +95,7 @@ static enum blob_status open_client(const struct s3_options *opts, int64_t patie
 }
 
 /* The first contact: every mistake in the settings shows here. */
-static enum blob_status first_contact(const struct s3_options *opts, char id[STORE_ID_CHARS + 1],
+static enum blob_status first_contact(const struct s3_options *opts, char id[STORE_ID_CHARS + 1], bool *conditional,
                                       struct blob_error *err)
 {
     struct s3_client *c;
@@ -105,6 +108,9 @@ static enum blob_status first_contact(const struct s3_options *opts, char id[STO
         s3_page_release(&page);
         st = identify(c, id, err);
     }
+    *conditional = s3_client_caps(c) & S3_CAP_CONDITIONAL_PUT;
+    if (st == BLOB_OK && !opts->unprobed)
+        st = s3_probe(c, opts, conditional, err);
     struct s3_clock_view clock;
     s3_client_clock(c, &clock);
     s3_client_close(c);
@@ -189,6 +195,8 @@ static const struct blob_store_ops s3_ops = {
 
 static void warn_of_driver(const struct s3_store *s)
 {
+    if (s->base.limits)
+        log_line(s->log, LOG_WARN, NULL, "%s", s->base.limits);
     if (s3_client_caps(s->client) & S3_CAP_VERIFIED_TLS)
         return;
     log_line(
@@ -248,7 +256,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     enum blob_status st = s3_keys_open(opts, log, &s->keys, err);
     shared.keys = s->keys;
     if (st == BLOB_OK)
-        st = first_contact(&shared, s->base.store_id, err);
+        st = first_contact(&shared, s->base.store_id, &s->conditional, err);
     if (st == BLOB_OK)
         st = open_client(&shared, 0, &s->client, err);
     if (st == BLOB_OK)
@@ -268,12 +276,13 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     }
     unsigned caps = s3_client_caps(s->client);
     s->multipart = caps & S3_CAP_MULTIPART;
-    s->conditional = caps & S3_CAP_CONDITIONAL_PUT;
     s->base.ops = &s3_ops;
     s->base.part_bytes = s->part_size;
     s->base.caps = STORE_KEEPS_STATE | STORE_REMOTE;
     if (s->conditional)
         s->base.caps |= STORE_SHARED;
+    else
+        s->base.limits = ONE_PROCESS;
     if (opts->redirect && (caps & S3_CAP_PRESIGN))
         s->base.caps |= STORE_REDIRECT;
     CHECK(pthread_mutex_init(&s->lock, NULL) == 0);

@@ -259,6 +259,7 @@ struct blob_store {
     atomic_size_t dirty_bytes; /* memory is short: what a writer should hold unflushed, at most; 0: it is not. Changes
                                   at any time */
     char store_id[STORE_ID_CHARS + 1]; /* from store.json, made with the store: the same on every node that sees it */
+    const char *limits;                /* what it cannot do where it is, in a line for the operator; NULL: nothing */
     struct op_metrics *metrics;        /* NULL until attached */
 };
 struct blob_writer { /* likewise the first member of the implementation's own */
@@ -282,8 +283,8 @@ struct blob_cursor {
 void blob_store_attach_metrics(struct blob_store *store, struct metrics *metrics);
 /* NULL is fine. */
 void blob_store_close(struct blob_store *store);
-enum blob_status blob_store_check(struct blob_store *store, struct blob_error *err) BLOB_MUST_CHECK;
 void blob_store_reload(struct blob_store *store);
+enum blob_status blob_store_check(struct blob_store *store, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_store_room(struct blob_store *store, uint64_t bytes, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_store_sweep(struct blob_store *store, int64_t before_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn *report, void *arg,

@@ -52,6 +52,10 @@ static void ready_done(struct exchange *x)
     bytebuf_printf(&body, "{\"status\":\"%s\"", status);
     add_part(&body, "storage", s->storage, &s->storage_err);
     add_part(&body, "sessions", s->sessions, &s->sessions_err);
+    if (x->svc->store->limits != NULL) {
+        bytebuf_text(&body, ",\"storage_limits\":");
+        bytebuf_json_string(&body, x->svc->store->limits);
+    }
     bytebuf_text(&body, "}");
     response_json(x, draining || s->storage != BLOB_OK ? 503 : 200, &body);
     bytebuf_release(&body);

@@ -153,8 +153,9 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
 {
     const struct config *cfg = a->cfg;
     struct service *svc = &a->svc;
-    enum blob_status st =
-        worker_pool_new((unsigned)cfg->server.worker_threads, cfg->server.worker_queue, &svc->pool, err);
+    enum blob_status st = refuse_cluster(svc, err);
+    if (st == BLOB_OK)
+        st = worker_pool_new((unsigned)cfg->server.worker_threads, cfg->server.worker_queue, &svc->pool, err);
     if (st != BLOB_OK)
         return st;
     svc->catalog = file_catalog_new(svc->store, svc->sessions, svc->log);

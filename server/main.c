@@ -124,7 +124,7 @@ static enum blob_status open_parts(struct program *p, struct blob_error *err)
     enum blob_status st =
         logger_new((enum log_format)cfg->log.format, (enum log_level)cfg->log.level, cfg->log.file, &p->log, err);
     if (st == BLOB_OK)
-        st = registry_open_store(cfg, p->log, &p->store, err);
+        st = registry_open_store(cfg, false, p->log, &p->store, err);
     if (st == BLOB_OK)
         st = registry_open_sessions(cfg, p->log, &p->sessions, err);
     if (st != BLOB_OK)
@@ -237,7 +237,7 @@ static void report_step(bool ok, const char *what, const char *meaning, void *ar
 static int check_storage(struct program *p)
 {
     struct blob_error err = {0};
-    enum blob_status st = registry_open_store(p->cfg, NULL, &p->store, &err);
+    enum blob_status st = registry_open_store(p->cfg, true, NULL, &p->store, &err);
     if (st == BLOB_OK)
         st = blob_store_self_check(p->store, report_step, NULL, &err);
     blob_store_close(p->store);

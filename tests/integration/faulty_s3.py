@@ -147,9 +147,25 @@ class Handler(BaseHTTPRequestHandler):
 
     # -- S3, as far as the client goes
 
+    def lacks(self, query):
+        """True where the endpoint does not know the operation."""
+        operation = {("POST", "uploads"): "multipart", ("POST", "uploadId"): "Complete", ("GET", "uploadId"): "ListParts"}
+        return any(self.command == method and name in query and lacking in self.server.lacks
+                   for (method, name), lacking in operation.items())
+
+    def condition(self, name):
+        """The header, unless the endpoint takes no notice of it."""
+        value = self.headers.get(name)
+        if value:
+            with self.server.lock:
+                self.server.count[name] = self.server.count.get(name, 0) + 1
+        return None if name in self.server.lacks else value
+
     def serve(self, names=str):
         query = self.query()
         key, objects = self.key(), self.server.objects
+        if self.lacks(query):
+            return self.error(405, "MethodNotAllowed")
         if self.command == "POST" and "uploads" in query:
             upload = hashlib.md5(f"{key}{time.monotonic_ns()}".encode()).hexdigest()
             self.server.uploads[upload] = {}
@@ -170,10 +186,10 @@ class Handler(BaseHTTPRequestHandler):
             parts[int(query["partNumber"][0])] = self.body()
             return self.send(200, headers={"ETag": etag_of(self.body())}, names=names)
         if self.command == "PUT":
-            wanted, data = self.headers.get("If-Match"), self.body()
+            wanted, create_only, data = self.condition("If-Match"), self.condition("If-None-Match"), self.body()
             with self.server.lock:
                 now = etag_of(objects[key]) if key in objects else None
-                fits = now is None if self.headers.get("If-None-Match") == "*" else wanted in (None, now)
+                fits = now is None if create_only == "*" else wanted in (None, now)
                 if fits:
                     objects[key] = data
                     self.server.modified[key] = time.time()
@@ -535,6 +551,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.server_port = self.server_address[1]
         self.objects, self.uploads, self.begun, self.modified, self.count, self.lock = state
         self.rule = self.keys = None
+        self.lacks = set()
 
     def handle_error(self, *args):
         pass
@@ -560,10 +577,12 @@ class FaultyS3:
 
     bucket, access, secret, region = "testbucket", "testaccess", "testsecret", "us-east-1"
 
-    def __init__(self, certificate=None):
+    def __init__(self, certificate=None, lacks=()):
+        """lacks: of "multipart", "Complete", "ListParts", "If-Match", "If-None-Match"."""
         self.objects, self.modified, self.count = {}, {}, {}  # by key: bytes, when (now, unless told), how many requests
         self.state = (self.objects, {}, {}, self.modified, self.count, threading.Lock())
         self.plain, self.tls = Server(self.state), Server(self.state)
+        self.plain.lacks = self.tls.lacks = set(lacks)
         self.ca_file, key = certificate or make_certificate(tempfile.mkdtemp())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca_file, key)

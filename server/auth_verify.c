@@ -208,6 +208,7 @@ static long ask_pbx(struct verifier *v, CURL *curl, const char *authorization, s
         goto out;
     curl_easy_setopt(curl, CURLOPT_URL, v->url);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* whatever the environment says */
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)v->timeout_ms);

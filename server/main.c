@@ -7,6 +7,7 @@
 #include "backends/registry.h"
 #include "core/blob_store.h"
 #include "core/bytebuf.h"
+#include "core/check.h"
 #include "core/config.h"
 #include "core/fault.h"
 #include "core/log.h"
@@ -272,10 +273,20 @@ static int run(struct program *p)
     }
 }
 
+/* libcurl, and libs3 by it, would send what they ask by way of a proxy that the environment names for other programs:
+ * bearers and credentials with it, in clear where the address is http. */
+static void forget_proxies(void)
+{
+    static const char *const names[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        CHECK(unsetenv(names[i]) == 0);
+}
+
 int main(int argc, char **argv)
 {
     struct program program = {0};
     struct blob_error err;
+    forget_proxies();
     fault_arm_from_environment();
     if (command_line_parse(argc, argv, &program.cmd, &err) != BLOB_OK) {
         complain(err.text);

@@ -3,11 +3,14 @@
 import http.server
 import os
 import signal
+import socket
 import threading
 import time
 
 from api import accepted, created, refused, whole
+from faulty_s3 import FaultyS3
 from harness import Blobd, write_tokens
+from s3_bucket import Bucket
 from uploader import Upload, download, sha256, store
 from wire import wait_for
 
@@ -204,6 +207,39 @@ def test_slow_pbx_times_out_and_holds_up_no_download():
         assert time.monotonic() - began < 1
         [t.join(20) for t in threads]
         assert [a.status for a in answers] == [503] * 8, answers
+
+
+class Proxy:
+    """Listens where the environment says that a proxy is, and must not be asked."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.env = {name: url for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")}
+
+    def asked(self):
+        try:
+            self.listener.accept()
+            return True
+        except BlockingIOError:
+            return False
+
+
+def test_no_bearer_goes_to_a_proxy_of_the_environment():
+    proxy = Proxy()
+    with Pbx({"good": 200}) as pbx, Blobd(verified(pbx), env=proxy.env) as srv:
+        assert srv.get("/api/files", who="good").status == 200
+        assert "Bearer good" in pbx.asked and not proxy.asked()
+
+
+def test_nothing_for_s3_goes_to_a_proxy_of_the_environment():
+    for driver in ("sigv4", "libs3"):
+        proxy = Proxy()
+        with FaultyS3() as s3, Blobd(Bucket(s3).options(storage__s3__driver=driver), env=proxy.env) as srv:
+            made = store(srv, b"kept")
+            whole(download(srv, made["digest"]), b"kept")
+            assert not proxy.asked(), driver
 
 
 def test_two_pbx_users_do_not_share_uploads():

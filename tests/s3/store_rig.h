@@ -83,11 +83,14 @@ static inline bool multipart(const struct rig *r)
         CU_ASSERT_EQUAL_FATAL(st_, BLOB_OK);                                                                           \
     } while (0)
 
+/* checked.json is not counted: it is there where the driver lacks nothing. */
 static inline unsigned count_below(const struct rig *r, const char *below)
 {
     struct s3_page page = {0};
     OK(s3_list(r->s3, below, NULL, 1000, &page, err));
-    unsigned n = (unsigned)page.count;
+    unsigned n = 0;
+    for (size_t i = 0; i < page.count; i++)
+        n += strcmp(page.entries[i].key, "checked.json") != 0;
     s3_page_release(&page);
     return n;
 }

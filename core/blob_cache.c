@@ -8,6 +8,9 @@
  *   the loads of that digest under way, and a marked load's entry is handed to its caller (whose request overlapped
  *   the change, and may be answered from before it) but not kept. Hence nothing that is kept is older than the latest
  *   invalidation.
+ * - An entry has an asker: the one identity it is for, or "": then it is for whoever has no name of his own for the
+ * blob. Where a blob has few files, that entry knows who they are; otherwise each known identity gets an entry of its
+ * own. All entries of a blob are in one bucket, so that an invalidation finds them.
  * - Locks: one shard's at a time; no store, catalog or callback is called under it.
  */
 #include "core/blob_cache.h"
@@ -18,6 +21,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +36,13 @@ struct cached {
     /* Under the shard's lock. */
     struct cached *chain;         /* of the same bucket */
     struct cached *newer, *older; /* by last use */
-    int64_t checked_ms;           /* when the catalog was last asked */
+    /* Set before others see it. */
+    bool all_told; /* as in file_naming */
+    unsigned owner_count;
+    uint64_t owners[NAMING_OWNERS];
+    char asker[OWNER_MAX + 1];
+    /* Under the lock again. */
+    int64_t checked_ms; /* when the catalog was last asked */
 };
 
 /* A load under way. */
@@ -75,8 +85,9 @@ static struct shard *shard_of(struct blob_cache *cache, const struct digest *dig
 
 /* ---- an entry's life ---- */
 
-static struct cached *entry_new(const struct file_record *file, size_t content_len)
+static struct cached *entry_new(const struct file_naming *naming, const char *asker, size_t content_len)
 {
+    const struct file_record *file = &naming->file;
     struct cached *e = calloc(1, sizeof *e + content_len);
     if (!e)
         return NULL;
@@ -87,6 +98,11 @@ static struct cached *entry_new(const struct file_record *file, size_t content_l
     e->entry.file = *file;
     e->entry.size = file->size;
     e->entry.fd = -1;
+    e->entry.personal = naming->personal;
+    e->all_told = naming->all_told;
+    e->owner_count = naming->owner_count;
+    memcpy(e->owners, naming->owners, sizeof e->owners);
+    snprintf(e->asker, sizeof e->asker, "%s", asker);
     return e;
 }
 
@@ -112,12 +128,19 @@ void blob_cache_release(struct blob_cache *cache, struct blob_entry *entry)
 
 /* ---- the table: everything here under the shard's lock ---- */
 
-static struct cached **slot_of(struct blob_cache *cache, struct shard *sh, const struct digest *digest)
+static bool is_of(const struct cached *e, const struct digest *digest)
+{
+    return memcmp(e->entry.digest.bytes, digest->bytes, DIGEST_BYTES) == 0;
+}
+
+/* asker NULL: whosoever. */
+static struct cached **slot_of(struct blob_cache *cache, struct shard *sh, const struct digest *digest,
+                               const char *asker)
 {
     size_t hash;
     memcpy(&hash, digest->bytes + 1, sizeof hash);
     struct cached **slot = &sh->buckets[hash & cache->bucket_mask];
-    while (*slot && memcmp((*slot)->entry.digest.bytes, digest->bytes, DIGEST_BYTES) != 0)
+    while (*slot && (!is_of(*slot, digest) || (asker && strcmp((*slot)->asker, asker) != 0)))
         slot = &(*slot)->chain;
     return slot;
 }
@@ -164,7 +187,7 @@ static struct cached *take_out_excess(struct blob_cache *cache, struct shard *sh
             break;
         struct cached *newer = e->newer;
         if (crowded || e->entry.reader) {
-            take_out(cache, sh, slot_of(cache, sh, &e->entry.digest));
+            take_out(cache, sh, slot_of(cache, sh, &e->entry.digest, e->asker));
             e->chain = out;
             out = e;
         }
@@ -176,10 +199,10 @@ static struct cached *take_out_excess(struct blob_cache *cache, struct shard *sh
 /* Keeps a loaded entry (with a hold of the table's own) in place of an older one. Gives what goes for it, chained. */
 static struct cached *put_in(struct blob_cache *cache, struct shard *sh, struct cached *e)
 {
-    struct cached **slot = slot_of(cache, sh, &e->entry.digest), *replaced = NULL;
+    struct cached **slot = slot_of(cache, sh, &e->entry.digest, e->asker), *replaced = NULL;
     if (*slot) {
         replaced = take_out(cache, sh, slot);
-        slot = slot_of(cache, sh, &e->entry.digest);
+        slot = slot_of(cache, sh, &e->entry.digest, e->asker);
     }
     size_t is_reader = e->entry.reader != NULL;
     blob_cache_hold(&e->entry);
@@ -219,13 +242,32 @@ static bool fresh(const struct blob_cache *cache, const struct cached *e, int64_
     return cache->opt.max_age_ms == 0 || (now_ms >= e->checked_ms && now_ms - e->checked_ms < cache->opt.max_age_ms);
 }
 
-struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, int64_t now_ms)
+/* Is this what the identity is shown? */
+static bool serves(const struct cached *e, const char *asker)
 {
+    if (strcmp(e->asker, asker) == 0)
+        return true;
+    if (e->asker[0] != '\0' || !e->all_told)
+        return false;
+    uint64_t hash = file_naming_hash(asker);
+    for (unsigned i = 0; i < e->owner_count; i++) {
+        if (e->owners[i] == hash)
+            return false;
+    }
+    return true;
+}
+
+struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, const char *asker,
+                                  int64_t now_ms)
+{
+    asker = asker ? asker : "";
     struct shard *sh = shard_of(cache, digest);
     struct blob_entry *found = NULL;
     pthread_mutex_lock(&sh->lock);
-    struct cached *e = *slot_of(cache, sh, digest);
-    if (e && fresh(cache, e, now_ms)) {
+    struct cached *e = *slot_of(cache, sh, digest, asker);
+    if (!e || !fresh(cache, e, now_ms))
+        e = *slot_of(cache, sh, digest, "");
+    if (e && serves(e, asker) && fresh(cache, e, now_ms)) {
         found = blob_cache_hold(&e->entry);
         if (sh->newest != e) {
             unlink_use(sh, e);
@@ -247,9 +289,12 @@ void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest
         if (memcmp(load->digest->bytes, digest->bytes, DIGEST_BYTES) == 0)
             load->stale = true;
     }
-    struct cached **slot = slot_of(cache, sh, digest);
-    if (*slot)
-        out = take_out(cache, sh, slot);
+    struct cached **slot;
+    while (*(slot = slot_of(cache, sh, digest, NULL))) {
+        struct cached *e = take_out(cache, sh, slot);
+        e->chain = out;
+        out = e;
+    }
     pthread_mutex_unlock(&sh->lock);
     release_chain(cache, out);
 }
@@ -300,9 +345,10 @@ static enum blob_status read_content(struct blob_cache *cache, struct cached *e,
     return BLOB_OK;
 }
 
-static enum blob_status open_entry(struct blob_cache *cache, const struct file_record *file, struct cached **out,
-                                   struct blob_error *err)
+static enum blob_status open_entry(struct blob_cache *cache, const struct file_naming *naming, const char *asker,
+                                   struct cached **out, struct blob_error *err)
 {
+    const struct file_record *file = &naming->file;
     struct blob_reader *reader;
     struct blob_info info;
     enum blob_status st = blob_open(cache->store, &file->digest, &reader, &info, err);
@@ -315,7 +361,7 @@ static enum blob_status open_entry(struct blob_cache *cache, const struct file_r
         return is_corrupt(cache, file, err, "has another size than recorded");
     }
     bool small = file->size <= cache->opt.content_max;
-    struct cached *e = entry_new(file, small ? (size_t)file->size : 0);
+    struct cached *e = entry_new(naming, asker, small ? (size_t)file->size : 0);
     if (!e) {
         reader_close(reader);
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "cache entry");
@@ -336,13 +382,30 @@ static enum blob_status open_entry(struct blob_cache *cache, const struct file_r
     return BLOB_OK;
 }
 
-/* Signs a load in; gives a hold on the entry there is, perhaps too old, or NULL. */
-static struct cached *begin_load(struct blob_cache *cache, struct shard *sh, struct load *load)
+static void begin_load(struct shard *sh, struct load *load)
 {
     pthread_mutex_lock(&sh->lock);
     load->next = sh->loads;
     sh->loads = load;
-    struct cached *known = *slot_of(cache, sh, load->digest);
+    pthread_mutex_unlock(&sh->lock);
+}
+
+/* Does the entry say what was found? */
+static bool says(const struct cached *e, const struct file_naming *naming)
+{
+    return strcmp(e->entry.file.id, naming->file.id) == 0 && e->entry.personal == naming->personal &&
+           e->all_told == naming->all_told && e->owner_count == naming->owner_count &&
+           memcmp(e->owners, naming->owners, sizeof e->owners) == 0;
+}
+
+/* Gives a hold on the entry there is, perhaps too old, where it says what was found. */
+static struct cached *find_right(struct blob_cache *cache, struct shard *sh, const struct file_naming *naming,
+                                 const char *asker)
+{
+    pthread_mutex_lock(&sh->lock);
+    struct cached *known = *slot_of(cache, sh, &naming->file.digest, asker);
+    if (known && !says(known, naming))
+        known = NULL;
     if (known)
         blob_cache_hold(&known->entry);
     pthread_mutex_unlock(&sh->lock);
@@ -370,24 +433,27 @@ static void end_load(struct blob_cache *cache, struct shard *sh, struct load *lo
     release_chain(cache, out);
 }
 
-enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, int64_t now_ms,
-                                 struct blob_entry **out, struct blob_error *err)
+enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, const char *asker,
+                                 int64_t now_ms, struct blob_entry **out, struct blob_error *err)
 {
     struct shard *sh = shard_of(cache, digest);
     struct load load = {.digest = digest};
-    struct cached *known = begin_load(cache, sh, &load), *made = NULL;
-    struct file_record file;
+    struct cached *right = NULL, *made = NULL;
+    struct file_naming naming;
     metric_add(cache->misses, 1);
-    enum blob_status st = file_catalog_newest(cache->catalog, digest, &file, err);
-    /* The same newest file: only the entry's age was in doubt. */
-    bool still_right = st == BLOB_OK && known && strcmp(known->entry.file.id, file.id) == 0;
-    if (st == BLOB_OK && !still_right)
-        st = open_entry(cache, &file, &made, err);
-    end_load(cache, sh, &load, made, still_right ? known : NULL, now_ms);
-    if (known && !still_right)
-        blob_cache_release(cache, &known->entry);
+    begin_load(sh, &load);
+    enum blob_status st = file_catalog_name(cache->catalog, digest, asker, &naming, err);
+    if (st == BLOB_OK) {
+        /* One for all, where it can be told from it who must not be shown it. */
+        const char *whose = asker && (naming.personal || !naming.all_told) ? asker : "";
+        /* The same name: only the entry's age was in doubt. */
+        right = find_right(cache, sh, &naming, whose);
+        if (!right)
+            st = open_entry(cache, &naming, whose, &made, err);
+    }
+    end_load(cache, sh, &load, made, right, now_ms);
     if (st == BLOB_OK)
-        *out = still_right ? &known->entry : &made->entry;
+        *out = right ? &right->entry : &made->entry;
     return st;
 }
 
@@ -442,7 +508,7 @@ void blob_cache_free(struct blob_cache *cache)
         struct shard *sh = &cache->shards[i];
         CHECK(sh->loads == NULL);
         while (sh->oldest) {
-            struct cached *e = take_out(cache, sh, slot_of(cache, sh, &sh->oldest->entry.digest));
+            struct cached *e = take_out(cache, sh, slot_of(cache, sh, &sh->oldest->entry.digest, sh->oldest->asker));
             CHECK(atomic_load(&e->holds) == 1);
             blob_cache_release(cache, &e->entry);
         }

@@ -1,7 +1,7 @@
 /*
  * blob_cache - what a hot download needs, kept ready, so that an event loop answers it without a worker.
  *
- * An entry says what a blob is called (its newest file) and either holds its content (small blobs) or an open reader
+ * An entry says what a blob is called (file_catalog_name) and either holds its content (small blobs) or an open reader
  * whose descriptor any number of answers share. Entries never change; what a newer file or a destroyed one makes
  * wrong is dropped, not edited. Bounded in entries, bytes and open readers; the least recently used goes first. What
  * is not there is not remembered.
@@ -27,7 +27,8 @@ struct blob_cache;
 /* Read only. The strings and content live as long as the hold. */
 struct blob_entry {
     struct digest digest;
-    struct file_record file; /* the newest file of the blob */
+    struct file_record file; /* what it is called */
+    bool personal;           /* by a name of the identity that asked, which nobody else is shown */
     uint64_t size;
     const uint8_t *content;     /* the whole blob, verified against its digest; NULL: read it through reader */
     struct blob_reader *reader; /* NULL where there is content */
@@ -57,15 +58,17 @@ struct blob_cache *blob_cache_new(struct blob_store *store, struct file_catalog 
 /* No holds are out, and the catalog is not used meanwhile. NULL is fine. */
 void blob_cache_free(struct blob_cache *cache);
 
-/* NULL: not there, or too old: ask blob_cache_load(), from a worker. */
-struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, int64_t now_ms);
+/* asker: the identity that asks, NULL or "" where it is not known.
+ * NULL: not there for that identity, or too old: ask blob_cache_load(), from a worker. */
+struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, const char *asker,
+                                  int64_t now_ms);
 /*
  * Reads catalog and store, and keeps the entry where it fits.
  * NOT_FOUND: no file names this blob. CORRUPT: a file does, but the blob is missing, of another size than recorded, or
  * (content only) not what its digest says: logged, counted, not served.
  */
-enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, int64_t now_ms,
-                                 struct blob_entry **out, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, const char *asker,
+                                 int64_t now_ms, struct blob_entry **out, struct blob_error *err) BLOB_MUST_CHECK;
 /* One more hold on an entry already held. */
 struct blob_entry *blob_cache_hold(struct blob_entry *entry);
 /* Gives a hold back. NULL is fine. */

@@ -128,7 +128,8 @@ enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const 
 struct newest_search {
     struct file_catalog *c;
     int64_t now_ms;
-    bool met, found; /* a record at all; one that counts */
+    size_t met; /* of this page */
+    bool found; /* one that counts */
     char key[RECORD_KEY_MAX + 1];
     struct file_record file;
 };
@@ -139,15 +140,15 @@ static bool take_if_it_counts(const char *key, const void *value, size_t len, vo
     struct digest digest;
     uint64_t number;
     struct blob_error err;
-    s->met = true;
+    s->met++;
     snprintf(s->key, sizeof s->key, "%s", key);
     if (file_key_parse(key, &digest, &number) != BLOB_OK)
-        return false;
+        return true;
     if (file_record_decode(&digest, number, value, len, &s->file, &err) != BLOB_OK)
         log_line(s->c->log, LOG_ERROR, NULL, "%s", err.text);
     else
         s->found = !expired(&s->file, s->now_ms);
-    return false;
+    return !s->found;
 }
 
 enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest *digest, struct file_record *out,
@@ -156,18 +157,132 @@ enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest
     char prefix[FILE_PREFIX_CHARS + 1];
     file_prefix_make(digest, prefix);
     struct newest_search s = {.c = c, .now_ms = clock_wall_ms()};
-    /* One at a time: the first nearly always counts, and a store may pay for each value. */
+    /* The first nearly always counts, and a store may pay for each value. Where many do not, each page is eight times
+     * the last, so that a listing that reads a whole directory is not made once for each of them. */
+    size_t page = 1;
     do {
-        s.met = false;
+        s.met = 0;
         enum blob_status st =
-            record_list(c->store, prefix, s.key[0] ? s.key : NULL, 1, true, take_if_it_counts, &s, err);
+            record_list(c->store, prefix, s.key[0] ? s.key : NULL, page, true, take_if_it_counts, &s, err);
         if (st != BLOB_OK)
             return st;
-    } while (s.met && !s.found);
+        page *= 8;
+    } while (s.met > 0 && !s.found);
     if (!s.found)
         return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
     *out = s.file;
     return BLOB_OK;
+}
+
+/* ---- what a download is called ---- */
+
+uint64_t file_naming_hash(const char *owner)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    for (const char *p = owner; *p; p++)
+        h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+/* The ends of a blob's list of files: the newest come first in it. */
+struct file_ends {
+    size_t count;
+    uint64_t newest[NAMING_READS], oldest[NAMING_READS]; /* the latter a ring, the last at (count - 1) % NAMING_READS */
+};
+
+static bool note_end(const char *key, const void *value, size_t len, void *arg)
+{
+    struct file_ends *ends = arg;
+    struct digest digest;
+    uint64_t number;
+    (void)value;
+    (void)len;
+    if (file_key_parse(key, &digest, &number) != BLOB_OK)
+        return true;
+    if (ends->count < NAMING_READS)
+        ends->newest[ends->count] = number;
+    ends->oldest[ends->count++ % NAMING_READS] = number;
+    return true;
+}
+
+/* A file that counts; NOT_FOUND: it does not. */
+static enum blob_status read_counting(struct file_catalog *c, const struct digest *digest, uint64_t number,
+                                      int64_t now_ms, struct file_record *out, struct blob_error *err)
+{
+    enum blob_status st = read_record(c, digest, number, out, err);
+    if (st == BLOB_E_CORRUPT || (st == BLOB_OK && expired(out, now_ms)))
+        st = BLOB_E_NOT_FOUND;
+    return st;
+}
+
+static enum blob_status find_first(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
+                                   int64_t now_ms, struct file_record *out, struct blob_error *err)
+{
+    size_t known = ends->count < NAMING_READS ? ends->count : NAMING_READS;
+    for (size_t i = 1; i <= known; i++) {
+        uint64_t number = ends->oldest[(ends->count - i) % NAMING_READS];
+        enum blob_status st = read_counting(c, digest, number, now_ms, out, err);
+        if (st != BLOB_E_NOT_FOUND)
+            return st;
+    }
+    /* So many that are past their time: it is not worth the way to the first of the others. */
+    return file_catalog_newest(c, digest, out, err);
+}
+
+static enum blob_status find_own(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
+                                 int64_t now_ms, const char *owner, struct file_naming *out, struct blob_error *err)
+{
+    struct file_record file;
+    for (size_t i = 0; i < ends->count && i < NAMING_READS; i++) {
+        enum blob_status st = read_counting(c, digest, ends->newest[i], now_ms, &file, err);
+        if (st == BLOB_OK && strcmp(file.owner, owner) == 0) {
+            out->personal = file.number != out->file.number;
+            out->file = file;
+            return BLOB_OK;
+        }
+        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+            return st;
+    }
+    return BLOB_OK;
+}
+
+/* Whose newest file is not the first: all of a few. */
+static enum blob_status tell_owners(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
+                                    int64_t now_ms, struct file_naming *out, struct blob_error *err)
+{
+    struct file_record file;
+    for (size_t i = 0; i < ends->count; i++) {
+        enum blob_status st = read_counting(c, digest, ends->newest[i], now_ms, &file, err);
+        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+            return st;
+        if (st == BLOB_OK && file.owner[0] != '\0' && file.number != out->file.number)
+            out->owners[out->owner_count++] = file_naming_hash(file.owner);
+    }
+    out->all_told = true;
+    return BLOB_OK;
+}
+
+enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *digest, const char *owner,
+                                   struct file_naming *out, struct blob_error *err)
+{
+    char prefix[FILE_PREFIX_CHARS + 1];
+    struct file_ends ends = {0};
+    struct file_naming naming = {.personal = false};
+    int64_t now_ms = clock_wall_ms();
+    file_prefix_make(digest, prefix);
+    enum blob_status st = record_list(c->store, prefix, NULL, 0, false, note_end, &ends, err);
+    if (st == BLOB_OK && ends.count == 0)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
+    if (st == BLOB_OK)
+        st = find_first(c, digest, &ends, now_ms, &naming.file, err);
+    naming.all_told = ends.count == 1;
+    if (st == BLOB_OK && ends.count > 1 && ends.count <= NAMING_OWNERS)
+        st = tell_owners(c, digest, &ends, now_ms, &naming, err);
+    if (st == BLOB_OK && ends.count > 1 && owner && owner[0] != '\0')
+        st = find_own(c, digest, &ends, now_ms, owner, &naming, err);
+    if (st == BLOB_OK)
+        *out = naming;
+    return st;
 }
 
 /* ---- adding ---- */

@@ -67,9 +67,29 @@ void file_catalog_list_again(struct file_catalog *c, const struct file_record *f
 /* NOT_FOUND: no such file, or one of another owner. INVALID: not an id. Expired files are not found. */
 enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const struct identity *who,
                                   struct file_record *out, struct blob_error *err) BLOB_MUST_CHECK;
-/* The newest file that names a blob: what a download is called. NOT_FOUND: none does, so the blob is not served. */
+/* The newest file that names a blob. NOT_FOUND: none does, so the blob is not served. */
 enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest *digest, struct file_record *out,
                                      struct blob_error *err) BLOB_MUST_CHECK;
+
+/* So many owners of names of their own are told, where a blob has no more files than that. */
+#define NAMING_OWNERS 8
+
+/* What a download of a blob is called. */
+struct file_naming {
+    struct file_record file; /* the newest of the asking identity, where it has one, else the first of the blob */
+    bool personal;           /* the former, and it is not the latter */
+    bool all_told;           /* who else would get another file than the first: the owners, hashed; else not known */
+    unsigned owner_count;
+    uint64_t owners[NAMING_OWNERS];
+};
+
+/* owner: the asking identity's name, or NULL where it is not known. Reads the keys of the blob's files, and of the
+ * files themselves no more than the NAMING_READS first and newest where one of these counts. NOT_FOUND: as above. */
+#define NAMING_READS 64
+enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *digest, const char *owner,
+                                   struct file_naming *out, struct blob_error *err) BLOB_MUST_CHECK;
+/* As in file_naming. */
+uint64_t file_naming_hash(const char *owner);
 /* Does any file name this blob, expired or damaged ones included? Then its bytes stay. */
 enum blob_status file_catalog_names(struct file_catalog *c, const struct digest *digest, bool *named,
                                     struct blob_error *err) BLOB_MUST_CHECK;

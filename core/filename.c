@@ -27,6 +27,28 @@ enum blob_status filename_clean(const char *raw, char out[FILENAME_MAX_BYTES + 1
     return BLOB_OK;
 }
 
+static bool turns_direction(uint32_t cp)
+{
+    return cp == 0x200e || cp == 0x200f || (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
+}
+
+void filename_shown(const char *name, char out[FILENAME_MAX_BYTES + 1])
+{
+    size_t len = 0;
+    for (const char *p = name, *end = name + strlen(name); p < end;) {
+        const char *from = p;
+        uint32_t cp = utf8_next(&p, end);
+        size_t bytes = (size_t)(p - from);
+        if (turns_direction(cp))
+            continue;
+        if (len + bytes > FILENAME_MAX_BYTES)
+            break;
+        memcpy(out + len, from, bytes);
+        len += bytes;
+    }
+    out[len] = '\0';
+}
+
 static bool fallback_char(uint32_t cp)
 {
     return cp >= 0x20 && cp < 0x7f && cp != '"' && cp != '\\' && cp != '%';
@@ -39,8 +61,10 @@ static bool attr_char(unsigned char c)
            (c != '\0' && strchr("!#$&+-.^_`|~", c) != NULL);
 }
 
-void filename_disposition(const char *name, struct bytebuf *out)
+void filename_disposition(const char *stored, struct bytebuf *out)
 {
+    char name[FILENAME_MAX_BYTES + 1];
+    filename_shown(stored, name);
     const char *end = name + strlen(name);
     bool exact = true;
     bytebuf_text(out, "attachment; filename=\"");

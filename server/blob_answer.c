@@ -1,6 +1,7 @@
 /*
  * blob_answer - content under its own digest never changes, so where downloads are public every cache may keep it for
- * good. Where a bearer is asked for, caches have to come back each time.
+ * good; but for an answer that shows the asking identity's own name, which is for that identity's cache alone. Where a
+ * bearer is asked for, caches have to come back each time.
  */
 #include "server/blob_answer.h"
 
@@ -35,7 +36,9 @@ void *blob_headers_prepare(const struct blob_entry *entry, void *arg)
     h->media_type = stored ? entry->file.media_type : OCTET_STREAM;
     struct bytebuf disposition;
     bytebuf_init(&disposition);
-    filename_disposition(entry->file.name[0] != '\0' ? entry->file.name : h->etag_opaque, &disposition);
+    char name[FILENAME_MAX_BYTES + 1];
+    filename_shown(entry->file.name, name);
+    filename_disposition(name[0] != '\0' ? name : h->etag_opaque, &disposition);
     h->disposition = bytebuf_take(&disposition, NULL);
     bytebuf_release(&disposition);
     if (h->disposition == NULL) {
@@ -59,6 +62,7 @@ void blob_answer_headers(struct exchange *x, const struct blob_entry *entry, con
 {
     const struct blob_headers *h = entry->extra;
     response_common_headers(x, x->svc->downloads_need_bearer ? "private, no-cache"
+                               : entry->personal             ? "private, max-age=31536000, immutable"
                                                              : "public, max-age=31536000, immutable");
     http_reply_header(x->req, "ETag", h->etag);
     if (sel->status == 304)

@@ -135,6 +135,12 @@ static void blob_serve(struct exchange *x, struct blob_entry *entry)
     }
 }
 
+/* The name by which the download is asked for; NULL: anybody's. */
+static const char *asker_of(const struct exchange *x)
+{
+    return x->who.known ? x->who.name : NULL;
+}
+
 /* ---- loading ------------------------------------------------------------------------------------------------------
  */
 
@@ -142,7 +148,7 @@ static void load_work(struct exchange *x)
 {
     struct get_state *s = x->state;
     struct blob_error err;
-    enum blob_status st = blob_cache_load(x->svc->cache, &s->digest, clock_wall_ms(), &s->entry, &err);
+    enum blob_status st = blob_cache_load(x->svc->cache, &s->digest, asker_of(x), clock_wall_ms(), &s->entry, &err);
     if (st == BLOB_OK)
         return;
     if (st == BLOB_E_NOT_FOUND) {
@@ -172,7 +178,7 @@ void handle_blob_get(struct exchange *x)
         response_error(x, &x->err);
         return;
     }
-    struct blob_entry *entry = blob_cache_get(x->svc->cache, &digest, clock_wall_ms());
+    struct blob_entry *entry = blob_cache_get(x->svc->cache, &digest, asker_of(x), clock_wall_ms());
     if (entry != NULL) {
         blob_serve(x, entry);
         return;

@@ -101,9 +101,23 @@ static bool needs_bearer(const struct exchange *x)
     return x->route->auth == ROUTE_BEARER || (x->route->auth == ROUTE_DOWNLOAD && x->svc->downloads_need_bearer);
 }
 
+/* A public download needs no bearer; one that is shown, and known without asking anybody, says whose names it may show.
+ */
+static void look_at_bearer(struct exchange *x)
+{
+    struct identity who;
+    struct api_error ignored;
+    const char *authorization = http_request_header(x->req, "Authorization");
+    if (x->route->auth == ROUTE_DOWNLOAD && authorization != NULL &&
+        http_request_header_count(x->req, "Authorization") == 1 &&
+        auth_check(x->svc->auth, authorization, &who, &ignored) == AUTH_GRANTED)
+        x->who = who;
+}
+
 static void exchange_start(struct exchange *x)
 {
     if (!needs_bearer(x)) {
+        look_at_bearer(x);
         x->route->handler(x);
         return;
     }

@@ -245,11 +245,40 @@ def test_download_without_a_name_is_called_by_its_digest():
         assert HEX in download(srv, HEX)["Content-Disposition"]
 
 
-def test_newest_name_wins():
+def called(srv, who, **kw):
+    a = srv.http("HEAD", f"/api/blobs/{HEX}", who=who, **kw)
+    assert a.status == 200, a
+    return re.search(r'filename="([^"]*)"', a["Content-Disposition"])[1], a
+
+
+def test_own_newest_name_is_shown_and_to_others_the_first():
+    for mode in ("public", "bearer"):
+        with Blobd({"auth.downloads": mode}) as srv:
+            store(srv, DATA, "first.wav", who="bob")
+            for who in ("alice", "bob"):
+                name, a = called(srv, who)
+                assert name == "first.wav" and ("public" in a["Cache-Control"]) == (mode == "public"), a
+            store(srv, DATA, "old.wav")
+            store(srv, DATA, "new.wav")
+            for who, name in (("alice", "new.wav"), ("bob", "first.wav"), ("alice", "new.wav")):
+                assert called(srv, who)[0] == name, (mode, who)
+            if mode == "public":
+                for who in (None, "no such token"):
+                    name, a = called(srv, who)
+                    assert name == "first.wav" and "public" in a["Cache-Control"], a
+                assert "public" not in called(srv, "alice")[1]["Cache-Control"]
+            item = next(i for i in srv.get("/api/files").json()["items"] if i["name"] == "new.wav")
+            assert srv.post(f"/api/files/{item['id']}/destroy").status == 204
+            assert called(srv, "alice")[0] == "old.wav", mode
+
+
+def test_names_that_turn_the_direction_are_shown_straight():
     with Blobd() as srv:
-        stored(srv, "old.wav")
-        stored(srv, "new.wav")
-        assert 'filename="new.wav"' in download(srv, HEX)["Content-Disposition"]
+        value, plain, star = disposition(srv, "invoice\u202egnp.\u2066exe\u200f")
+        assert value == 'attachment; filename="invoicegnp.exe"', value
+        data = b"nothing left"
+        store(srv, data, "\u202e\u200e")
+        assert sha256(data) in download(srv, sha256(data))["Content-Disposition"]
 
 
 def test_stored_media_type_is_served_when_set():

@@ -8,6 +8,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* Who uploads and asks, but where a test is about others. */
+#define ASKER "alice"
+
 #define T0  INT64_C(1769850300250)
 #define NOW (T0 + 1000000)
 
@@ -18,14 +21,14 @@ static struct blob_entry *load(struct blob_cache *cache, const struct digest *d,
 {
     struct blob_entry *e = NULL;
     struct blob_error err = {0};
-    CU_ASSERT_EQUAL_FATAL(blob_cache_load(cache, d, now_ms, &e, &err), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(blob_cache_load(cache, d, ASKER, now_ms, &e, &err), BLOB_OK);
     return e;
 }
 
 static enum blob_status try_load(struct blob_cache *cache, const struct digest *d)
 {
     struct blob_entry *e = NULL;
-    enum blob_status st = blob_cache_load(cache, d, NOW, &e, NULL);
+    enum blob_status st = blob_cache_load(cache, d, ASKER, NOW, &e, NULL);
     blob_cache_release(cache, e);
     return st;
 }
@@ -33,7 +36,7 @@ static enum blob_status try_load(struct blob_cache *cache, const struct digest *
 /* Is it there, under this name? NULL: is it not? */
 static bool holds(struct blob_cache *cache, const struct digest *d, int64_t now_ms, const char *name)
 {
-    struct blob_entry *e = blob_cache_get(cache, d, now_ms);
+    struct blob_entry *e = blob_cache_get(cache, d, ASKER, now_ms);
     bool ok = name ? e && strcmp(e->file.name, name) == 0 : e == NULL;
     blob_cache_release(cache, e);
     return ok;
@@ -45,8 +48,8 @@ static void test_content(void)
     rig_open(&r);
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
     struct digest d = rig_put(&r, "small"), empty = rig_put(&r, "");
-    rig_add(&r, &d, 5, "a.wav", "", T0);
-    rig_add(&r, &empty, 0, "nothing", "", T0);
+    rig_add(&r, &d, 5, "a.wav", ASKER, T0);
+    rig_add(&r, &empty, 0, "nothing", ASKER, T0);
     CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));
     struct blob_entry *e = load(cache, &d, NOW);
     CU_ASSERT_EQUAL(e->size, 5);
@@ -55,7 +58,7 @@ static void test_content(void)
     CU_ASSERT_PTR_NULL(e->reader);
     CU_ASSERT_EQUAL(e->fd, -1);
     CU_ASSERT_STRING_EQUAL(e->file.media_type, "audio/wav");
-    struct blob_entry *again = blob_cache_get(cache, &d, NOW);
+    struct blob_entry *again = blob_cache_get(cache, &d, ASKER, NOW);
     CU_ASSERT_PTR_EQUAL(again, e);
     blob_cache_release(cache, blob_cache_hold(again));
     blob_cache_release(cache, again);
@@ -74,7 +77,7 @@ static void test_reader(void)
     rig_open(&r);
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
     struct digest d = rig_put(&r, "larger than sixteen");
-    struct file_record f = rig_add(&r, &d, 19, "b", "", T0);
+    struct file_record f = rig_add(&r, &d, 19, "b", ASKER, T0);
     struct blob_entry *e = load(cache, &d, NOW);
     CU_ASSERT_PTR_NULL(e->content);
     CU_ASSERT_PTR_NOT_NULL_FATAL(e->reader);
@@ -95,7 +98,7 @@ static void test_unknown(void)
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
     struct digest d = rig_put(&r, "nobody names me");
     CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
-    rig_add(&r, &d, 15, "now somebody does", "", T0);
+    rig_add(&r, &d, 15, "now somebody does", ASKER, T0);
     CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
     fault_arm("store.record_list", EAGAIN, 0, 0);
     blob_cache_invalidate(cache, &d);
@@ -114,9 +117,9 @@ static void test_damage(void)
     struct digest cut = rig_digest("cut", 3), changed = rig_digest("changed", 7), missing = rig_digest("missing", 7);
     rig_commit(&r, &cut, "", 0);
     rig_commit(&r, &changed, "chAnged", 7);
-    rig_add(&r, &cut, 3, "cut", "", T0);
-    rig_add(&r, &changed, 7, "changed", "", T0);
-    rig_add(&r, &missing, 7, "missing", "", T0);
+    rig_add(&r, &cut, 3, "cut", ASKER, T0);
+    rig_add(&r, &changed, 7, "changed", ASKER, T0);
+    rig_add(&r, &missing, 7, "missing", ASKER, T0);
     CU_ASSERT_EQUAL(try_load(cache, &cut), BLOB_E_CORRUPT);
     CU_ASSERT_EQUAL(try_load(cache, &changed), BLOB_E_CORRUPT);
     CU_ASSERT_EQUAL(try_load(cache, &missing), BLOB_E_CORRUPT);
@@ -137,10 +140,10 @@ static void test_changes_here(void)
     rig_open(&r);
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
     struct digest d = rig_put(&r, "small");
-    struct file_record a = rig_add(&r, &d, 5, "a", "", T0);
+    struct file_record a = rig_add(&r, &d, 5, "a", ASKER, T0);
     CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
     CU_ASSERT_TRUE(holds(cache, &d, NOW + 1000000, "a"));
-    struct file_record b = rig_add(&r, &d, 5, "b", "", T0 + 1);
+    struct file_record b = rig_add(&r, &d, 5, "b", ASKER, T0 + 1);
     CU_ASSERT_TRUE(holds(cache, &d, NOW, NULL));
     CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
     CU_ASSERT_TRUE(holds(cache, &d, NOW, "b"));
@@ -163,7 +166,7 @@ static void test_changes_elsewhere(void)
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
     struct file_catalog *other_node = file_catalog_new(r.store, r.sessions, NULL);
     struct digest d = rig_put(&r, "larger than sixteen");
-    rig_add(&r, &d, 19, "a", "", T0);
+    rig_add(&r, &d, 19, "a", ASKER, T0);
     struct blob_entry *first = load(cache, &d, NOW);
     CU_ASSERT_TRUE(holds(cache, &d, NOW + 999, "a"));
     CU_ASSERT_TRUE(holds(cache, &d, NOW + 1000, NULL));
@@ -173,7 +176,7 @@ static void test_changes_elsewhere(void)
     CU_ASSERT_PTR_EQUAL(again, first);
     CU_ASSERT_TRUE(holds(cache, &d, NOW + 2499, "a"));
     blob_cache_release(cache, again);
-    struct file_record b = rig_file(&d, 19, "b", "", T0 + 1);
+    struct file_record b = rig_file(&d, 19, "b", ASKER, T0 + 1);
     CU_ASSERT_EQUAL(file_catalog_add(other_node, &b, 0, NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(cache, &d, NOW + 2499, "a"));
     again = load(cache, &d, NOW + 2500);
@@ -193,7 +196,7 @@ static void test_expired_file(void)
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
     struct digest d = rig_put(&r, "small");
     int64_t now = clock_wall_ms();
-    struct file_record f = rig_file(&d, 5, "a", "", now);
+    struct file_record f = rig_file(&d, 5, "a", ASKER, now);
     f.expires_ms = now + 60000;
     CU_ASSERT_EQUAL(file_catalog_add(r.catalog, &f, 0, NULL), BLOB_OK);
     blob_cache_release(cache, load(cache, &d, now));
@@ -221,9 +224,9 @@ static void test_change_during_load(void)
     rig_open(&r);
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
     struct digest d = rig_put(&r, "small");
-    rig_add(&r, &d, 5, "old name", "", T0);
+    rig_add(&r, &d, 5, "old name", ASKER, T0);
     racing = &r;
-    racing_file = rig_file(&d, 5, "new name", "", T0 + 1);
+    racing_file = rig_file(&d, 5, "new name", ASKER, T0 + 1);
     r.ops.blob_open = renamed_first;
     struct blob_entry *e = load(cache, &d, NOW);
     CU_ASSERT_STRING_EQUAL(e->file.name, "old name"); /* its request overlapped the change */
@@ -245,7 +248,7 @@ static void load_many(struct rig *r, struct blob_cache *cache, const char *prefi
         char content[64];
         snprintf(content, sizeof content, "%s%d", prefix, i);
         struct digest d = rig_put(r, content);
-        rig_add(r, &d, strlen(content), "x", "", T0);
+        rig_add(r, &d, strlen(content), "x", ASKER, T0);
         blob_cache_release(cache, load(cache, &d, NOW));
     }
 }
@@ -300,13 +303,13 @@ static void test_recently_used_stays(void)
     rig_open(&r);
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
     struct digest hot = rig_put(&r, "hot");
-    rig_add(&r, &hot, 3, "hot", "", T0);
+    rig_add(&r, &hot, 3, "hot", ASKER, T0);
     blob_cache_release(cache, load(cache, &hot, NOW));
     for (int i = 0; i < MANY; i++) {
         char content[32];
         snprintf(content, sizeof content, "cold %d", i);
         struct digest d = rig_put(&r, content);
-        rig_add(&r, &d, strlen(content), "cold", "", T0);
+        rig_add(&r, &d, strlen(content), "cold", ASKER, T0);
         blob_cache_release(cache, load(cache, &d, NOW));
         CU_ASSERT_TRUE_FATAL(holds(cache, &hot, NOW, "hot"));
     }
@@ -342,7 +345,7 @@ static void test_extra(void)
     rig_open(&r);
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
     struct digest d = rig_put(&r, "small");
-    rig_add(&r, &d, 5, "a", "", T0);
+    rig_add(&r, &d, 5, "a", ASKER, T0);
     struct blob_entry *e = load(cache, &d, NOW);
     CU_ASSERT_STRING_EQUAL(e->extra, "a");
     blob_cache_invalidate(cache, &d);
@@ -375,8 +378,8 @@ static void *download(void *arg)
     struct traffic *t = arg;
     while (!atomic_load(&t->over)) {
         int at_least = atomic_load(&t->acknowledged);
-        struct blob_entry *e = blob_cache_get(t->cache, &t->digest, NOW);
-        if (!e && blob_cache_load(t->cache, &t->digest, NOW, &e, NULL) != BLOB_OK) {
+        struct blob_entry *e = blob_cache_get(t->cache, &t->digest, ASKER, NOW);
+        if (!e && blob_cache_load(t->cache, &t->digest, ASKER, NOW, &e, NULL) != BLOB_OK) {
             atomic_fetch_add(&t->stale, 1);
             continue;
         }
@@ -397,13 +400,13 @@ static void test_threads(void)
     rig_open(&r);
     t.cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
     t.digest = rig_put(&r, "small");
-    rig_add(&r, &t.digest, 5, "0", "", T0);
+    rig_add(&r, &t.digest, 5, "0", ASKER, T0);
     for (int i = 0; i < READERS; i++)
         CU_ASSERT_EQUAL_FATAL(pthread_create(&readers[i], NULL, download, &t), 0);
     for (int i = 1; i <= RENAMES; i++) {
         char name[16];
         snprintf(name, sizeof name, "%d", i);
-        rig_add(&r, &t.digest, 5, name, "", T0 + i);
+        rig_add(&r, &t.digest, 5, name, ASKER, T0 + i);
         atomic_store(&t.acknowledged, i);
     }
     atomic_store(&t.over, true);
@@ -412,6 +415,65 @@ static void test_threads(void)
     CU_ASSERT_EQUAL(t.stale, 0);
     blob_cache_free(t.cache);
     rig_close(&r);
+}
+
+/* ---- whose names ---- */
+
+static bool is_called(struct blob_cache *cache, const struct digest *d, const char *asker, const char *name)
+{
+    /* As the server asks: from the cache, or else by a load; and then from the cache again. */
+    bool ok = true;
+    for (int i = 0; i < 2; i++) {
+        struct blob_entry *e = blob_cache_get(cache, d, asker, NOW);
+        if (!e && blob_cache_load(cache, d, asker, NOW, &e, NULL) != BLOB_OK)
+            return false;
+        ok = ok && strcmp(e->file.name, name) == 0;
+        blob_cache_release(cache, e);
+    }
+    return ok;
+}
+
+/* More files of the blob than an entry can tell the owners of, or few. */
+static void names_of(unsigned others)
+{
+    static const char *const askers[] = {NULL, "bob", "carol", "alice", "dave", "mallory"};
+    static const char *const names[] = {"first", "bob's new", "first", "alice's", "dave's", "first"};
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &roomy);
+    struct digest d = rig_put(&r, "small");
+    rig_add(&r, &d, 5, "first", "carol", T0);
+    for (unsigned i = 0; i < others; i++)
+        rig_add(&r, &d, 5, "some", "somebody", T0 + 10 + i);
+    rig_add(&r, &d, 5, "bob's old", "bob", T0 + 2000);
+    rig_add(&r, &d, 5, "alice's", "alice", T0 + 3000);
+    struct file_record bobs = rig_add(&r, &d, 5, "bob's new", "bob", T0 + 4000);
+    rig_add(&r, &d, 5, "dave's", "dave", T0 + 5000);
+    /* Whoever came before in whatever order. */
+    for (unsigned order = 0; order < 6; order++) {
+        blob_cache_invalidate(cache, &d);
+        for (unsigned i = 0; i < 12; i++) {
+            unsigned n = (i * (order % 2 ? 5 : 1) + order) % 6;
+            CU_ASSERT_TRUE(is_called(cache, &d, askers[n], names[n]));
+        }
+    }
+    /* A change is seen by all. */
+    rig_destroy(&r, bobs.id, false);
+    CU_ASSERT_TRUE(is_called(cache, &d, "bob", "bob's old"));
+    rig_add(&r, &d, 5, "mallory's", "mallory", T0 + 6000);
+    CU_ASSERT_TRUE(is_called(cache, &d, "mallory", "mallory's"));
+    CU_ASSERT_TRUE(is_called(cache, &d, NULL, "first"));
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+static void test_names_of_one_are_not_told_another(void)
+{
+    names_of(0);
+    names_of(2);
+    names_of(3);
+    names_of(60);
+    names_of(200);
 }
 
 int main(void)
@@ -428,6 +490,7 @@ int main(void)
                            {"what is used stays", test_recently_used_stays},
                            {"what prepare made is freed with the last hold", test_extra},
                            {"no download after an add sees an older name", test_threads},
+                           {"a name of one identity is not told another", test_names_of_one_are_not_told_another},
                            CU_TEST_INFO_NULL};
     return unit_main("blob_cache", tests);
 }

@@ -131,6 +131,23 @@ static void test_casefold(void)
                "b");
 }
 
+/* U+202A to U+202E, U+2066 to U+2069, U+200E and U+200F are not shown; their neighbours are. */
+static void test_direction_is_not_turned(void)
+{
+    struct bytebuf b;
+    bytebuf_init(&b);
+    filename_disposition("a\u202e\u202a\u202b\u202c\u202dgnp\u2066\u2067\u2068\u2069.\u200e\u200fexe", &b);
+    CU_ASSERT_STRING_EQUAL(b.data, "attachment; filename=\"agnp.exe\"");
+    bytebuf_clear(&b);
+    filename_disposition("a\u202f\u2029\u2065\u206a\u200d\u2010", &b);
+    CU_ASSERT_STRING_EQUAL(b.data, "attachment; filename=\"a______\"; "
+                                   "filename*=UTF-8''a%E2%80%AF%E2%80%A9%E2%81%A5%E2%81%AA%E2%80%8D%E2%80%90");
+    bytebuf_release(&b);
+    char shown[FILENAME_MAX_BYTES + 1] = "x";
+    filename_shown("\u202e\u2066", shown);
+    CU_ASSERT_STRING_EQUAL(shown, "");
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -139,6 +156,7 @@ int main(void)
         {"names lose their path; control characters, other encodings and long ones are refused", test_clean},
         {"a disposition has an ASCII fallback and cannot be broken out of", test_disposition},
         {"names fold in Latin, Greek, Cyrillic and beyond", test_casefold},
+        {"what turns the direction is not shown", test_direction_is_not_turned},
         CU_TEST_INFO_NULL};
     return unit_main("filename", tests);
 }

@@ -427,13 +427,13 @@ static void test_scrub(void)
         rig_put(&r, content);
     }
     struct blob_entry *e = NULL;
-    CU_ASSERT_EQUAL(blob_cache_load(cache, &bad, 1, &e, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_cache_load(cache, &bad, NULL, 1, &e, NULL), BLOB_OK);
     blob_cache_release(cache, e);
     struct janitor *j = janitor_for(&r, cache, m);
     CU_ASSERT_EQUAL(janitor_scrub(j, &damaged, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(damaged, 1);
     CU_ASSERT_EQUAL(metric_value(metrics_counter(m, "blobd_corrupt_blobs_total", "", NULL)), 1);
-    CU_ASSERT_PTR_NULL(blob_cache_get(cache, &bad, 1));
+    CU_ASSERT_PTR_NULL(blob_cache_get(cache, &bad, NULL, 1));
     janitor_free(j);
     blob_cache_free(cache);
     metrics_free(m);

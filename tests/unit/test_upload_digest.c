@@ -142,7 +142,8 @@ static void complete_and_forget(struct upload_rig *u, struct client *c, enum lef
         CU_ASSERT_EQUAL(record_delete(u->base.store, key, 0, NULL), BLOB_OK);
     }
     CU_ASSERT_EQUAL(session_remove(u->base.sessions, &c->id, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(session_insert(u->base.sessions, &c->id, epoch, old.data, old.len, INT64_MAX, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_insert(u->base.sessions, &c->id, epoch, old.data, old.len, clock_wall_ms() + 3600000, NULL),
+                    BLOB_OK);
     bytebuf_release(&old);
     node_stop(u, 0);
     node_start(u, 0);

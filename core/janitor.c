@@ -13,6 +13,7 @@
 #include "core/blob_sweep.h"
 #include "core/check.h"
 #include "core/clock.h"
+#include "core/clock_watch.h"
 #include "core/file_catalog.h"
 #include "core/log.h"
 #include "core/metrics.h"
@@ -41,6 +42,7 @@ struct janitor {
     bool started;
     pthread_t ticker, sweeper;
     /* The sweeper's own. */
+    struct clock_watch clock;
     bool leading; /* held the lease at the last sweep */
     bool unwell;  /* the index could not be healed: said once */
     struct metric *sweeps, *errors, *files_expired, *blobs_removed, *bytes_removed;
@@ -274,9 +276,24 @@ static void scrub_a_little(struct janitor *j, uint64_t budget)
     }
 }
 
+/* Can what is old be told now? *now_ms is the time of a clock that has been steady for a sweep's interval. */
+static bool clock_is_calm(struct janitor *j, int64_t *now_ms)
+{
+    int64_t step_ms;
+    *now_ms = clock_wall_ms();
+    if (clock_watch_look(&j->clock, &step_ms)) /* after it was read: a step in between is seen */
+        log_line(j->parts.log, LOG_WARN, NULL,
+                 "janitor: the wall clock has moved by %lld ms at once; nothing expires, nor is swept, before it has "
+                 "been steady for %lld s",
+                 (long long)step_ms, (long long)(j->opt.sweep_interval_ms / 1000));
+    return clock_watch_steady_ms(&j->clock) >= j->opt.sweep_interval_ms;
+}
+
 static void *sweeper_main(void *arg)
 {
     struct janitor *j = arg;
+    int64_t now_ms;
+    clock_watch_begin(&j->clock);
     int64_t due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
     keep_index_well(j);
     pthread_mutex_lock(&j->lock);
@@ -287,10 +304,10 @@ static void *sweeper_main(void *arg)
         keep_index_well(j);
         if (j->opt.scrub_bytes_per_s > 0 && j->leading)
             scrub_a_little(j, j->opt.scrub_bytes_per_s * PAUSE_MS / 1000);
-        if (clock_steady_us() < due_us || atomic_load(&j->stopping))
+        if (!clock_is_calm(j, &now_ms) || clock_steady_us() < due_us || atomic_load(&j->stopping))
             continue;
         struct blob_error ignored; /* logged where it failed */
-        if (janitor_sweep(j, clock_wall_ms(), &ignored) == BLOB_OK)
+        if (janitor_sweep(j, now_ms, &ignored) == BLOB_OK)
             log_line(j->parts.log, LOG_DEBUG, NULL, "janitor: swept");
         due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
     }

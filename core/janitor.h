@@ -10,6 +10,9 @@
  * and between sweeps re-reads blobs against their digests where scrub_bytes_per_s asks for it. On shared sessions,
  * steps 2 to 4 and scrubbing are done by the one node that holds the lease "janitor" for this interval.
  *
+ * Steps 2 to 4 go by the wall clock. It is compared with the steady one each second: after it was set, either way, they
+ * wait until it has been steady for sweep_interval_ms.
+ *
  * What is never removed: a blob that a record names, and one touched within the grace time. A commit or a
  * blob_touch starts that time anew, and blob_remove() looks again at the moment of removal, on any node. So whoever
  * adds a file record has committed or touched the blob less than grace_ms before; a sweep that meets it then keeps it.

@@ -162,12 +162,16 @@ enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, 
     return API_OK;
 }
 
-enum blob_status upload_remove_expired(struct upload_service *svc, const struct uuid *id, struct blob_error *detail)
+enum blob_status upload_remove_expired(struct upload_service *svc, const struct uuid *id,
+                                       const struct clock_watch *clock, struct blob_error *detail)
 {
     struct session s;
     struct api_error gone;
     /* Looked at again, in the upload's lane: it may have moved since it was listed. */
     if (live_find(svc, id) || recover_load(svc, id, NULL, &s, &gone) != API_UPLOAD_UNKNOWN)
+        return BLOB_OK;
+    /* It is unknown by the wall clock, which may have been set while that was looked at. */
+    if (clock_watch_stepped(clock))
         return BLOB_OK;
     enum blob_status st = remove_upload(svc, id, NULL, detail);
     if (st == BLOB_OK)

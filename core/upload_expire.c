@@ -4,6 +4,7 @@
  * Records are listed in pages; each candidate is looked at again and removed in its own lane, so that expiry cannot
  * meet an append half-way. The listing thread waits for each: expiry is a background matter.
  */
+#include "core/clock_watch.h"
 #include "core/upload_internal.h"
 #include "core/upload_record.h"
 
@@ -18,6 +19,7 @@
 struct candidates {
     struct upload_service *svc;
     int64_t now_ms;
+    struct clock_watch clock; /* since now_ms was right */
     size_t listed, count;
     char last[RECORD_KEY_MAX];
     struct uuid ids[EXPIRE_PAGE];
@@ -27,6 +29,7 @@ struct removal {
     struct worker_job job;
     struct upload_service *svc;
     struct uuid id;
+    const struct clock_watch *clock;
     enum blob_status status;
     struct blob_error error;
     bool done;
@@ -37,7 +40,7 @@ struct removal {
 static void removal_run(struct worker_job *job)
 {
     struct removal *r = (struct removal *)job;
-    enum blob_status st = upload_remove_expired(r->svc, &r->id, &r->error);
+    enum blob_status st = upload_remove_expired(r->svc, &r->id, r->clock, &r->error);
     pthread_mutex_lock(&r->lock);
     r->status = st;
     r->done = true;
@@ -45,9 +48,10 @@ static void removal_run(struct worker_job *job)
     pthread_mutex_unlock(&r->lock);
 }
 
-static enum blob_status remove_in_lane(struct upload_service *svc, const struct uuid *id, struct blob_error *err)
+static enum blob_status remove_in_lane(const struct candidates *c, const struct uuid *id, struct blob_error *err)
 {
-    struct removal r = {.job.run = removal_run, .svc = svc, .id = *id};
+    struct upload_service *svc = c->svc;
+    struct removal r = {.job.run = removal_run, .svc = svc, .id = *id, .clock = &c->clock};
     pthread_mutex_init(&r.lock, NULL);
     pthread_cond_init(&r.cond, NULL);
     worker_pool_submit(svc->pool, upload_lane(svc, id), &r.job);
@@ -102,7 +106,7 @@ static enum blob_status expire_orphans(struct candidates *c, struct blob_error *
         st = record_get(c->svc->store, key, &value, err);
         bytebuf_release(&value);
         if (st == BLOB_E_NOT_FOUND)
-            st = remove_in_lane(c->svc, &c->ids[i], err);
+            st = remove_in_lane(c, &c->ids[i], err);
     }
     return st;
 }
@@ -111,13 +115,14 @@ enum blob_status upload_service_expire(struct upload_service *svc, int64_t now_m
                                        struct blob_error *err)
 {
     struct candidates c = {.svc = svc, .now_ms = now_ms};
+    clock_watch_begin(&c.clock);
     enum blob_status st = session_sweep(svc->sessions, now_ms, err);
     while (st == BLOB_OK) {
         c.listed = c.count = 0;
         st = record_list(svc->store, UPLOAD_RECORD_PREFIX, c.last[0] ? c.last : NULL, EXPIRE_PAGE, true, note_record,
                          &c, err);
         for (size_t i = 0; st == BLOB_OK && i < c.count && !(stop && atomic_load(stop)); i++)
-            st = remove_in_lane(svc, &c.ids[i], err);
+            st = remove_in_lane(&c, &c.ids[i], err);
         if (c.listed < EXPIRE_PAGE || (stop && atomic_load(stop)))
             break;
     }

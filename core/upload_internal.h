@@ -19,6 +19,7 @@
 
 #include "core/check.h"
 #include "core/clock.h"
+#include "core/clock_watch.h"
 #include "core/log.h"
 #include "core/metrics.h"
 #include "core/session.h"
@@ -261,8 +262,8 @@ enum api_code complete_again(struct upload_service *svc, const struct session *s
 
 /* ---- upload.c ---- */
 
-/* In the upload's lane: removes it if its time is over. */
+/* In the upload's lane: removes it if its time is over, by a wall clock that has not been set since `clock` began. */
 enum blob_status upload_remove_expired(struct upload_service *svc, const struct uuid *id,
-                                       struct blob_error *detail) BLOB_MUST_CHECK;
+                                       const struct clock_watch *clock, struct blob_error *detail) BLOB_MUST_CHECK;
 
 #endif

@@ -432,6 +432,17 @@ static enum blob_status settle_upload(struct disk_store *s, const struct uuid *i
     return disk_upload_ending(s, path) ? disk_settle_all(s, err) : BLOB_OK;
 }
 
+static enum blob_status highest_epoch(struct disk_store *s, const struct disk_path *path, uint64_t *epoch,
+                                      struct blob_error *err)
+{
+    int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "open", path->text);
+    enum blob_status st = disk_fence_highest(fd, epoch, path->text, err);
+    close(fd);
+    return st;
+}
+
 enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
                                   struct blob_error *err)
 {
@@ -441,8 +452,12 @@ enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id
     struct stat sb;
     if (st == BLOB_OK && fstatat(s->root_fd, path.text, &sb, 0) != 0)
         st = fail_errno(err, errno, "stat", path.text);
+    uint64_t epoch = 0;
+    if (st == BLOB_OK && s->shared)
+        st = highest_epoch(s, &path, &epoch, err);
     if (st == BLOB_OK)
-        *out = (struct upload_stat){.mark = {.offset = (uint64_t)sb.st_size}, .modified_ms = disk_mtime_ms(&sb)};
+        *out = (struct upload_stat){
+            .mark = {.offset = (uint64_t)sb.st_size}, .modified_ms = disk_mtime_ms(&sb), .epoch = epoch};
     return st;
 }
 

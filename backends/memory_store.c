@@ -448,7 +448,8 @@ static enum blob_status memory_upload_stat(struct blob_store *base, const struct
     pthread_mutex_lock(&s->lock);
     const struct item *upload = table_find(&s->uploads, id->text);
     if (upload) {
-        *out = (struct upload_stat){.modified_ms = upload->modified_ms, .keep_len = upload->keep_len};
+        *out = (struct upload_stat){
+            .modified_ms = upload->modified_ms, .epoch = upload->epoch, .keep_len = upload->keep_len};
         memcpy(out->keep, upload->keep, upload->keep_len);
         mark_set(&out->mark, upload->flushed);
     }

@@ -50,6 +50,7 @@ enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, stru
     if (got != sizeof header || staged_read_header(header, &state, found.keep, &found.keep_len) != BLOB_OK)
         return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a state of an upload", key.text);
     staged_to_mark(&state, &found.mark);
+    found.epoch = state.epoch;
     *out = state;
     *stat = found;
     return BLOB_OK;

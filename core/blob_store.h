@@ -92,6 +92,7 @@ struct upload_mark {
 struct upload_stat {
     struct upload_mark mark; /* everything below mark.offset can be read or committed */
     int64_t modified_ms;
+    uint64_t epoch;    /* the highest that has opened it, as far as that is kept; else 0 */
     uint32_t keep_len; /* 0 unless STORE_KEEPS_STATE; else the keep bytes given with mark.offset */
     uint8_t keep[UPLOAD_KEEP_MAX];
 };

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEASE_SKEW_MS 10000 /* nodes do not start whose clocks differ by more than half of it */
+
 static bool sessions_shared(const struct upload_service *svc)
 {
     return svc->sessions->caps & SESSIONS_SHARED;
@@ -38,6 +40,8 @@ bool recover_may_use(const struct session *s, const struct identity *who)
 static enum blob_status progress_from_stat(struct session *s, const struct upload_stat *stat)
 {
     struct session next = *s;
+    if (stat->epoch > next.writer_epoch) /* by a clock that was ahead of ours, maybe: the next writer's is beyond it */
+        next.writer_epoch = stat->epoch;
     if (stat->keep_len > 0) {
         enum blob_status st = session_decode_progress(stat->keep, stat->keep_len, &next);
         if (st != BLOB_OK)
@@ -199,7 +203,9 @@ bool recover_is_contended(const struct upload_service *svc, const struct session
 
 bool recover_is_busy(const struct upload_service *svc, const struct session *s)
 {
-    return recover_is_contended(svc, s) && s->lease_until_ms > clock_wall_ms();
+    int64_t left_ms = s->lease_until_ms - clock_wall_ms();
+    /* More than a lease and the nodes' clocks can give: a clock has been set since, and the lease says nothing. */
+    return recover_is_contended(svc, s) && left_ms > 0 && left_ms <= svc->opt.lease_ms + LEASE_SKEW_MS;
 }
 
 void recover_count_append(struct session *s, const struct digest *chunk)
@@ -281,6 +287,8 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
     if (st == BLOB_E_NOT_FOUND)
         return recover_settle_gone(svc, s, err);
+    if (st == BLOB_OK && stat.epoch > s->writer_epoch)
+        s->writer_epoch = stat.epoch;
     if (st == BLOB_OK && stat.mark.offset <= s->mark.offset)
         return API_OK;
     uint64_t from = s->mark.offset;

@@ -90,9 +90,10 @@ enum auth_verdict auth_check(struct auth *a, const char *authorization, struct i
         return refuse(err, "this needs a bearer token: Authorization: Bearer <token>");
     if (a->mode == AUTH_TOKENS)
         return check_tokens(a, &hash, who, err);
-    switch (verifier_recall(a->verifier, &hash, who)) {
+    bool renew = false;
+    switch (verifier_recall(a->verifier, &hash, who, &renew)) {
     case VERIFIER_YES:
-        return AUTH_GRANTED;
+        return renew ? AUTH_RENEW : AUTH_GRANTED;
     case VERIFIER_NO:
         return refuse_bearer(err);
     case VERIFIER_UNKNOWN:
@@ -102,14 +103,23 @@ enum auth_verdict auth_check(struct auth *a, const char *authorization, struct i
     return AUTH_UNDECIDED;
 }
 
-void auth_ask(struct auth *a, const char *authorization, struct identity *who, struct api_error *err)
+void auth_renew(struct auth *a, const char *authorization, const char *remote)
+{
+    struct digest hash;
+    struct identity who;
+    if (bearer_hash(authorization, &hash))
+        (void)verifier_ask(a->verifier, authorization, &hash, remote, true, &who);
+}
+
+void auth_ask(struct auth *a, const char *authorization, const char *remote, struct identity *who,
+              struct api_error *err)
 {
     struct digest hash;
     if (!bearer_hash(authorization, &hash)) {
         refuse_bearer(err);
         return;
     }
-    switch (verifier_ask(a->verifier, authorization, &hash, who)) {
+    switch (verifier_ask(a->verifier, authorization, &hash, remote, false, who)) {
     case VERIFIER_YES:
         err->code = API_OK;
         break;

@@ -47,13 +47,17 @@ enum blob_status auth_reload(struct auth *a, struct blob_error *err) BLOB_MUST_C
 
 enum auth_verdict {
     AUTH_GRANTED,   /* who is set */
+    AUTH_RENEW,     /* the same, and auth_renew() is to be called on a worker: what is remembered ends soon */
     AUTH_REFUSED,   /* err is set: 401 */
     AUTH_UNDECIDED, /* call auth_ask() on a worker */
 };
 
 /* authorization: the header's value, or NULL. Does not block. */
 enum auth_verdict auth_check(struct auth *a, const char *authorization, struct identity *who, struct api_error *err);
-/* Granted: who is set and err->code is API_OK. Else err says 401, or 503 where the PBX does not tell. */
-void auth_ask(struct auth *a, const char *authorization, struct identity *who, struct api_error *err);
+/* remote: "ip:port" of the client. Granted: who is set and err->code is API_OK. Else err says 401, or 503 where the PBX
+ * does not tell. */
+void auth_ask(struct auth *a, const char *authorization, const char *remote, struct identity *who,
+              struct api_error *err);
+void auth_renew(struct auth *a, const char *authorization, const char *remote);
 
 #endif

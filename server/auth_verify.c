@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "server/auth_room.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -19,10 +20,13 @@
 
 #define SET_COUNT 1024
 #define SET_WAYS  4
+#define TRIES_MAX 8 /* where answers are not remembered, and equal bearers follow each other */
+#define KNOWN_US  (INT64_C(86400) * 1000000)
 
 struct memory {
     struct digest key;
-    int64_t until_us; /* 0: free */
+    int64_t until_us; /* 0: free. A yes is kept for KNOWN_US longer, to know its bearer by */
+    int64_t renew_us; /* of a yes: from then on it may be asked about again, in time */
     bool granted;
     char name[OWNER_MAX + 1];
 };
@@ -35,9 +39,11 @@ struct verifier {
 
     pthread_mutex_t lock; /* everything below */
     struct memory *memories;
-    unsigned parallel, asking;
+    unsigned parallel;
     CURL **idle; /* parallel of them, idle_count in use */
     unsigned idle_count;
+
+    struct auth_room *room;
 };
 
 static struct memory *memory_set(struct verifier *v, const struct digest *key)
@@ -46,22 +52,50 @@ static struct memory *memory_set(struct verifier *v, const struct digest *key)
     return &v->memories[index * SET_WAYS];
 }
 
-enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who)
+/* With the lock held; NULL: nothing is known of it. */
+static struct memory *find_memory(struct verifier *v, const struct digest *key)
+{
+    struct memory *set = memory_set(v, key);
+    for (unsigned i = 0; i < SET_WAYS; i++)
+        if (set[i].until_us != 0 && digest_equal(&set[i].key, key))
+            return &set[i];
+    return NULL;
+}
+
+static bool is_known(struct verifier *v, const struct digest *key)
+{
+    pthread_mutex_lock(&v->lock);
+    const struct memory *m = find_memory(v, key);
+    bool known = m != NULL && m->granted && m->until_us + KNOWN_US > clock_steady_us();
+    pthread_mutex_unlock(&v->lock);
+    return known;
+}
+
+/* A yes is renewed when a quarter of its time is left, or the time that an answer may take, at most half of it. */
+static int64_t renewal_lead_us(const struct verifier *v)
+{
+    int64_t lead_us = v->cache_us / 4;
+    if (lead_us < v->timeout_ms * 1000)
+        lead_us = v->timeout_ms * 1000;
+    return lead_us < v->cache_us / 2 ? lead_us : v->cache_us / 2;
+}
+
+enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who, bool *renew)
 {
     enum verifier_answer answer = VERIFIER_UNKNOWN;
     int64_t now = clock_steady_us();
     pthread_mutex_lock(&v->lock);
-    struct memory *set = memory_set(v, key);
-    for (unsigned i = 0; i < SET_WAYS; i++) {
-        const struct memory *m = &set[i];
-        if (m->until_us <= now || !digest_equal(&m->key, key))
-            continue;
+    struct memory *m = find_memory(v, key);
+    if (m != NULL && m->until_us > now) {
         answer = m->granted ? VERIFIER_YES : VERIFIER_NO;
         if (m->granted) {
             *who = (struct identity){.known = true};
             memcpy(who->name, m->name, sizeof who->name);
         }
-        break;
+        if (m->granted && renew != NULL && m->renew_us <= now) {
+            *renew = true;
+            m->renew_us = now + renewal_lead_us(v) / 2; /* once more, should that bring no answer */
+        }
     }
     pthread_mutex_unlock(&v->lock);
     if (answer != VERIFIER_UNKNOWN)
@@ -69,25 +103,34 @@ enum verifier_answer verifier_recall(struct verifier *v, const struct digest *ke
     return answer;
 }
 
-/* In the place of the same key, or of the memory that ends first. */
+/* What another memory is worth: a no makes room for all, a yes only for another yes, or when it is old. */
+static int64_t worth(const struct memory *m, int64_t now_us)
+{
+    bool kept = m->granted && m->until_us != 0 && m->until_us + KNOWN_US > now_us;
+    return kept ? INT64_MAX / 2 + m->until_us : m->until_us;
+}
+
+/* In the place of the same key, or of the memory that is worth least. */
 static void remember(struct verifier *v, const struct digest *key, bool granted, const struct identity *who)
 {
     int64_t lifetime_us = granted ? v->cache_us : v->negative_cache_us;
     if (lifetime_us <= 0)
         return;
     pthread_mutex_lock(&v->lock);
-    struct memory *set = memory_set(v, key), *m = &set[0];
-    for (unsigned i = 0; i < SET_WAYS; i++) {
-        if (set[i].until_us != 0 && digest_equal(&set[i].key, key)) {
+    int64_t now_us = clock_steady_us();
+    struct memory *set = memory_set(v, key), *m = find_memory(v, key);
+    bool same = m != NULL;
+    for (unsigned i = 0; !same && i < SET_WAYS; i++)
+        if (m == NULL || worth(&set[i], now_us) < worth(m, now_us))
             m = &set[i];
-            break;
-        }
-        if (set[i].until_us < m->until_us)
-            m = &set[i];
+    if (same || granted || worth(m, now_us) < INT64_MAX / 2) {
+        *m = (struct memory){.key = *key,
+                             .until_us = now_us + lifetime_us,
+                             .renew_us = now_us + lifetime_us - renewal_lead_us(v),
+                             .granted = granted};
+        if (granted)
+            memcpy(m->name, who->name, sizeof m->name);
     }
-    *m = (struct memory){.key = *key, .until_us = clock_steady_us() + lifetime_us, .granted = granted};
-    if (granted)
-        memcpy(m->name, who->name, sizeof m->name);
     pthread_mutex_unlock(&v->lock);
 }
 
@@ -162,31 +205,17 @@ static void name_by_hash(const struct digest *key, struct identity *who)
 
 static CURL *borrow_handle(struct verifier *v)
 {
-    CURL *curl = NULL;
     pthread_mutex_lock(&v->lock);
-    bool free_slot = v->asking < v->parallel;
-    if (free_slot) {
-        v->asking++;
-        if (v->idle_count > 0)
-            curl = v->idle[--v->idle_count];
-    }
+    CURL *curl = v->idle_count > 0 ? v->idle[--v->idle_count] : NULL;
     pthread_mutex_unlock(&v->lock);
-    if (!free_slot || curl != NULL)
-        return curl;
-    curl = curl_easy_init();
-    if (curl == NULL) {
-        pthread_mutex_lock(&v->lock);
-        v->asking--;
-        pthread_mutex_unlock(&v->lock);
-    }
-    return curl;
+    return curl != NULL ? curl : curl_easy_init();
 }
 
 static void give_handle_back(struct verifier *v, CURL *curl)
 {
     curl_easy_reset(curl);
     pthread_mutex_lock(&v->lock);
-    v->asking--;
+    CHECK(v->idle_count < v->parallel);
     v->idle[v->idle_count++] = curl;
     pthread_mutex_unlock(&v->lock);
 }
@@ -248,21 +277,21 @@ static enum verifier_answer take_yes(struct verifier *v, const struct digest *ke
     return VERIFIER_YES;
 }
 
-enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
-                                  struct identity *who)
+static enum verifier_answer unanswered(struct verifier *v)
 {
-    /* Many requests with one new bearer arrive together; the first may have brought the answer meanwhile. */
-    enum verifier_answer answer = verifier_recall(v, key, who);
-    if (answer != VERIFIER_UNKNOWN)
-        return answer;
-    CURL *curl = borrow_handle(v);
-    if (curl == NULL) {
-        metric_add(v->unanswered, 1);
-        log_line(v->log, LOG_WARN, NULL, "auth: too many questions to the PBX are under way");
-        return VERIFIER_UNKNOWN;
-    }
+    metric_add(v->unanswered, 1);
+    return VERIFIER_UNKNOWN;
+}
+
+/* With a place in the room. */
+static enum verifier_answer ask_now(struct verifier *v, const char *authorization, const struct digest *key,
+                                    struct identity *who)
+{
     char why[CURL_ERROR_SIZE] = "";
     struct naming naming = {0};
+    CURL *curl = borrow_handle(v);
+    if (curl == NULL)
+        return unanswered(v);
     long status = ask_pbx(v, curl, authorization, &naming, why);
     give_handle_back(v, curl);
     metric_add(v->asked, 1);
@@ -272,9 +301,31 @@ enum verifier_answer verifier_ask(struct verifier *v, const char *authorization,
         remember(v, key, false, &naming.who);
         return VERIFIER_NO;
     }
-    metric_add(v->unanswered, 1);
     log_line(v->log, LOG_ERROR, NULL, "auth: the PBX does not tell: status %ld %s", status, why);
-    return VERIFIER_UNKNOWN;
+    return unanswered(v);
+}
+
+enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
+                                  const char *remote, bool again, struct identity *who)
+{
+    bool keeps_all = v->cache_us > 0 && v->negative_cache_us > 0;
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        /* Many requests with one new bearer arrive together; another may have brought the answer meanwhile. */
+        enum verifier_answer answer = again ? VERIFIER_UNKNOWN : verifier_recall(v, key, who, NULL);
+        if (answer != VERIFIER_UNKNOWN)
+            return answer;
+        enum room_answer room = tries > 0 && keeps_all ? ROOM_FULL : room_enter(v->room, key, remote, is_known(v, key));
+        if (room == ROOM_ENTERED) {
+            answer = ask_now(v, authorization, key, who);
+            room_leave(v->room, key);
+            return answer;
+        }
+        if (again || room == ROOM_FULL)
+            break;
+    }
+    if (!again)
+        log_line(v->log, LOG_WARN, NULL, "auth: too many questions to the PBX are under way, or it does not answer");
+    return unanswered(v);
 }
 
 enum blob_status verifier_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,
@@ -291,8 +342,9 @@ enum blob_status verifier_new(const struct auth_options *opt, struct logger *log
     v->ca_file = opt->verify_ca_file != NULL ? strdup(opt->verify_ca_file) : NULL;
     v->memories = calloc((size_t)SET_COUNT * SET_WAYS, sizeof *v->memories);
     v->idle = calloc(opt->verify_parallel, sizeof *v->idle);
-    if (v->url == NULL || (opt->verify_ca_file != NULL && v->ca_file == NULL) || v->memories == NULL ||
-        v->idle == NULL) {
+    v->room = room_new(opt->verify_parallel, opt->verify_timeout_ms);
+    if (v->room == NULL || v->url == NULL || (opt->verify_ca_file != NULL && v->ca_file == NULL) ||
+        v->memories == NULL || v->idle == NULL) {
         verifier_free(v);
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth");
     }
@@ -315,6 +367,7 @@ void verifier_free(struct verifier *v)
 {
     if (v == NULL)
         return;
+    room_free(v->room);
     for (unsigned i = 0; i < v->idle_count; i++)
         curl_easy_cleanup(v->idle[i]);
     free(v->idle);

@@ -24,12 +24,14 @@ void verifier_free(struct verifier *v); /* NULL is fine */
 
 enum verifier_answer { VERIFIER_YES, VERIFIER_NO, VERIFIER_UNKNOWN, VERIFIER_UNUSABLE };
 
-/* From memory. UNKNOWN: not asked, or too long ago. who is set on YES. */
-enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who);
+/* From memory. UNKNOWN: not asked, or too long ago. who is set on YES. *renew (may be NULL) is set where that ends soon
+ * and is to be asked for again: once a while. */
+enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who, bool *renew);
 /* Asks, and remembers. UNKNOWN: no answer, or too many questions under way. UNUSABLE: a yes with a name that cannot be
- * used. Both are logged, and asked again the next time. */
+ * used. Both are logged, and asked again the next time. remote: "ip:port" of who shows the bearer. again: to renew what
+ * is remembered; nothing waits for it. */
 enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
-                                  struct identity *who);
+                                  const char *remote, bool again, struct identity *who);
 void verifier_forget(struct verifier *v);
 
 #endif

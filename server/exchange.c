@@ -11,10 +11,12 @@
 #include "server/service.h"
 #include "server/telemetry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXCHANGE_MAGIC 0x65786368u
+#define EXCHANGE_MAGIC  0x65786368u
+#define HTTP_REMOTE_MAX 80
 
 static struct exchange *exchange_from_job(struct worker_job *job)
 {
@@ -85,7 +87,37 @@ bool exchange_hop(struct exchange *x, struct worker_lane *lane, void (*work)(str
 
 static void ask_auth(struct exchange *x)
 {
-    auth_ask(x->svc->auth, http_request_header(x->req, "Authorization"), &x->who, &x->err);
+    auth_ask(x->svc->auth, http_request_header(x->req, "Authorization"), http_request_remote(x->req), &x->who, &x->err);
+}
+
+/* Of a bearer that is remembered, beside the request that shows it. */
+struct renewal {
+    struct worker_job job;
+    struct auth *auth;
+    char remote[HTTP_REMOTE_MAX];
+    char authorization[];
+};
+
+static void renewal_run(struct worker_job *job)
+{
+    struct renewal *r = (struct renewal *)(void *)((char *)job - offsetof(struct renewal, job));
+    auth_renew(r->auth, r->authorization, r->remote);
+    free(r);
+}
+
+/* At worst the next request asks, or the one after. */
+static void renew_bearer(struct exchange *x, const char *authorization)
+{
+    size_t len = strlen(authorization);
+    struct renewal *r = calloc(1, sizeof *r + len + 1);
+    if (r == NULL)
+        return;
+    r->job.run = renewal_run;
+    r->auth = x->svc->auth;
+    snprintf(r->remote, sizeof r->remote, "%s", http_request_remote(x->req));
+    memcpy(r->authorization, authorization, len + 1);
+    if (worker_pool_try_submit(x->svc->pool, NULL, &r->job) != BLOB_OK)
+        free(r);
 }
 
 static void auth_asked(struct exchange *x)
@@ -129,6 +161,10 @@ static void exchange_start(struct exchange *x)
     }
     x->bearer_shown = authorization != NULL;
     switch (auth_check(x->svc->auth, authorization, &x->who, &x->err)) {
+    case AUTH_RENEW:
+        renew_bearer(x, authorization);
+        x->route->handler(x);
+        break;
     case AUTH_GRANTED:
         x->route->handler(x);
         break;

@@ -7,6 +7,7 @@
  * it is the caller's own; a queued one stays queued, keeps its segment from being freed, and is tried again.
  */
 #include "backends/disk_impl.h"
+#include "backends/disk_marks.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -101,8 +102,10 @@ static enum blob_status stripe_settle(struct disk_store *s, unsigned number, boo
             return st;
         stripe->head = c->next;
         uint64_t upload = ended_upload(c);
-        if (upload != 0)
+        if (upload != 0) {
             key_set_remove(&s->ending_uploads, upload);
+            disk_marks_drop(s->marks, upload);
+        }
         disk_journal_unpin(s->journal, &c->ticket);
         free(c);
     }
@@ -225,6 +228,8 @@ static enum blob_status run_journaled(struct disk_store *s, const struct disk_ch
         st = change_apply(s, change, err);
         if (st != BLOB_OK)
             take_back(s, &ticket);
+        else if (ended_upload(change) != 0)
+            disk_marks_drop(s->marks, ended_upload(change));
     }
     disk_journal_unpin(s->journal, &ticket);
     return st;

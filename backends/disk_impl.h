@@ -30,7 +30,6 @@
 #define DISK_MAGIC        0x6469736bu
 #define STRIPES           1024u
 #define STRIPE_WORDS      (STRIPES / 64)
-#define DIR_LOCKS         64u
 /* Flushes of at most this many bytes go through the journal; larger ones sync their file. */
 #define JOURNAL_FLUSH_MAX (128u << 10)
 
@@ -57,16 +56,17 @@ struct disk_store {
     uint64_t reserve_bytes;
     struct logger *log;
     struct disk_journal *journal;   /* NULL: every change is synced by itself */
+    struct disk_marks *marks;       /* with the journal: flushed offsets that the files do not tell yet */
+    bool attributes;                /* the file system keeps some with a file */
     struct disk_memtable *memtable; /* with the journal: records that wait for their files */
     struct disk_stripe stripes[STRIPES];
     _Atomic uint64_t pending[STRIPE_WORDS]; /* a bit for each stripe that has pending changes */
     struct key_set ending_uploads;          /* by path: a pending change ends them */
     struct key_set known_dirs;              /* made, and durable where that matters */
     atomic_uint_fast64_t tmp_serial;
-    char tmp_tag[32];                     /* differs from that of any other process, on any node */
-    pthread_mutex_t dir_locks[DIR_LOCKS]; /* one at a time syncs a directory, by the hash of its path */
-    pthread_mutex_t break_lock;           /* guards the next two */
-    enum blob_status broken;              /* why nothing more can be made durable; BLOB_OK: it can */
+    char tmp_tag[32];           /* differs from that of any other process, on any node */
+    pthread_mutex_t break_lock; /* guards the next two */
+    enum blob_status broken;    /* why nothing more can be made durable; BLOB_OK: it can */
     struct blob_error broken_error;
     _Atomic int64_t free_asked_us;
     _Atomic uint64_t free_bytes;

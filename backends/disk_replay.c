@@ -12,6 +12,7 @@
  * after that must not be served: it is moved to damaged/ and reported; with an intact file system it does not happen.
  */
 #include "backends/disk_impl.h"
+#include "backends/disk_marks.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -285,6 +286,8 @@ static enum blob_status restore_file(const struct replay *r, const struct upload
             st = fail_errno(err, errno, "truncate", path);
         *size = want;
     }
+    if (st == BLOB_OK && !fate->commit)
+        st = disk_mark_set(fd, *size, path, err);
     close(fd);
     return st;
 }

@@ -191,6 +191,10 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *fn, v
                  mean_us < 20 ? "so fast that this disk may not be durable (memory, or a cache that ignores flushes)"
                               : "uploads that finish together share one");
         report(&p, st, "time of a sync", meaning, &why);
+        report(&p, BLOB_OK, "attributes",
+               p.s->attributes ? "kept: uploads tell how far they are durable"
+                               : "not kept: after a power cut an upload may be told longer than it is",
+               NULL);
         report(&p, BLOB_OK, "large writes",
                passes_page_cache(&p) ? "pass by the page cache (O_DIRECT)"
                                      : "go through the page cache: O_DIRECT is not to be had here, or nodes share it",

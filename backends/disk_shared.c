@@ -16,6 +16,7 @@
  */
 #include "backends/disk_shared.h"
 
+#include "backends/disk_marks.h"
 #include "backends/durable_file.h"
 #include "core/log.h"
 
@@ -150,7 +151,9 @@ enum blob_status disk_take_over(struct disk_store *s, const struct disk_path *pa
     if (st == BLOB_OK)
         st = copy_bytes(old_fd, fd, offset, path->text, err);
     if (st == BLOB_OK)
-        st = file_sync(fd, tmp.text, err);
+        st = disk_mark_set(fd, offset, tmp.text, err);
+    if (st == BLOB_OK)
+        st = file_sync_all(fd, tmp.text, err);
     if (st == BLOB_OK)
         st = file_rename(s->root_fd, tmp.text, path->text, err);
     if (st == BLOB_OK)

@@ -9,6 +9,7 @@
 
 #include "backends/disk_impl.h"
 #include "backends/disk_journal_format.h"
+#include "backends/disk_marks.h"
 #include "backends/disk_memtable.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
@@ -59,7 +60,7 @@ static enum blob_status lock_refused(const struct disk_store *s, const char *roo
     size_t got = 0;
     if (file_read_at(s->lock_fd, pid, sizeof pid - 1, 0, &got, DISK_LOCK_FILE, NULL) == BLOB_OK && got > 0) {
         pid[got] = '\0';
-        pid[strcspn(pid, "\n")] = '\0';
+        pid[strcspn(pid, " \n")] = '\0';
     }
     return blob_fail(err, BLOB_E_CONFLICT, 0, "%s is in use by process %s%s", root, pid,
                      s->shared ? ", which does not share it" : "; only one can use it unless all share it");
@@ -83,11 +84,7 @@ static enum blob_status lock_store(struct disk_store *s, const char *root, bool 
         const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
         nanosleep(&pause, NULL);
     }
-    char pid[16];
-    int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    if (ftruncate(s->lock_fd, 0) != 0)
-        return fail_errno(err, errno, "write lock of", root);
-    return file_write_at(s->lock_fd, pid, (size_t)len, 0, DISK_LOCK_FILE, err);
+    return disk_lock_write(s, disk_lock_says_kept(s), err);
 }
 
 static enum blob_status share_lock(struct disk_store *s, const char *root, struct blob_error *err)
@@ -222,7 +219,9 @@ static enum blob_status settle_for_checkpoint(void *arg, struct blob_error *err)
     struct disk_store *s = arg;
     enum blob_status st = disk_settle_durable(s, err);
     enum blob_status records = disk_memtable_settle(s->memtable, st == BLOB_OK ? err : NULL);
-    return st == BLOB_OK ? records : st;
+    st = st == BLOB_OK ? records : st;
+    enum blob_status marks = disk_marks_settle(s->marks, st == BLOB_OK ? err : NULL);
+    return st == BLOB_OK ? marks : st;
 }
 
 static enum blob_status open_journal(struct disk_store *s, const struct disk_options *opt, uint64_t first_segment,
@@ -239,14 +238,27 @@ static enum blob_status open_journal(struct disk_store *s, const struct disk_opt
         .arg = s,
     };
     s->memtable = disk_memtable_new(s);
-    if (!s->memtable)
+    s->marks = disk_marks_new(s);
+    if (!s->memtable || !s->marks)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "disk store");
     return disk_journal_open(&journal, &s->journal, err);
+}
+
+/* Where it keeps none, a power cut may leave uploads longer than what was acknowledged of them. */
+static bool keeps_attributes(struct disk_store *s)
+{
+    bool keeps = disk_mark_try(s->lock_fd);
+    if (!keeps)
+        log_line(s->log, LOG_WARN, NULL,
+                 "the storage's file system keeps no attributes (user.*): how far uploads are durable is told by their "
+                 "length, which a power cut may leave too long");
+    return keeps;
 }
 
 static enum blob_status open_locked(struct disk_store *s, const struct disk_options *opt, bool first,
                                     struct blob_error *err)
 {
+    s->attributes = keeps_attributes(s);
     enum blob_status st = load_store_file(s, opt->root, err);
     if (st == BLOB_OK)
         st = dir_make_parents(s->root_fd, DISK_UPLOADS "/", false, err);
@@ -265,6 +277,8 @@ static enum blob_status open_locked(struct disk_store *s, const struct disk_opti
     uint64_t next_segment = 1;
     if (st == BLOB_OK && first)
         st = recover(s, &next_segment, err);
+    if (st == BLOB_OK && first)
+        st = disk_marks_adopt(s, err);
     bool journal = opt->journal && !opt->shared;
     if (st == BLOB_OK && first && !journal)
         st = journal_log_remove(s->root_fd, err);
@@ -279,8 +293,7 @@ static void store_release(struct disk_store *s)
 {
     disk_changes_release(s);
     disk_memtable_free(s->memtable);
-    for (unsigned i = 0; i < DIR_LOCKS; i++)
-        pthread_mutex_destroy(&s->dir_locks[i]);
+    disk_marks_free(s->marks);
     pthread_mutex_destroy(&s->break_lock);
     key_set_release(&s->known_dirs);
     key_set_release(&s->ending_uploads);
@@ -393,8 +406,6 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
         s->direct = direct_pool_new(DIRECT_BUFFERS);
     for (unsigned i = 0; i < STRIPES; i++)
         pthread_mutex_init(&s->stripes[i].lock, NULL);
-    for (unsigned i = 0; i < DIR_LOCKS; i++)
-        pthread_mutex_init(&s->dir_locks[i], NULL);
     pthread_mutex_init(&s->break_lock, NULL);
     key_set_init(&s->known_dirs);
     key_set_init(&s->ending_uploads);

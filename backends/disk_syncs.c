@@ -7,8 +7,9 @@
  * new pages. Of a directory it is the store: its entries belong to many, who sync it each for themselves, and which of
  * them are on the disk nobody can tell. Of the journal, see there.
  *
- * Syncs of one directory are made one at a time, so that nobody who comes just after a failure is told success before
- * the failure is noted.
+ * Two that sync one directory at the same time do so beside each other. That the second were told success between the
+ * first's failure and the noting of it is left to the file system: those that are relied on stop by themselves where
+ * the blocks of a directory cannot be written.
  */
 #include "backends/disk_impl.h"
 #include "backends/durable_file.h"
@@ -47,19 +48,18 @@ enum blob_status disk_unbroken(struct disk_store *s, struct blob_error *err)
 
 enum blob_status disk_dir_sync(struct disk_store *s, const char *path, struct blob_error *err)
 {
-    pthread_mutex_t *lock = &s->dir_locks[key_hash(path, strlen(path)) % DIR_LOCKS];
     int fd = openat(s->root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return blob_fail(err, blob_status_from_errno(errno), errno, "open directory %s", path);
     struct blob_error why = {0};
-    pthread_mutex_lock(lock);
     enum blob_status st = disk_unbroken(s, &why);
     if (st == BLOB_OK) {
         st = file_sync_all(fd, path, &why);
         if (st != BLOB_OK)
             disk_break(s, st, &why);
+        else
+            st = disk_unbroken(s, &why);
     }
-    pthread_mutex_unlock(lock);
     close(fd);
     if (st != BLOB_OK && err)
         *err = why;

@@ -9,9 +9,10 @@
  * otherwise.
  *
  * Invariants: what is in [0, flushed) of a writer's file is durable, or in the journal at or before its end. A file in
- * uploads/ may be longer than what was flushed; recovery and upload_open cut it.
+ * uploads/ may be longer than what was flushed, which its mark tells (disk_marks); upload_open cuts it.
  */
 #include "backends/disk_impl.h"
+#include "backends/disk_marks.h"
 #include "backends/disk_shared.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
@@ -64,29 +65,60 @@ static void put_le64(uint8_t out[8], uint64_t v)
         out[i] = (uint8_t)(v >> (8 * i));
 }
 
-/* ---- journal entries ---- */
-
-/* id, offset, data (may be none); carried out already, so never pinned. */
-static enum blob_status journal_upload(struct disk_store *s, enum journal_kind kind, const struct uuid *id,
-                                       uint64_t offset, const void *data, size_t len, struct journal_ticket *ticket,
-                                       struct blob_error *err)
-{
-    uint8_t at[8];
-    put_le64(at, offset);
-    const struct iovec parts[] = {disk_part(id->text, UUID_CHARS), disk_part(at, sizeof at), disk_part(data, len)};
-    return disk_journal_append(s->journal, kind, parts, data ? 3 : 2, false, ticket, err);
-}
-
 /* ---- opening ---- */
 
-/* Drops what is beyond offset, so that a start does not bring it back. */
-static enum blob_status cut_upload(struct disk_store *s, int fd, const struct uuid *id, uint64_t offset,
-                                   struct blob_error *err)
+static enum blob_status cut_file(int fd, uint64_t offset, const char *path, struct blob_error *err)
 {
-    if (ftruncate(fd, (off_t)offset) != 0)
-        return fail_errno(err, errno, "truncate upload", id->text);
-    struct journal_ticket ticket;
-    return s->journal ? journal_upload(s, JOURNAL_TRUNCATE, id, offset, NULL, 0, &ticket, err) : BLOB_OK;
+    return ftruncate(fd, (off_t)offset) == 0 ? BLOB_OK : fail_errno(err, errno, "cut", path);
+}
+
+/*
+ * Takes back what was flushed beyond offset. Durable before anything can be written in its place: a start would bring
+ * it back, or a mixture.
+ */
+static enum blob_status take_back(struct disk_store *s, int fd, const struct uuid *id, const struct disk_path *path,
+                                  uint64_t offset, struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
+    if (s->journal) {
+        const struct disk_mark_entry entry = {.kind = JOURNAL_TRUNCATE, .offset = offset, .flushed = offset};
+        struct journal_ticket ticket;
+        st = disk_marks_journal(s, id, &entry, &ticket, err);
+        if (st == BLOB_OK)
+            st = disk_journal_wait(s->journal, ticket.lsn, err);
+        return st == BLOB_OK ? cut_file(fd, offset, path->text, err) : st;
+    }
+    st = disk_mark_set(fd, offset, path->text, err);
+    if (st == BLOB_OK)
+        st = cut_file(fd, offset, path->text, err);
+    return st == BLOB_OK ? file_sync_all(fd, path->text, err) : st;
+}
+
+/* Brings an open file to from->offset. */
+static enum blob_status go_back(struct disk_store *s, int fd, const struct uuid *id, const struct disk_path *path,
+                                const struct upload_mark *from, uint64_t epoch, int *own, struct stat *sb,
+                                struct blob_error *err)
+{
+    uint64_t size = (uint64_t)sb->st_size, flushed = 0, lsn;
+    enum blob_status st = size > 0 ? disk_mark_flushed(s, path, fd, size, &flushed, &lsn, err) : BLOB_OK;
+    if (st != BLOB_OK)
+        return st;
+    if (flushed < from->offset)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s has less than %" PRIu64 " bytes", path->text, from->offset);
+    if (s->shared)
+        st = disk_fence_pass(fd, epoch, path->text, err);
+    if (st != BLOB_OK)
+        return st;
+    bool moves = (s->shared && from->contended) || sb->st_nlink > 1;
+    if (moves)
+        st = disk_take_over(s, path, fd, from->offset, epoch, own, err);
+    if (st != BLOB_OK || (moves && !s->journal))
+        return st;
+    if (flushed > from->offset)
+        return take_back(s, moves ? *own : fd, id, path, from->offset, err);
+    if (moves)
+        return BLOB_OK;
+    return size > from->offset ? cut_file(fd, from->offset, path->text, err) : BLOB_OK;
 }
 
 static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, const struct disk_path *path,
@@ -99,22 +131,15 @@ static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, c
     int fd = openat(s->root_fd, path->text, O_RDWR | O_CLOEXEC | (from->offset == 0 ? O_CREAT : 0), 0640);
     if (fd < 0)
         return fail_errno(err, errno, "open", path->text);
-    if (fstat(fd, sb) != 0)
-        st = fail_errno(err, errno, "stat", path->text);
-    else if ((uint64_t)sb->st_size < from->offset)
-        st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s has less than %" PRIu64 " bytes", path->text, from->offset);
-    else if (s->shared)
-        st = disk_fence_pass(fd, epoch, path->text, err);
-    if (st == BLOB_OK && ((s->shared && from->contended) || sb->st_nlink > 1)) {
-        int own = -1;
-        st = disk_take_over(s, path, fd, from->offset, epoch, &own, err);
-        if (st == BLOB_OK) {
-            close(fd);
-            fd = own;
-            st = fstat(fd, sb) == 0 ? BLOB_OK : fail_errno(err, errno, "stat", path->text);
-        }
-    } else if (st == BLOB_OK && (uint64_t)sb->st_size > from->offset) {
-        st = cut_upload(s, fd, id, from->offset, err);
+    int own = -1;
+    st = fstat(fd, sb) == 0 ? go_back(s, fd, id, path, from, epoch, &own, sb, err)
+                            : fail_errno(err, errno, "stat", path->text);
+    if (own >= 0) {
+        close(fd);
+        fd = own;
+    }
+    if (st == BLOB_OK && own >= 0) {
+        st = fstat(fd, sb) == 0 ? BLOB_OK : fail_errno(err, errno, "stat", path->text);
     }
     if (st != BLOB_OK) {
         close(fd);
@@ -135,9 +160,10 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
                               .id = *id,
                               .flushed = from->offset,
                               .written_back = from->offset,
-                              .journal_only = s->journal && from->offset > 0};
+                              .journal_only = false};
     pthread_mutex_init(&w->direct_lock, NULL);
     disk_upload_path(id, &w->path);
+    w->journal_only = from->offset > 0 && disk_marks_journal_only(s, &w->path);
     struct stat sb = {0};
     enum blob_status st = disk_upload_ending(s, &w->path) ? disk_settle_all(s, err) : BLOB_OK;
     if (st == BLOB_OK)
@@ -252,11 +278,12 @@ static enum blob_status sync_failed(struct disk_store *s, struct disk_writer *w,
     return writer_lost(w, err);
 }
 
-static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w, uint64_t offset,
+static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w, uint64_t offset, bool ends,
                                     struct blob_error *err)
 {
     struct blob_error why = {0};
-    enum blob_status st = file_sync(w->fd, w->path.text, &why);
+    enum blob_status st = s->journal || ends ? file_sync(w->fd, w->path.text, &why)
+                                             : disk_mark_sync(s, w->fd, w->flushed, offset, w->path.text, &why);
     if (st != BLOB_OK)
         return sync_failed(s, w, st, &why, err);
     w->journal_only = false;
@@ -266,8 +293,9 @@ static enum blob_status sync_upload(struct disk_store *s, struct disk_writer *w,
         return st;
     w->name_synced = true;
     leave_cache(s, w, offset);
+    const struct disk_mark_entry entry = {.kind = JOURNAL_FLUSHED, .offset = offset, .flushed = offset};
     struct journal_ticket ticket;
-    return s->journal ? journal_upload(s, JOURNAL_FLUSHED, &w->id, offset, NULL, 0, &ticket, err) : BLOB_OK;
+    return s->journal ? disk_marks_journal(s, &w->id, &entry, &ticket, err) : BLOB_OK;
 }
 
 static enum blob_status journal_range(struct disk_store *s, struct disk_writer *w, uint64_t offset,
@@ -280,9 +308,11 @@ static enum blob_status journal_range(struct disk_store *s, struct disk_writer *
     enum blob_status st = file_read_at(w->fd, buf, len, w->flushed, &got, w->path.text, err);
     if (st == BLOB_OK && got < len)
         st = blob_fail(err, BLOB_E_CORRUPT, 0, "%s is shorter than what was written", w->path.text);
+    const struct disk_mark_entry entry = {
+        .kind = JOURNAL_DATA, .offset = w->flushed, .data = buf, .len = len, .flushed = offset};
     struct journal_ticket ticket;
     if (st == BLOB_OK)
-        st = journal_upload(s, JOURNAL_DATA, &w->id, w->flushed, buf, len, &ticket, err);
+        st = disk_marks_journal(s, &w->id, &entry, &ticket, err);
     free(buf);
     w->journal_only = w->journal_only || st == BLOB_OK;
     return st;
@@ -299,8 +329,8 @@ static enum blob_status settle_direct(struct disk_writer *w, uint64_t offset, st
     return st;
 }
 
-/* Brings [flushed, offset) to the disk or to the journal. */
-static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w, uint64_t offset,
+/* Brings [flushed, offset) to the disk or to the journal. ends: for a commit, and needs no mark. */
+static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w, uint64_t offset, bool ends,
                                     struct blob_error *err)
 {
     if (w->lost != BLOB_OK)
@@ -310,8 +340,8 @@ static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w,
     enum blob_status st = settle_direct(w, offset, err);
     bool small = s->journal && offset - w->flushed <= JOURNAL_FLUSH_MAX;
     if (st == BLOB_OK)
-        st = small ? journal_range(s, w, offset, err) : sync_upload(s, w, offset, err);
-    if (st == BLOB_OK)
+        st = small ? journal_range(s, w, offset, err) : sync_upload(s, w, offset, ends, err);
+    if (st == BLOB_OK && (s->journal || !ends))
         w->flushed = offset;
     return st;
 }
@@ -323,7 +353,7 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
     (void)keep_len;
     struct disk_writer *w = (struct disk_writer *)base;
     struct disk_store *s = disk_of(base->store);
-    enum blob_status st = flush_range(s, w, offset, err);
+    enum blob_status st = flush_range(s, w, offset, false, err);
     if (st == BLOB_OK && s->shared)
         st = disk_still_named(s, w->fd, w->inode, &w->path, err);
     if (st == BLOB_OK && s->journal && !(flags & BLOB_LAZY)) {
@@ -401,7 +431,7 @@ enum blob_status disk_commit(struct blob_writer *base, const struct digest *dige
 {
     struct disk_writer *w = (struct disk_writer *)base;
     struct disk_store *s = disk_of(base->store);
-    enum blob_status st = flush_range(s, w, base->position, err);
+    enum blob_status st = flush_range(s, w, base->position, true, err);
     if (st != BLOB_OK)
         return st;
     struct disk_path blob;
@@ -432,32 +462,28 @@ static enum blob_status settle_upload(struct disk_store *s, const struct uuid *i
     return disk_upload_ending(s, path) ? disk_settle_all(s, err) : BLOB_OK;
 }
 
-static enum blob_status highest_epoch(struct disk_store *s, const struct disk_path *path, uint64_t *epoch,
-                                      struct blob_error *err)
-{
-    int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fail_errno(err, errno, "open", path->text);
-    enum blob_status st = disk_fence_highest(fd, epoch, path->text, err);
-    close(fd);
-    return st;
-}
-
 enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
                                   struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
     struct disk_path path;
     enum blob_status st = settle_upload(s, id, &path, err);
+    if (st != BLOB_OK)
+        return st;
+    int fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail_errno(err, errno, "open", path.text);
     struct stat sb;
-    if (st == BLOB_OK && fstatat(s->root_fd, path.text, &sb, 0) != 0)
-        st = fail_errno(err, errno, "stat", path.text);
-    uint64_t epoch = 0;
+    uint64_t flushed, lsn = 0, epoch = 0;
+    st = fstat(fd, &sb) == 0 ? disk_mark_flushed(s, &path, fd, (uint64_t)sb.st_size, &flushed, &lsn, err)
+                             : fail_errno(err, errno, "stat", path.text);
     if (st == BLOB_OK && s->shared)
-        st = highest_epoch(s, &path, &epoch, err);
+        st = disk_fence_highest(fd, &epoch, path.text, err);
+    close(fd);
+    if (st == BLOB_OK && lsn != 0)
+        st = disk_journal_wait(s->journal, lsn, err);
     if (st == BLOB_OK)
-        *out = (struct upload_stat){
-            .mark = {.offset = (uint64_t)sb.st_size}, .modified_ms = disk_mtime_ms(&sb), .epoch = epoch};
+        *out = (struct upload_stat){.mark = {.offset = flushed}, .modified_ms = disk_mtime_ms(&sb), .epoch = epoch};
     return st;
 }
 

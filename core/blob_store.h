@@ -136,7 +136,8 @@ struct blob_store_ops {
 
     /*
      * Opens an upload for writing at from->offset, creating it when the offset is 0 and it is not there. Whatever the
-     * storage has beyond from->offset is dropped (that is also how a body is rolled back). epoch grows with each new
+     * storage has beyond from->offset is dropped (that is also how a body is rolled back); what of that was flushed is
+     * gone durably on OK. epoch grows with each new
      * writer of this upload, in the order in which they claimed it.
      * NOT_FOUND: the storage has less than from->offset bytes. CONFLICT: a writer of a higher epoch has opened it, so
      * this one comes late and must not cut what the other wrote (where nodes share the storage).

@@ -7,9 +7,10 @@
  * beginning and end, and not carried out: that the store runs on a real disk does not matter.
  *
  * What survives at moment k. Of a file: each page as it was at some moment between the last sync of the file that had
- * begun and ended by k, and k; its size likewise. Of a directory: its names as of such a moment, by its own syncs; a
- * rename is whole or not there. Names in a directory whose own name is lost are lost. How far beyond what was synced
- * things got is drawn at random: nothing, everything, or anything between. That is harsher than any one file system.
+ * begun and ended by k, and k; its size likewise, and its attributes, which only fsync() and syncfs() promise. Of a
+ * directory: its names as of such a moment, by its own syncs; a rename is whole or not there. Names in a directory
+ * whose own name is lost are lost. How far beyond what was synced things got is drawn at random: nothing, everything,
+ * or anything between. That is harsher than any one file system.
  *
  * Threads: recording from any. One recording at a time. Source: POSIX.1-2017 fsync(): what it does not promise is lost
  * here.
@@ -32,6 +33,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define RIG_FDS      1024
@@ -44,7 +46,17 @@
 #define RIG_ALL      (-1)
 #define RIG_NO_INODE (-2)
 
-enum rig_kind { RIG_WRITE, RIG_CUT, RIG_LINK, RIG_RENAME, RIG_UNLINK, RIG_MKDIR, RIG_SYNC_FILE, RIG_SYNC_DIR };
+enum rig_kind {
+    RIG_WRITE,
+    RIG_CUT,
+    RIG_ATTRIBUTE,
+    RIG_LINK,
+    RIG_RENAME,
+    RIG_UNLINK,
+    RIG_MKDIR,
+    RIG_SYNC_FILE,
+    RIG_SYNC_DIR
+};
 
 struct rig_op {
     enum rig_kind kind;
@@ -55,6 +67,7 @@ struct rig_op {
     size_t len;
     uint8_t *data;
     size_t begin; /* syncs: when it began */
+    bool whole;   /* syncs of files: attributes too */
 };
 
 struct rig_fd {
@@ -260,6 +273,21 @@ int ftruncate(int fd, off_t size)
     return result;
 }
 
+int fsetxattr(int fd, const char *name, const void *value, size_t len, int flags)
+{
+    pthread_mutex_lock(&rig.lock);
+    int result = (int)syscall(SYS_fsetxattr, fd, name, value, len, flags);
+    if (result == 0 && rig_file(fd) >= 0) {
+        struct rig_op *op = rig_add(RIG_ATTRIBUTE, rig_file(fd), -1, name, NULL);
+        op->data = malloc(len + 1);
+        CHECK(op->data);
+        memcpy(op->data, value, len);
+        op->len = len;
+    }
+    pthread_mutex_unlock(&rig.lock);
+    return result;
+}
+
 static void rig_renamed(const char *from, const char *to)
 {
     int *source = rig_name(from), inode = *source;
@@ -284,10 +312,11 @@ int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
 {
     char whole_from[RIG_PATH], whole_to[RIG_PATH];
     pthread_mutex_lock(&rig.lock);
-    bool ours = rig_path(from_fd, from, whole_from) && rig_path(to_fd, to, whole_to);
+    int fd = -1, inode = sscanf(from, "/proc/self/fd/%d", &fd) == 1 ? rig_file(fd) : RIG_NO_INODE;
+    bool ours = rig_path(to_fd, to, whole_to) && (inode >= 0 || rig_path(from_fd, from, whole_from));
     int result = (int)syscall(SYS_linkat, from_fd, from, to_fd, to, flags);
     if (result == 0 && ours) {
-        int inode = *rig_name(whole_from);
+        inode = inode >= 0 ? inode : *rig_name(whole_from);
         *rig_name(whole_to) = inode;
         rig_add(RIG_LINK, inode, rig_parent(whole_to), whole_to, NULL);
     }
@@ -324,7 +353,7 @@ int mkdirat(int dirfd, const char *path, mode_t mode)
 }
 
 /* Takes a while, in which others go on; what was written before it began is durable when it has ended. */
-static int rig_sync(int fd, bool all)
+static int rig_sync(int fd, bool all, bool whole)
 {
     pthread_mutex_lock(&rig.lock);
     bool ours = rig.recording && fd >= 0 && fd < RIG_FDS && rig.fds[fd].used;
@@ -343,23 +372,24 @@ static int rig_sync(int fd, bool all)
     else
         op = rig_add(RIG_SYNC_FILE, target.inode, -1, NULL, NULL);
     op->begin = begin;
+    op->whole = whole;
     pthread_mutex_unlock(&rig.lock);
     return 0;
 }
 
 int fdatasync(int fd)
 {
-    return rig_sync(fd, false);
+    return rig_sync(fd, false, false);
 }
 
 int fsync(int fd)
 {
-    return rig_sync(fd, false);
+    return rig_sync(fd, false, true);
 }
 
 int syncfs(int fd)
 {
-    return rig_sync(fd, true);
+    return rig_sync(fd, true, true);
 }
 
 /* ---- recording ---- */
@@ -405,8 +435,8 @@ struct rig_left {
     size_t moment;
     enum rig_luck luck;
     unsigned seed;
-    size_t *file_synced, *dir_until; /* by inode, by directory */
-    int *names;                      /* inode by index in rig.names */
+    size_t *file_synced, *attributes_synced, *dir_until; /* by inode, by inode, by directory */
+    int *names;                                          /* inode by index in rig.names */
     bool *dir_there;
 };
 
@@ -440,6 +470,9 @@ static void rig_find_synced(struct rig_left *left)
         for (int n = 0; n < rig.inode_count; n++)
             if (op->inode == RIG_ALL || op->inode == n)
                 left->file_synced[n] = rig_max(left->file_synced[n], op->begin);
+        for (int n = 0; n < rig.inode_count; n++)
+            if (op->whole && (op->inode == RIG_ALL || op->inode == n))
+                left->attributes_synced[n] = rig_max(left->attributes_synced[n], op->begin);
         for (int n = 0; n < rig.dir_count; n++)
             if (op->inode == RIG_ALL || (op->kind == RIG_SYNC_DIR && op->dir == n))
                 left->dir_until[n] = rig_max(left->dir_until[n], op->begin);
@@ -515,6 +548,12 @@ static void rig_build_file(struct rig_left *left, int inode, const char *path)
     CHECK(fd >= 0);
     if (size > 0 && size <= pages * RIG_PAGE)
         CHECK(syscall(SYS_pwrite64, fd, bytes, (size_t)size, 0) == (ssize_t)size);
+    size_t attributes_until = rig_draw(left, left->attributes_synced[inode], true);
+    for (size_t i = 0; i < attributes_until; i++) {
+        const struct rig_op *op = &rig.ops[i];
+        if (op->inode == inode && op->kind == RIG_ATTRIBUTE)
+            CHECK(syscall(SYS_fsetxattr, fd, op->name, op->data, op->len, 0) == 0);
+    }
     close(fd);
     free(until);
     free(bytes);
@@ -525,10 +564,11 @@ static void rig_build(const char *into, size_t moment, enum rig_luck luck, unsig
 {
     struct rig_left left = {.moment = moment, .luck = luck, .seed = seed};
     left.file_synced = calloc((size_t)rig.inode_count + 1, sizeof *left.file_synced);
+    left.attributes_synced = calloc((size_t)rig.inode_count + 1, sizeof *left.attributes_synced);
     left.dir_until = calloc(RIG_DIRS, sizeof *left.dir_until);
     left.names = calloc(rig.name_count + 1, sizeof *left.names);
     left.dir_there = calloc(RIG_DIRS, sizeof *left.dir_there);
-    CHECK(left.file_synced && left.dir_until && left.names && left.dir_there);
+    CHECK(left.file_synced && left.attributes_synced && left.dir_until && left.names && left.dir_there);
     for (size_t i = 0; i < rig.name_count; i++)
         left.names[i] = RIG_NO_INODE;
     rig_find_synced(&left);
@@ -546,6 +586,7 @@ static void rig_build(const char *into, size_t moment, enum rig_luck luck, unsig
         rig_build_file(&left, left.names[i], path);
     }
     free(left.file_synced);
+    free(left.attributes_synced);
     free(left.dir_until);
     free(left.names);
     free(left.dir_there);

@@ -82,9 +82,12 @@ static enum blob_status own_parts(const struct s3_writer *w, const struct staged
         staged_part_at(state, i, &number, &epoch);
         while (at < all->count && all->parts[at].number < number)
             at++;
-        if (at == all->count || all->parts[at].number != number || all->parts[at].size != state->part_size) {
+        bool there = at < all->count && all->parts[at].number == number;
+        if (!there || all->parts[at].size != state->part_size) {
             free(parts);
-            return blob_fail(err, BLOB_E_CORRUPT, 0, "upload %s: S3 has lost part %u", w->id.text, (unsigned)number);
+            /* What a listing does not show may be there all the same. */
+            return blob_fail(err, etags && !there ? BLOB_E_UNAVAILABLE : BLOB_E_CORRUPT, 0, "upload %s: S3 %s part %u",
+                             w->id.text, there ? "has another" : "does not have", (unsigned)number);
         }
         parts[i] = all->parts[at];
         staged_chain_add(chain, number, parts[i].etag);
@@ -490,12 +493,12 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
 static void clear_staging(struct s3_writer *w, bool made)
 {
     struct blob_error ignored;
-    struct s3_key data = staged_data_key(&w->id), below = staged_prefix(&w->id);
+    struct s3_key data = staged_data_key(&w->id);
     enum blob_status st = BLOB_OK;
     if (!made && w->store->multipart && w->upload_id[0])
         st = s3_multipart_abort(w->store->client, data.text, w->upload_id, &ignored);
     if (st == BLOB_OK && w->staged)
-        st = s3_delete_below(w->store, below.text, &ignored);
+        st = s3_staging_clear(w->store, &w->id, &ignored);
     if (st != BLOB_OK) /* the upload is still listed, and will be discarded when it has expired */
         log_line(w->store->log, LOG_WARN, NULL, "upload %s: staged objects stay behind: %s", w->id.text, ignored.text);
 }

@@ -250,6 +250,11 @@ struct s3_key staged_piece_key(const struct uuid *id, uint32_t number, uint64_t 
     return key_of(STAGED_ROOT, id->text, rest);
 }
 
+struct s3_key staged_anchor_key(const struct uuid *id)
+{
+    return key_of(STAGED_ROOT, id->text, "/a");
+}
+
 struct s3_key staged_list_key(const struct uuid *id)
 {
     return key_of(STAGED_ROOT, id->text, "/l");
@@ -276,6 +281,12 @@ struct s3_key staged_segment_key(const struct uuid *id, const struct staged *s, 
     const struct staged_segment *g = &s->segments[index];
     *offset = begin;
     return staged_state_key(id, g->epoch, g->sequence, begin + g->length);
+}
+
+bool staged_parse_upload(const char *key, struct uuid *id)
+{
+    char text[UUID_CHARS + 1];
+    return sscanf(key, STAGED_ROOT "%36[0-9a-f-]/", text) == 1 && uuid_parse(text, id) == BLOB_OK;
 }
 
 bool staged_parse_key(const char *key, struct uuid *id, uint64_t *epoch, uint32_t *sequence, uint64_t *offset)

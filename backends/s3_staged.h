@@ -87,6 +87,9 @@ struct s3_key staged_prefix(const struct uuid *id);
 struct s3_key staged_state_prefix(const struct uuid *id);
 struct s3_key staged_state_key(const struct uuid *id, uint64_t epoch, uint32_t sequence, uint64_t offset);
 struct s3_key staged_piece_key(const struct uuid *id, uint32_t number, uint64_t epoch);
+/* Says that the upload has a state object: made after the first of them, deleted before the last. So where a listing
+ * shows none, it tells whether that is true. */
+struct s3_key staged_anchor_key(const struct uuid *id);
 /* The list of all parts, kept while an object is copied without some of them. */
 struct s3_key staged_list_key(const struct uuid *id);
 struct s3_key staged_data_key(const struct uuid *id);
@@ -94,6 +97,8 @@ struct s3_key staged_data_key(const struct uuid *id);
 struct s3_key staged_whole_key(const struct uuid *id, const struct digest *digest);
 /* The segment with this index; *offset is where its bytes begin in the upload. */
 struct s3_key staged_segment_key(const struct uuid *id, const struct staged *s, unsigned index, uint64_t *offset);
+/* The upload of any key below STAGED_ROOT. */
+bool staged_parse_upload(const char *key, struct uuid *id);
 /* Of a state object's key. */
 bool staged_parse_key(const char *key, struct uuid *id, uint64_t *epoch, uint32_t *sequence, uint64_t *offset);
 

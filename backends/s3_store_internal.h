@@ -102,7 +102,7 @@ bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 
 /* ---- uploads (s3_uploads.c, s3_parts.c, s3_writer.c, s3_commit.c) ---- */
 
-/* The newest state object of an upload. keep may be NULL. */
+/* The newest state object of an upload. NOT_FOUND: there is none, and not by the word of a listing alone. */
 enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
                                  struct upload_stat *stat, struct blob_error *err) BLOB_MUST_CHECK;
 /* Calls fn for every unfinished multipart upload of keys that begin with prefix, until it fails. */
@@ -112,6 +112,8 @@ enum blob_status s3_each_multipart(struct s3_store *s, const char *prefix, s3_mu
                                    struct blob_error *err) BLOB_MUST_CHECK;
 /* Deletes every object below prefix. */
 enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct blob_error *err) BLOB_MUST_CHECK;
+/* Deletes all that is staged of an upload. */
+enum blob_status s3_staging_clear(struct s3_store *s, const struct uuid *id, struct blob_error *err) BLOB_MUST_CHECK;
 
 enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
                                 struct blob_error *err);

@@ -53,6 +53,8 @@ static enum blob_status look_at_upload(struct s3_store *s, const struct s3_uploa
     enum blob_status st = s3_upload_state(s, &id, &state, &stat, err);
     if (st == BLOB_OK && (strcmp(state.upload_id, u->upload_id) == 0 || is_its_copy(&state, u->key)))
         return BLOB_OK;
+    if (st == BLOB_E_UNAVAILABLE) /* of this upload nothing is known */
+        return BLOB_OK;
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;
     log_line(s->log, LOG_INFO, NULL, "S3 %s: ending a multipart upload that nothing refers to", u->key);

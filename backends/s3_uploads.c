@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define PAGES_OF_ONE_KEY 100
+#define STATE_LOOKS      4
 
 /* The last key below prefix, and when it was written. NOT_FOUND. */
 static enum blob_status last_below(struct s3_store *s, const char *prefix, struct s3_key *key, int64_t *modified_ms,
@@ -34,8 +35,22 @@ static enum blob_status last_below(struct s3_store *s, const char *prefix, struc
     return BLOB_OK;
 }
 
-enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
-                                 struct upload_stat *stat, struct blob_error *err)
+/* A listing shows no state of the upload. That proves nothing: a named object must be missing too. */
+static enum blob_status confirm_stateless(struct s3_store *s, const struct uuid *id, struct blob_error *err)
+{
+    struct s3_object object;
+    struct s3_key anchor = staged_anchor_key(id);
+    enum blob_status st = s3_head(s->client, anchor.text, &object, err);
+    if (st != BLOB_OK)
+        return st;
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
+                     "S3 lists no state of upload %s, although %s says that there is one; delete that one as well if "
+                     "the others were deleted by hand",
+                     id->text, anchor.text);
+}
+
+static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, struct staged *out,
+                                     struct upload_stat *stat, struct blob_error *err)
 {
     uint8_t header[STAGED_HEADER_BYTES];
     size_t got;
@@ -43,8 +58,13 @@ enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, stru
     struct staged state;
     struct upload_stat found = {0};
     enum blob_status st = last_below(s, prefix.text, &key, &found.modified_ms, err);
-    if (st == BLOB_OK)
+    if (st == BLOB_E_NOT_FOUND)
+        return confirm_stateless(s, id, err);
+    if (st == BLOB_OK) {
         st = s3_get_range(s->client, key.text, 0, sizeof header, header, &got, NULL, err);
+        if (st == BLOB_E_NOT_FOUND) /* its writer has put a newer one there since */
+            return blob_fail(err, BLOB_E_CONFLICT, 0, "S3 %s is listed, and is not there", key.text);
+    }
     if (st != BLOB_OK)
         return st;
     if (got != sizeof header || staged_read_header(header, &state, found.keep, &found.keep_len) != BLOB_OK)
@@ -54,6 +74,17 @@ enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, stru
     *out = state;
     *stat = found;
     return BLOB_OK;
+}
+
+enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
+                                 struct upload_stat *stat, struct blob_error *err)
+{
+    enum blob_status st = BLOB_E_CONFLICT;
+    for (int i = 0; i < STATE_LOOKS && st == BLOB_E_CONFLICT; i++)
+        st = newest_state(s, id, out, stat, err);
+    return st == BLOB_E_CONFLICT
+               ? blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 lists a state of upload %s that is not there", id->text)
+               : st;
 }
 
 enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
@@ -120,6 +151,13 @@ static enum blob_status abort_one(struct s3_store *s, const struct s3_upload *u,
     return s3_multipart_abort(s->client, u->key, u->upload_id, err);
 }
 
+enum blob_status s3_staging_clear(struct s3_store *s, const struct uuid *id, struct blob_error *err)
+{
+    struct s3_key anchor = staged_anchor_key(id), below = staged_prefix(id);
+    enum blob_status st = s3_delete(s->client, anchor.text, err);
+    return st == BLOB_OK ? s3_delete_below(s, below.text, err) : st;
+}
+
 /* The upload was becoming a blob: its data object goes unless it is that blob's, and so does a copy of it. */
 static enum blob_status drop_half_made(struct s3_store *s, const struct uuid *id, const struct digest *digest,
                                        struct blob_error *err)
@@ -143,7 +181,7 @@ enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *i
 {
     (void)mark; /* the listing of multipart uploads finds also those that no mark names */
     struct s3_store *s = s3_store_of(base);
-    struct s3_key data = staged_data_key(id), below = staged_prefix(id);
+    struct s3_key data = staged_data_key(id);
     struct staged state;
     struct upload_stat stat;
     enum blob_status st = s3_upload_state(s, id, &state, &stat, err);
@@ -156,7 +194,7 @@ enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *i
         if (st != BLOB_OK)
             return st;
     }
-    return s3_delete_below(s, below.text, err);
+    return s3_staging_clear(s, id, err);
 }
 
 enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err)
@@ -178,12 +216,16 @@ enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, voi
             uint64_t epoch, offset;
             uint32_t sequence;
             snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
-            if (!staged_parse_key(last.text, &id, &epoch, &sequence, &offset))
+            if (!staged_parse_upload(last.text, &id))
                 continue;
-            if (current.text[0] && strcmp(current.text, id.text) != 0)
-                go_on = fn(&current, bytes, modified_ms, arg);
+            if (strcmp(current.text, id.text) != 0) {
+                if (current.text[0])
+                    go_on = fn(&current, bytes, modified_ms, arg);
+                bytes = 0;
+            }
             current = id;
-            bytes = offset; /* of the newest, which comes last */
+            if (staged_parse_key(last.text, &id, &epoch, &sequence, &offset))
+                bytes = offset; /* of the newest, which comes last */
             modified_ms = page.entries[i].object.modified_ms;
         }
         s3_page_release(&page);

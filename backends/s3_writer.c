@@ -62,6 +62,16 @@ static unsigned segments_to_absorb(const struct staged *s, uint64_t added)
     return n;
 }
 
+/* After the state object: an anchor alone would say that states there never were cannot be seen. */
+static enum blob_status put_anchor(struct s3_writer *w, struct blob_error *err)
+{
+    struct s3_key k = staged_anchor_key(&w->id);
+    const struct s3_body empty = {.data = "", .length = 0};
+    enum blob_status st = s3_put(w->store->client, k.text, &empty, NULL, NULL, err);
+    w->anchored = st == BLOB_OK;
+    return st;
+}
+
 enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, const void *keep, size_t keep_len,
                                      uint64_t from, size_t len, struct blob_error *err)
 {
@@ -83,6 +93,8 @@ enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, c
         struct s3_key k = staged_state_key(&w->id, next->epoch, next->sequence, next->offset);
         const struct s3_body body = {.data = object, .length = STAGED_HEADER_BYTES + len};
         st = s3_put(w->store->client, k.text, &body, NULL, NULL, err);
+        if (st == BLOB_OK && !w->anchored)
+            st = put_anchor(w, err);
     }
     free(object);
     pthread_mutex_lock(&w->lock);
@@ -241,19 +253,52 @@ static enum blob_status look_around(struct s3_writer *w, struct strays *strays, 
     return BLOB_OK;
 }
 
-/* Does the storage have what `from` names, and no later writer's (CONFLICT)? The other state objects go, the newest
- * first, so that what a crash leaves as the newest is whole. */
+/* The listing lacks state objects that `from` names: are they not there? NOT_FOUND: one of them is not. */
+static enum blob_status confirm_missing(struct s3_writer *w, struct blob_error *err)
+{
+    struct s3_object object;
+    const struct staged *from = &w->from;
+    enum blob_status st = BLOB_OK;
+    for (unsigned i = 0; i < from->segment_count && st == BLOB_OK; i++) {
+        uint64_t offset;
+        st = s3_head(w->store->client, staged_segment_key(&w->id, from, i, &offset).text, &object, err);
+    }
+    if (st == BLOB_OK && from->sequence != 0) {
+        struct s3_key k = staged_state_key(&w->id, from->epoch, from->sequence, from->offset);
+        st = s3_head(w->store->client, k.text, &object, err);
+    }
+    if (st == BLOB_E_NOT_FOUND)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "upload %s: S3 has less than %" PRIu64 " bytes of it", w->id.text,
+                         from->offset);
+    return st == BLOB_OK
+               ? blob_fail(err, BLOB_E_UNAVAILABLE, 0, "upload %s: S3 does not list all that it has of it", w->id.text)
+               : st;
+}
+
+/* What is beyond `from` goes, the newest first, so that what a crash leaves as the newest is whole. Where that is all
+ * there is, no state is left. */
+static enum blob_status drop_strays(struct s3_writer *w, const struct strays *strays, struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
+    if (strays->count > 0 && !w->anchored)
+        st = s3_delete(w->store->client, staged_anchor_key(&w->id).text, err);
+    for (size_t i = strays->count; st == BLOB_OK && i > 0; i--)
+        st = s3_delete(w->store->client, strays->keys[i - 1].text, err);
+    return st;
+}
+
+/* Does the storage have what `from` names, and no later writer's (CONFLICT)? The other state objects go. */
 static enum blob_status claim(struct s3_writer *w, struct blob_error *err)
 {
     struct strays strays = {0};
     unsigned found = 0;
     enum blob_status st = look_around(w, &strays, &found, err);
     if (st == BLOB_OK && found < named_count(&w->from))
-        st = blob_fail(err, BLOB_E_NOT_FOUND, 0, "upload %s: S3 has less than %" PRIu64 " bytes of it", w->id.text,
-                       w->from.offset);
+        st = confirm_missing(w, err);
     w->staged = found > 0 || strays.count > 0;
-    for (size_t i = strays.count; st == BLOB_OK && i > 0; i--)
-        st = s3_delete(w->store->client, strays.keys[i - 1].text, err);
+    w->anchored = found > 0;
+    if (st == BLOB_OK)
+        st = drop_strays(w, &strays, err);
     free(strays.keys);
     return st;
 }

@@ -46,6 +46,7 @@ struct s3_writer {
     struct staged state;  /* as of the last flush */
     struct staged before; /* as of the one before it */
     bool staged;          /* there may be objects below staging/<id>/ */
+    bool anchored;        /* its anchor is there; touched by flushes and commits alone, one at a time */
     uint32_t sequence;    /* of the last state object written */
     struct part_slot *first,
         *last; /* parts that begin at staged_parts_end(&state), in order; the last one is filling */

@@ -225,7 +225,7 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     if (code != API_OK || *outcome == OUTCOME_SETTLED || a->mode != APPEND_WRITE)
         return code;
     *outcome = OUTCOME_CHANGED;
-    return s->mark.offset != was ? API_OK : upload_fail(a->svc, &s->id, "opening it", BLOB_E_IO, &detail, err);
+    return s->mark.offset != was ? API_OK : upload_fail(a->svc, &s->id, "opening it", BLOB_E_UNAVAILABLE, &detail, err);
 }
 
 /* A complete that brings no bytes, and names the digest of what is there, or none. */

@@ -521,6 +521,14 @@ class Handler(BaseHTTPRequestHandler):
             return self.page("ListMultipartUploadsResult", "".join(one.format(prefix, n) for n in "12"))
         return self.page("ListBucketResult", f"<Contents><Key>{prefix}x</Key><Size>1</Size></Contents>")
 
+    def fault_empty_list(self):
+        """A listing of objects that shows none, whatever there is."""
+        query = self.query()
+        if self.key() or "uploads" in query:
+            return False
+        self.send(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        return True
+
     def fault_more_of_nothing(self):
         query = self.query()
         names = {"uploadId": "ListPartsResult", "uploads": "ListMultipartUploadsResult"}

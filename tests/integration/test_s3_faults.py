@@ -9,12 +9,13 @@ from contextlib import ExitStack, contextmanager
 
 from api import accepted, created, refused, whole
 from faulty_s3 import FaultyS3
-from harness import Blobd
+from harness import Blobd, temp_dir
 from s3_bucket import Bucket, rgw
 from uploader import Closed, Content, Upload, download, sha256, store
 from wire import wait_for
 
 MIB = 1 << 20
+SWEEPING = {"retention__sweep_interval": "1s", "retention__sweep_grace": "1s"}
 PASSING = [("empty-503", "."), ("html-502", "."), ("internal", "."), ("slowdown", "."), ("early-503", "PUT .*/data/"),
            ("drop", "."), ("drop-after", "."), ("garbage", "."), ("late", "PUT .*/data/"), ("cut-body", "GET .*/data/"),
            ("error-in-200", "POST"), ("empty-200", "POST"), ("drop-after-post", "POST")]
@@ -182,10 +183,45 @@ def test_slow_readers_get_their_bytes_and_none_that_were_read_ahead():
             time.sleep(0.02)
 
 
+# -- listings that do not show what is there
+
+STAGING = r"GET .*list-type=2.*prefix=[^&]*staging"
+
+
+def test_listings_that_lie_give_up_nothing():
+    """While listings show nothing, or never end, an upload is answered 503; it is whole when they are well again."""
+    for seed, (size, fault) in enumerate(((MIB, "empty-list"), (7 * MIB, "empty-list"), (MIB, "same-page"))):
+        content = Content(size + 1000, seed)
+        with faulty(**SWEEPING) as (s3, srv):
+            up = Upload(srv, mode="offset")
+            accepted(up.append(content.read(0, size)), 203, size, up)
+            with s3.fault(fault, STAGING) as rule:
+                for _ in range(2):
+                    for answer in (up.append(content.read(size, 1000)), up.complete(content.digest())):
+                        assert answer.status == 503 and int(answer["Retry-After"]) >= 1, answer
+                time.sleep(2)  # sweeps that take what no upload knows
+                assert rule.met
+            assert up.status().status == 204 and up.offset == size, up.offset
+            finish(srv, up, content)
+
+
+def test_listings_that_lie_reset_no_upload_whose_session_is_lost():
+    content = Content(MIB, 7)
+    sessions = temp_dir()
+    with faulty(sessions__path=str(sessions / "sessions.db")) as (s3, srv):
+        up = Upload(srv, mode="offset")
+        accepted(up.append(content.read(0, 1000)), 203, 1000, up)
+        srv.stop()
+        for file in sessions.iterdir():
+            file.unlink()
+        with s3.fault("empty-list", STAGING):
+            srv.start()
+            refused(up.status(), "UNAVAILABLE")
+            refused(up.append(content.read(1000, 10)), "UNAVAILABLE")
+        finish(srv, up, content)
+
+
 # -- a removal whose requests come late
-
-
-SWEEPING = {"retention__sweep_interval": "1s", "retention__sweep_grace": "1s"}
 
 
 def pointer_of(s3, digest):

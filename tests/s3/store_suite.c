@@ -407,7 +407,7 @@ static void test_cut_commit(void)
     /* After a commit, take the pointer away and put the staged state back: as if it had been cut. */
     append(&r, &id, &mark, 1, data, total);
     struct s3_page page = {0};
-    OK(s3_list(r.s3, "staging/", NULL, 100, &page, err));
+    OK(s3_list(r.s3, staged_state_prefix(&id).text, NULL, 100, &page, err));
     CU_ASSERT_EQUAL_FATAL(page.count, 1);
     static uint8_t state[STAGED_HEADER_BYTES + PART];
     size_t len = 0;

@@ -166,6 +166,15 @@ static void store_completed(struct upload_service *svc, struct session *s, const
     metric_add(svc->metrics.completed, 1);
 }
 
+/* What an earlier try did not come to clear away. The sweep takes what stays. */
+static void drop_staged(struct upload_service *svc, const struct uuid *id)
+{
+    struct blob_error why;
+    if (upload_discard(svc->store, id, NULL, &why) != BLOB_OK)
+        log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, and something stays staged for now: %s", id->text,
+                 why.text);
+}
+
 enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
                                  struct api_error *err)
 {
@@ -177,6 +186,7 @@ enum api_code complete_committed(struct upload_service *svc, struct session *s, 
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "completing what was cut off", st, &detail, err);
     store_completed(svc, s, &result->file, &row);
+    drop_staged(svc, &s->id);
     complete_result(s, result);
     return API_OK;
 }
@@ -222,6 +232,8 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
         return code;
     }
     store_completed(svc, &next, &result->file, &row);
+    if (a->mode != APPEND_WRITE)
+        drop_staged(svc, &a->id);
     pthread_mutex_lock(&a->lock);
     a->s = next;
     pthread_mutex_unlock(&a->lock);

@@ -1,5 +1,6 @@
 /*
- * upload_expire - what the janitor removes of uploads: those whose time is over, and staged bytes without a record.
+ * upload_expire - what the janitor removes of uploads: those whose time is over, and staged bytes that no open upload
+ * has.
  *
  * Records are listed in pages; each candidate is looked at again and removed in its own lane, so that expiry cannot
  * meet an append half-way. The listing thread waits for each: expiry is a background matter.
@@ -25,9 +26,13 @@ struct candidates {
     struct uuid ids[EXPIRE_PAGE];
 };
 
+typedef enum blob_status removal_fn(struct upload_service *svc, const struct uuid *id, const struct clock_watch *clock,
+                                    struct blob_error *err);
+
 struct removal {
     struct worker_job job;
     struct upload_service *svc;
+    removal_fn *fn;
     struct uuid id;
     const struct clock_watch *clock;
     enum blob_status status;
@@ -40,7 +45,7 @@ struct removal {
 static void removal_run(struct worker_job *job)
 {
     struct removal *r = (struct removal *)job;
-    enum blob_status st = upload_remove_expired(r->svc, &r->id, r->clock, &r->error);
+    enum blob_status st = r->fn(r->svc, &r->id, r->clock, &r->error);
     pthread_mutex_lock(&r->lock);
     r->status = st;
     r->done = true;
@@ -48,10 +53,11 @@ static void removal_run(struct worker_job *job)
     pthread_mutex_unlock(&r->lock);
 }
 
-static enum blob_status remove_in_lane(const struct candidates *c, const struct uuid *id, struct blob_error *err)
+static enum blob_status in_lane(const struct candidates *c, const struct uuid *id, removal_fn *fn,
+                                struct blob_error *err)
 {
     struct upload_service *svc = c->svc;
-    struct removal r = {.job.run = removal_run, .svc = svc, .id = *id, .clock = &c->clock};
+    struct removal r = {.job.run = removal_run, .svc = svc, .fn = fn, .id = *id, .clock = &c->clock};
     pthread_mutex_init(&r.lock, NULL);
     pthread_cond_init(&r.cond, NULL);
     worker_pool_submit(svc->pool, upload_lane(svc, id), &r.job);
@@ -84,29 +90,69 @@ static bool note_record(const char *key, const void *value, size_t len, void *ar
     return true;
 }
 
-static bool note_orphan(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg)
+/* ---- staged bytes -------------------------------------------------------------------------------------------- */
+
+/* NOT_FOUND: no record. *completed: it has become a file. */
+static enum blob_status is_completed(struct upload_service *svc, const struct uuid *id, bool *completed,
+                                     struct blob_error *err)
 {
-    struct candidates *c = arg;
-    (void)bytes;
-    int64_t age = c->svc->opt.timeout_ms > ORPHAN_AGE_MS ? ORPHAN_AGE_MS : c->svc->opt.timeout_ms;
-    if (modified_ms + age < c->now_ms)
-        c->ids[c->count++] = *id;
-    return c->count < EXPIRE_PAGE;
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    struct session s = {0};
+    struct file_record file;
+    *completed = false;
+    upload_record_key(id, key);
+    bytebuf_init(&value);
+    enum blob_status st = record_get(svc->store, key, &value, err);
+    if (st == BLOB_OK && upload_record_decode(value.data, value.len, &s) != BLOB_OK)
+        s.state = SESSION_OPEN; /* damaged, and reported where records are listed */
+    bytebuf_release(&value);
+    if (st != BLOB_OK || s.state == SESSION_OPEN)
+        return st;
+    st = file_catalog_find(svc->catalog, &s.digest, s.file_number, id, &file, err);
+    *completed = st == BLOB_OK;
+    return st == BLOB_E_NOT_FOUND ? BLOB_OK : st;
 }
 
-static enum blob_status expire_orphans(struct candidates *c, struct blob_error *err)
+/* In the upload's lane. A completed upload needs nothing that is staged: a node was killed while it cleared that away,
+ * or had still written to it. */
+static enum blob_status clear_completed(struct upload_service *svc, const struct uuid *id,
+                                        const struct clock_watch *clock, struct blob_error *err)
 {
-    c->count = 0;
-    enum blob_status st = upload_list(c->svc->store, note_orphan, c, err);
-    for (size_t i = 0; st == BLOB_OK && i < c->count; i++) {
-        char key[RECORD_KEY_MAX];
-        struct bytebuf value;
-        upload_record_key(&c->ids[i], key);
-        bytebuf_init(&value);
-        st = record_get(c->svc->store, key, &value, err);
-        bytebuf_release(&value);
-        if (st == BLOB_E_NOT_FOUND)
-            st = remove_in_lane(c, &c->ids[i], err);
+    (void)clock; /* it is no matter of time */
+    return live_find(svc, id) ? BLOB_OK : upload_discard(svc->store, id, NULL, err);
+}
+
+struct staged_walk {
+    const struct candidates *c;
+    const atomic_bool *stop;
+    enum blob_status st;
+    struct blob_error err;
+};
+
+static bool look_at_staged(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg)
+{
+    struct staged_walk *w = arg;
+    struct upload_service *svc = w->c->svc;
+    bool completed;
+    (void)bytes;
+    int64_t age = svc->opt.timeout_ms > ORPHAN_AGE_MS ? ORPHAN_AGE_MS : svc->opt.timeout_ms;
+    w->st = is_completed(svc, id, &completed, &w->err);
+    if (w->st == BLOB_OK && completed)
+        w->st = in_lane(w->c, id, clear_completed, &w->err);
+    else if (w->st == BLOB_E_NOT_FOUND)
+        w->st = modified_ms + age < w->c->now_ms ? in_lane(w->c, id, upload_remove_expired, &w->err) : BLOB_OK;
+    return w->st == BLOB_OK && !(w->stop && atomic_load(w->stop));
+}
+
+static enum blob_status expire_staged(const struct candidates *c, const atomic_bool *stop, struct blob_error *err)
+{
+    struct staged_walk w = {.c = c, .stop = stop, .st = BLOB_OK};
+    enum blob_status st = upload_list(c->svc->store, look_at_staged, &w, err);
+    if (st == BLOB_OK && w.st != BLOB_OK) {
+        st = w.st;
+        if (err)
+            *err = w.err;
     }
     return st;
 }
@@ -122,11 +168,11 @@ enum blob_status upload_service_expire(struct upload_service *svc, int64_t now_m
         st = record_list(svc->store, UPLOAD_RECORD_PREFIX, c.last[0] ? c.last : NULL, EXPIRE_PAGE, true, note_record,
                          &c, err);
         for (size_t i = 0; st == BLOB_OK && i < c.count && !(stop && atomic_load(stop)); i++)
-            st = remove_in_lane(&c, &c.ids[i], err);
+            st = in_lane(&c, &c.ids[i], upload_remove_expired, err);
         if (c.listed < EXPIRE_PAGE || (stop && atomic_load(stop)))
             break;
     }
     if (st == BLOB_OK && !(stop && atomic_load(stop)))
-        st = expire_orphans(&c, err);
+        st = expire_staged(&c, stop, err);
     return st;
 }

@@ -294,6 +294,33 @@ def test_tombstones_are_cleared_away():
         wait_for(lambda: not pointer_of(s3, sha256(data)), timeout=20, what="the tombstone to go")
 
 
+def test_what_a_killed_node_left_of_a_completed_upload_goes_within_a_sweep():
+    content = Content(2 * MIB, 8)
+    with faulty(**SWEEPING) as (s3, srv):
+
+        def staged():
+            return [k for k in s3.objects if "/staging/" in k]
+
+        up = Upload(srv, mode="offset")
+        for at in (0, MIB):
+            accepted(up.append(content.read(at, MIB)), 203, at + MIB, up)
+        with s3.fault("held", r"DELETE .*/staging/.*\.0000000000100000$") as rule:  # the newest has gone before
+            completing = Beside(up.complete, content.digest())
+            assert rule.held.wait(20)
+            left = {key: s3.objects[key] for key in staged()}
+            srv.kill()
+            completing.join()
+        assert left
+        s3.objects.update(left)  # should the held one have come through
+        srv.start()
+        created(up.complete(content.digest()), content.digest(), content.size)
+        wait_for(lambda: not staged(), timeout=10, what="what was left to go")
+        for name in ("s/ffffffffffffffff.00000001.0000000000000000", "a", "l"):  # of a node that wrote late
+            s3.objects[f"{srv.options()['storage.s3.prefix']}/staging/{up.id}/{name}"] = b"x" * 2048
+        wait_for(lambda: not staged(), timeout=10, what="what came late to go")
+        whole(download(srv, content.digest()), content.read(0, content.size))
+
+
 # -- a real endpoint that stalls and dies
 
 

@@ -66,15 +66,16 @@ static const struct config_option options[] = {
     /* ---- tls ---- */
     {"tls", "enabled", BOOL(tls.enabled), .initial = "true", .text = "HTTPS on server.listen; false: plain HTTP."},
     {"tls", "cert_file", TEXT(tls.cert_file), .initial = "", .reloadable = true,
-     .text = "Certificate chain (PEM). Read again on HUP."},
+     .text = "Certificate chain (PEM). Read again on HUP, and from another file where this is changed."},
     {"tls", "key_file", TEXT(tls.key_file), .initial = "", .reloadable = true,
-     .text = "Private key (PEM). Read again on HUP."},
+     .text = "Private key (PEM). As cert_file."},
 
     /* ---- auth ---- */
     {"auth", "mode", CHOICE(auth.mode, "tokens|verify|none"), .initial = "tokens",
      .text = "tokens: bearers from tokens_file; verify: ask the PBX at verify_url; none: everybody may do everything."},
     {"auth", "tokens_file", TEXT(auth.tokens_file), .initial = "", .reloadable = true,
-     .text = "Lines of: NAME SHA256HEX-of-the-token [admin]. Read again on HUP."},
+     .text = "Lines of: NAME SHA256HEX-of-the-token [admin]. Read again on HUP, and from another file where this is "
+             "changed."},
     {"auth", "verify_url", TEXT(auth.verify_url), .form = CONFIG_HTTP_URL, .initial = "", .secret = CONFIG_SECRET_URL,
      .text =
          "Called with the request's Authorization header: 2xx is yes, 401 and 403 are no, anything else is 503. The "
@@ -198,7 +199,8 @@ static const struct config_option options[] = {
     {"log", "level", CHOICE(log.level, "error|warn|info|debug"), .initial = "info", .reloadable = true,
      .text = "What is logged. Read again on HUP."},
     {"log", "format", CHOICE(log.format, "text|json"), .initial = "text", .text = "One line an event in either."},
-    {"log", "access", BOOL(log.access), .initial = "true", .text = "A line for each request."},
+    {"log", "access", BOOL(log.access), .initial = "true", .reloadable = true,
+     .text = "A line for each request. Read again on HUP."},
     {"log", "file", TEXT(log.file), .initial = "",
      .text = "File that is appended to, and reopened on USR1. Empty: standard error."},
 };

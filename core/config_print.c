@@ -83,8 +83,10 @@ void config_markdown(struct bytebuf *out)
         "- Durations take `ms`, `s`, `m`, `h`, `d`; sizes take `K`, `M`, `G`, `T` (powers of 1024). Every interval "
         "may\n"
         "  be set as low as one second.\n"
-        "- HUP reads again the log level, the token file, and the certificate and its key; everything else takes a\n"
-        "  restart.\n");
+        "- HUP reads the file again. What takes effect says so below; every other setting that was changed is named "
+        "in the\n"
+        "  log as needing a restart. Only where nothing was wrong and nothing needs one, the log says just "
+        "`reloaded`.\n");
     for (size_t i = 0; i < count; i++) {
         if (section_begins(table, i))
             bytebuf_printf(out, "\n## [%s]\n\n| key | default | takes | |\n|---|---|---|---|\n", table[i].section);

@@ -172,7 +172,7 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
     svc->downloads_redirect = (svc->store->caps & STORE_REDIRECT) && cfg->s3.download == CONFIG_S3_REDIRECT;
     svc->presign_expiry_ms = presign_expiry_ms(a);
     svc->serve_stored_media_type = cfg->downloads.media_type == CONFIG_MEDIA_STORED;
-    svc->access_log = cfg->log.access;
+    atomic_init(&svc->access_log, cfg->log.access);
     /* After the service has begun to listen for other nodes' announcements, before anybody is served. */
     st = session_store_join(svc->sessions, upload_service_node(svc->uploads), svc->store->store_id, clock_wall_ms(),
                             err);
@@ -328,13 +328,24 @@ enum blob_status assembly_start(struct assembly *a, struct blob_error *err)
     return BLOB_OK;
 }
 
-void assembly_reload(struct assembly *a)
+bool assembly_reload(struct assembly *a, const struct config *fresh)
 {
     struct blob_error err;
-    if (a->cfg->tls.enabled && http_server_reload_tls(a->svc.http, &err) != BLOB_OK)
+    struct http_tls_files files = {0};
+    bool whole = true;
+    if (fresh != NULL) {
+        files = (struct http_tls_files){.cert_file = fresh->tls.cert_file, .key_file = fresh->tls.key_file};
+        atomic_store(&a->svc.access_log, fresh->log.access);
+    }
+    if (a->cfg->tls.enabled && http_server_reload_tls(a->svc.http, &files, &err) != BLOB_OK) {
         log_line(a->log, LOG_ERROR, NULL, "the old certificate stays: %s", err.text);
-    if (auth_reload(a->svc.auth, &err) != BLOB_OK)
+        whole = false;
+    }
+    if (auth_reload(a->svc.auth, fresh != NULL ? fresh->auth.tokens_file : NULL, &err) != BLOB_OK) {
         log_line(a->log, LOG_ERROR, NULL, "the old tokens stay: %s", err.text);
+        whole = false;
+    }
+    return whole;
 }
 
 static void sleep_ms(int64_t ms)

@@ -20,8 +20,10 @@ enum blob_status assembly_new(const struct config *cfg, struct blob_store *store
                               struct logger *log, struct metrics *metrics, struct assembly **out,
                               struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status assembly_start(struct assembly *a, struct blob_error *err) BLOB_MUST_CHECK;
-/* HUP: certificate and tokens again; what fails is logged and stays as it was. */
-void assembly_reload(struct assembly *a);
+/* HUP: what fresh says that need not wait for a restart, and certificate, key and tokens again, from where fresh says
+ * they are (NULL, where it could not be read: from where they were). What fails is logged and stays as it was: false.
+ */
+bool assembly_reload(struct assembly *a, const struct config *fresh);
 /*
  * TERM: /readyz fails, delay_ms later the listener closes, requests in flight end; what has not ended by timeout_ms is
  * cut, uploads so that they keep what arrived. False: something still runs, and must not be freed: leave by exit.

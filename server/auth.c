@@ -18,7 +18,7 @@
 
 struct auth {
     enum auth_mode mode;
-    char *tokens_file;
+    char *tokens_file;     /* the reloading thread's */
     pthread_rwlock_t lock; /* tokens */
     struct token_list *tokens;
     struct verifier *verifier;
@@ -175,16 +175,23 @@ void auth_free(struct auth *a)
     free(a);
 }
 
-enum blob_status auth_reload(struct auth *a, struct blob_error *err)
+enum blob_status auth_reload(struct auth *a, const char *tokens_file, struct blob_error *err)
 {
     if (a->verifier != NULL)
         verifier_forget(a->verifier);
     if (a->mode != AUTH_TOKENS)
         return BLOB_OK;
     struct token_list *fresh, *old;
-    enum blob_status st = token_list_load(a->tokens_file, &fresh, err);
-    if (st != BLOB_OK)
+    char *path = strdup(tokens_file != NULL ? tokens_file : a->tokens_file);
+    if (path == NULL)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth");
+    enum blob_status st = token_list_load(path, &fresh, err);
+    if (st != BLOB_OK) {
+        free(path);
         return st;
+    }
+    free(a->tokens_file);
+    a->tokens_file = path;
     pthread_rwlock_wrlock(&a->lock);
     old = a->tokens;
     a->tokens = fresh;

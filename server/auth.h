@@ -42,8 +42,9 @@ const char *auth_name_fault(const char *name, size_t len);
 enum blob_status auth_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,
                           struct auth **out, struct blob_error *err) BLOB_MUST_CHECK;
 void auth_free(struct auth *a); /* NULL is fine */
-/* Reads the tokens again (HUP), and forgets what the PBX has said. */
-enum blob_status auth_reload(struct auth *a, struct blob_error *err) BLOB_MUST_CHECK;
+/* HUP: reads the tokens, from where they are now (NULL: from where they were), and forgets what the PBX has said. On
+ * failure the old tokens stay, and where they are from. One thread at a time. */
+enum blob_status auth_reload(struct auth *a, const char *tokens_file, struct blob_error *err) BLOB_MUST_CHECK;
 
 enum auth_verdict {
     AUTH_GRANTED,   /* who is set */

@@ -244,7 +244,7 @@ void endpoint_on_done(struct http_request *req, void *arg)
     if (x != NULL)
         MAGIC_OK(x, EXCHANGE_MAGIC);
     telemetry_count(ep->telemetry, req, x != NULL ? x->route : NULL);
-    if (ep->svc->access_log)
+    if (atomic_load_explicit(&ep->svc->access_log, memory_order_relaxed))
         telemetry_log(ep->svc->log, req, x != NULL && x->who.known ? x->who.name : NULL);
     if (x == NULL)
         return;

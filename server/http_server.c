@@ -255,9 +255,11 @@ uint16_t http_server_port(const struct http_server *srv)
     return srv->port;
 }
 
-enum blob_status http_server_reload_tls(struct http_server *srv, struct blob_error *err)
+enum blob_status http_server_reload_tls(struct http_server *srv, const struct http_tls_files *files,
+                                        struct blob_error *err)
 {
-    return srv->tls ? tls_server_reload(srv->tls, err) : BLOB_OK;
+    static const struct http_tls_files same = {0};
+    return srv->tls ? tls_server_reload(srv->tls, files ? files : &same, err) : BLOB_OK;
 }
 
 void http_server_drain(struct http_server *srv)

@@ -82,8 +82,10 @@ enum blob_status http_server_new(const struct http_config *cfg, struct http_serv
 enum blob_status http_server_start(struct http_server *srv, struct blob_error *err) BLOB_MUST_CHECK;
 /* The bound port. Any thread. */
 uint16_t http_server_port(const struct http_server *srv);
-/* Reads certificate and key again for new connections; on failure the old ones stay. Any thread. */
-enum blob_status http_server_reload_tls(struct http_server *srv, struct blob_error *err) BLOB_MUST_CHECK;
+/* Reads certificate and key for new connections, from where files says they are now (NULL, in it too: from where they
+ * were); on failure the old ones stay, and where they are from. Any one thread. */
+enum blob_status http_server_reload_tls(struct http_server *srv, const struct http_tls_files *files,
+                                        struct blob_error *err) BLOB_MUST_CHECK;
 /* Closes the listeners; idle keep-alive connections are closed, busy ones after their answer (Connection: close).
  * Any thread; returns at once. */
 void http_server_drain(struct http_server *srv);

@@ -147,30 +147,58 @@ static void close_parts(struct program *p)
         logger_free(p->log);
 }
 
-/* The running settings stay, but for the level; what else changed is named. */
+/* A line of the log for each line of text. */
+static void log_lines(struct logger *log, enum log_level level, const char *text)
+{
+    for (size_t len; *text != '\0'; text += len + (text[len] != '\0')) {
+        len = strcspn(text, "\n");
+        log_line(log, level, NULL, "%.*s", (int)len, text);
+    }
+}
+
+/* NULL, and said in the log, where they are wrong. */
+static struct config *read_settings_again(struct program *p)
+{
+    struct config *fresh = NULL;
+    struct config_report report;
+    config_report_init(&report);
+    if (load_config(&p->cmd, &fresh, &report) != BLOB_OK) {
+        log_line(p->log, LOG_ERROR, NULL, "the settings of before stay, for these are wrong:");
+        log_lines(p->log, LOG_ERROR, report.errors.data);
+    }
+    config_report_release(&report);
+    return fresh;
+}
+
+/* Names what fresh changes and does not take effect; false: something does so. */
+static bool all_takes_effect(struct program *p, const struct config *fresh)
+{
+    struct bytebuf restart;
+    bytebuf_init(&restart);
+    config_needs_restart(p->cfg, fresh, &restart);
+    bool all = restart.len == 0;
+    log_lines(p->log, LOG_WARN, restart.data);
+    bytebuf_release(&restart);
+    return all;
+}
+
+/* Whoever took a token away must be able to rely on "reloaded": it stands alone only where everything was taken over.
+ */
 static void reload(struct program *p)
 {
-    struct config *fresh;
-    struct config_report report;
-    struct bytebuf restart;
-    config_report_init(&report);
-    bytebuf_init(&restart);
-    if (load_config(&p->cmd, &fresh, &report) == BLOB_OK) {
-        logger_set_level(p->log, (enum log_level)fresh->log.level);
-        config_needs_restart(p->cfg, fresh, &restart);
-        config_free(fresh);
-    } else {
-        log_line(p->log, LOG_ERROR, NULL, "the old settings stay: %s", report.errors.data);
-    }
-    if (restart.len > 0)
-        log_line(p->log, LOG_WARN, NULL, "these settings need a restart: %s", restart.data);
-    bytebuf_release(&restart);
-    config_report_release(&report);
     service_notify("RELOADING=1");
-    assembly_reload(p->assembly);
+    struct config *fresh = read_settings_again(p);
+    bool whole = fresh != NULL && all_takes_effect(p, fresh);
+    whole = assembly_reload(p->assembly, fresh) && whole;
     blob_store_reload(p->store);
+    if (fresh != NULL)
+        logger_set_level(p->log, (enum log_level)fresh->log.level);
+    config_free(fresh);
     service_notify("READY=1");
-    log_line(p->log, LOG_INFO, NULL, "reloaded");
+    if (whole)
+        log_line(p->log, LOG_INFO, NULL, "reloaded");
+    else
+        log_line(p->log, LOG_WARN, NULL, "reloaded, but for what the lines before this name");
 }
 
 static void reopen_log(struct program *p)

@@ -47,9 +47,9 @@ struct service {
     bool downloads_redirect;
     int64_t presign_expiry_ms;
     bool serve_stored_media_type;
-    bool access_log;
 
-    atomic_bool draining; /* set on TERM: /readyz fails */
+    atomic_bool access_log; /* may change on HUP */
+    atomic_bool draining;   /* set on TERM: /readyz fails */
 };
 
 #endif

@@ -11,8 +11,8 @@
 
 struct tls_server {
     pthread_mutex_t lock;
-    SSL_CTX *ctx; /* under lock */
-    char *cert_file, *key_file;
+    SSL_CTX *ctx;               /* under lock */
+    char *cert_file, *key_file; /* the reloading thread's */
 };
 
 static enum blob_status tls_fail(struct blob_error *err, const char *what, const char *file)
@@ -65,28 +65,36 @@ static enum blob_status context_new(const char *cert_file, const char *key_file,
     return BLOB_OK;
 }
 
+/* The context and the paths it is from: all three, or none. */
+static enum blob_status parts_new(const struct http_tls_files *files, SSL_CTX **ctx, char **cert_file, char **key_file,
+                                  struct blob_error *err)
+{
+    enum blob_status st = context_new(files->cert_file, files->key_file, ctx, err);
+    if (st != BLOB_OK)
+        return st;
+    *cert_file = strdup(files->cert_file);
+    *key_file = strdup(files->key_file);
+    if (*cert_file && *key_file)
+        return BLOB_OK;
+    free(*cert_file);
+    free(*key_file);
+    SSL_CTX_free(*ctx);
+    return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a TLS context");
+}
+
 enum blob_status tls_server_new(const struct http_tls_files *files, struct tls_server **out, struct blob_error *err)
 {
     if (!files->key_file)
         return blob_fail(err, BLOB_E_INVALID, 0, "a certificate without a key file");
-    SSL_CTX *ctx = NULL;
-    enum blob_status st = context_new(files->cert_file, files->key_file, &ctx, err);
-    if (st != BLOB_OK)
-        return st;
     struct tls_server *tls = calloc(1, sizeof *tls);
-    char *cert_file = strdup(files->cert_file);
-    char *key_file = strdup(files->key_file);
-    if (!tls || !cert_file || !key_file) {
-        free(tls);
-        free(cert_file);
-        free(key_file);
-        SSL_CTX_free(ctx);
+    if (!tls)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a TLS context");
+    enum blob_status st = parts_new(files, &tls->ctx, &tls->cert_file, &tls->key_file, err);
+    if (st != BLOB_OK) {
+        free(tls);
+        return st;
     }
     pthread_mutex_init(&tls->lock, NULL);
-    tls->ctx = ctx;
-    tls->cert_file = cert_file;
-    tls->key_file = key_file;
     *out = tls;
     return BLOB_OK;
 }
@@ -102,17 +110,24 @@ void tls_server_free(struct tls_server *tls)
     free(tls);
 }
 
-enum blob_status tls_server_reload(struct tls_server *tls, struct blob_error *err)
+enum blob_status tls_server_reload(struct tls_server *tls, const struct http_tls_files *files, struct blob_error *err)
 {
-    SSL_CTX *fresh = NULL;
-    enum blob_status st = context_new(tls->cert_file, tls->key_file, &fresh, err);
+    SSL_CTX *ctx = NULL;
+    char *cert_file = NULL, *key_file = NULL;
+    const struct http_tls_files now = {.cert_file = files->cert_file ? files->cert_file : tls->cert_file,
+                                       .key_file = files->key_file ? files->key_file : tls->key_file};
+    enum blob_status st = parts_new(&now, &ctx, &cert_file, &key_file, err);
     if (st != BLOB_OK)
         return st;
     pthread_mutex_lock(&tls->lock);
     SSL_CTX *old = tls->ctx;
-    tls->ctx = fresh;
+    tls->ctx = ctx;
     pthread_mutex_unlock(&tls->lock);
     SSL_CTX_free(old);
+    free(tls->cert_file);
+    free(tls->key_file);
+    tls->cert_file = cert_file;
+    tls->key_file = key_file;
     return BLOB_OK;
 }
 

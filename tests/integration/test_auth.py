@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import re
 import signal
 import socket
 import threading
@@ -138,6 +139,39 @@ def test_hup_reloads_the_tokens():
         write_tokens(srv.tokens_file, {"carol": ("new-token", False)})
         srv.signal(signal.SIGHUP)
         wait_for(lambda: srv.get("/api/files", who="new-token").status == 200, what="the new token")
+        asks_for_bearer(srv.get("/api/files", who="alice"))
+
+
+def test_hup_takes_another_tokens_file():
+    with Blobd() as srv:
+        other = srv.work / "other-tokens"
+        write_tokens(other, {"carol": ("new-token", False)})
+        srv.given["auth.tokens_file"] = str(other)
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: srv.get("/api/files", who="new-token").status == 200, what="the other file's token")
+        asks_for_bearer(srv.get("/api/files", who="alice"))
+        write_tokens(other, {"dave": ("newer-token", False)})
+        srv.config_file.write_text("[server]\nnonsense=1\n")  # what cannot be read changes no path back
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: srv.get("/api/files", who="newer-token").status == 200, what="the other file, read again")
+        asks_for_bearer(srv.get("/api/files", who="new-token"))
+
+
+def test_tokens_file_that_is_not_there_keeps_the_old_one_on_hup():
+    with Blobd() as srv:
+        missing = srv.work / "missing"
+        srv.given["auth.tokens_file"] = str(missing)
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: str(missing) in srv.log() and "reloaded" in srv.log(), what="a line about the tokens file")
+        assert re.search(r" warn +reloaded, but", srv.log()) and not re.search(r"reloaded$", srv.log(), re.M), srv.log()
+        assert srv.get("/api/files", who="alice").status == 200
+        write_tokens(srv.tokens_file, {"carol": ("new-token", False)})
+        srv.given["auth.tokens_file"] = str(srv.tokens_file)
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: srv.get("/api/files", who="new-token").status == 200, what="the file of before, read again")
         asks_for_bearer(srv.get("/api/files", who="alice"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -165,6 +166,36 @@ def test_hup_with_a_broken_file_keeps_running():
         srv.signal(signal.SIGHUP)
         wait_for(lambda: "nonsense" in srv.log(), what="the error in the log")
         assert srv.get("/api/files").status == 200
+
+
+def test_hup_names_every_change_that_needs_a_restart_and_no_other():
+    with Blobd() as srv:
+        srv.given |= {"auth.downloads": "bearer", "server.idle_timeout": "7s", "uploads.max_size": "1G", "log.level": "debug"}
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded" in srv.log(), what="the end of the reload")
+        named = re.findall(r" warn +(\S+): the change takes effect after a restart$", srv.log(), re.M)
+        assert sorted(named) == ["auth.downloads", "server.idle_timeout", "uploads.max_size"], srv.log()
+        assert re.search(r" warn +reloaded, but", srv.log()), srv.log()
+        for name in ("auth.downloads", "server.idle_timeout", "uploads.max_size"):
+            del srv.given[name]
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: re.search(r" info +reloaded$", srv.log(), re.M), what="a reload of everything")
+
+
+def test_hup_switches_the_access_log():
+    with Blobd() as srv:
+        for access in ("false", "true", "false"):
+            srv.given["log.access"] = access
+            srv.write_config()
+            before = srv.log().count(" info  reloaded")
+            srv.signal(signal.SIGHUP)
+            wait_for(lambda: srv.log().count(" info  reloaded") > before, what="the end of the reload")
+            name = f"while-{access}-{before}"
+            srv.get("/api/files", {"X-Request-ID": name})
+            time.sleep(0.1)
+            assert (name in srv.log()) == (access == "true"), srv.log()
 
 
 def test_access_log_as_json_has_every_field():

@@ -126,6 +126,27 @@ def test_hup_reloads_the_certificate_under_load():
         held.close()
 
 
+def test_hup_takes_another_certificate_and_key():
+    with Blobd(tls=True) as srv:
+        cert, key = make_certificate(srv.work)
+        srv.given |= {"tls.cert_file": str(cert), "tls.key_file": str(key)}
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: served_certificate(srv) == der(cert), what="the certificate of the other file")
+        newer_cert, newer_key = make_certificate(srv.work)
+        shutil.copy(newer_key, key)
+        shutil.copy(newer_cert, cert)
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: served_certificate(srv) == der(newer_cert), what="the other file, read again")
+        before = len(srv.log())
+        srv.given["tls.key_file"] = str(make_certificate(srv.work)[1])  # a key of another certificate
+        srv.write_config()
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: srv.given["tls.key_file"] in srv.log()[before:], what="a line about the key")
+        wait_for(lambda: "reloaded, but" in srv.log()[before:], what="the end of the reload")
+        assert served_certificate(srv) == der(newer_cert)
+
+
 def test_wrong_certificate_on_hup_keeps_the_old_and_says_why():
     with Blobd(tls=True) as srv:
         old = served_certificate(srv)

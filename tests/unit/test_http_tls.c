@@ -147,13 +147,13 @@ static void test_reload(void)
     SSL *old = tls_open(&tf, 0);
     CU_ASSERT_EQUAL(serial_seen(old), 1);
     certificate_write(&tf, 2);
-    CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, &err), BLOB_OK);
+    CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, NULL, &err), BLOB_OK);
     SSL *fresh = tls_open(&tf, 0);
     CU_ASSERT_EQUAL(serial_seen(fresh), 2);
     FILE *broken = fopen(tf.cert, "w");
     fputs("no certificate\n", broken);
     fclose(broken);
-    CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, &err), BLOB_E_INVALID);
+    CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, NULL, &err), BLOB_E_INVALID);
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, tf.cert));
     SSL *still = tls_open(&tf, 0);
     CU_ASSERT_EQUAL(serial_seen(still), 2);
@@ -201,7 +201,7 @@ static void test_reload_under_load(void)
         CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[i], NULL, crowd_run, &crowds[i]), 0);
     }
     for (int i = 0; i < 20; i++) {
-        CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(http_server_reload_tls(tf.fx.srv, NULL, NULL), BLOB_OK);
         sleep_ms(2);
     }
     for (int i = 0; i < THREADS; i++) {

@@ -209,6 +209,7 @@ static enum blob_status make_api(struct assembly *a, struct blob_error *err)
         .max_head_bytes = cfg->server.max_head_bytes,
         .max_uri_bytes = cfg->server.max_uri_bytes,
         .body_memory_bytes = a->budget.bodies,
+        .answer_memory_bytes = a->budget.answers,
         .max_connections = a->budget.max_connections,
         .min_body_rate = cfg->uploads.min_rate_bytes,
         .head_timeout_ms = cfg->server.head_timeout_ms,

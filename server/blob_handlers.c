@@ -86,6 +86,11 @@ static void blob_send(struct exchange *x, struct blob_entry *entry, const struct
         blob_stream_start(x, entry, sel);
         return;
     }
+    if (is_get && entry->content != NULL && !http_reply_reserve(x->req, (size_t)sel->length)) {
+        blob_answer_release(entry);
+        response_busy(x);
+        return;
+    }
     blob_answer_headers(x, entry, sel);
     if (!is_get || sel->length == 0) {
         http_reply(x->req, sel->status, NULL, (size_t)sel->length);

@@ -35,11 +35,12 @@ static struct exchange *exchange_from_task(struct http_task *task)
 /* NULL when memory is out; the request is answered then. */
 static struct exchange *exchange_new(struct http_request *req, struct endpoint *ep, const struct route *route)
 {
-    struct exchange *x = calloc(1, sizeof *x);
+    struct exchange *x = malloc(sizeof *x);
     if (x == NULL) {
         http_reply(req, api_code_http(API_UNAVAILABLE), NULL, 0);
         return NULL;
     }
+    memset(x, 0, sizeof *x); /* calloc() would pass by what the thread has at hand */
     x->magic = EXCHANGE_MAGIC;
     x->req = req;
     x->svc = ep->svc;

@@ -4,8 +4,7 @@
  * evhttp's bufferevent reads 4 KiB at a time; here the socket is read directly, with the bufferevent's own reading off,
  * into pieces as large as the last read filled, never past the end of a body of known length. What the bufferevent had
  * already read comes first; what a chunked body did not own goes back for the next request. Under TLS the same session
- * is read with SSL_read, and what it holds decrypted when the body ends is handed to the bufferevent, which would not
- * hear of it from the socket.
+ * is read with SSL_read.
  *
  * Invariants while BODY_READING: readable is either pending, or active, or the body waits for memory and its flow will
  * resume it; the flow lives. Neither event nor flow outlives the state. A piece is taken when there is something to
@@ -14,6 +13,7 @@
 #include "server/http_internal.h"
 
 #include "core/check.h"
+#include "server/http_tls.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -28,6 +28,7 @@
 #define PAGE_BYTES      4096u
 #define PLACED_MIN      (64u * 1024) /* smaller ones are written through the page cache anyhow */
 #define RATE_WINDOW_MS  10000
+#define TLS_TURN_BYTES  (16u * 1024) /* read for what TLS adds */
 
 #define RECV_AGAIN  (-1)
 #define RECV_FAILED (-2)
@@ -66,30 +67,9 @@ static void body_close(struct http_body *body, enum body_state state)
     body->state = state;
 }
 
-/* What TLS holds decrypted is the next request's; the socket will not announce it. */
-static bool body_return_pending(struct http_conn *conn)
-{
-    SSL *ssl = http_conn_ssl(conn);
-    uint8_t buf[16 * 1024];
-    while (ssl && SSL_pending(ssl) > 0) {
-        int n = SSL_read(ssl, buf, sizeof buf);
-        if (n <= 0)
-            return false;
-        struct evbuffer *input = http_conn_input(conn);
-        evbuffer_unfreeze(input, 0);
-        bool kept = evbuffer_add(input, buf, (size_t)n) == 0;
-        evbuffer_freeze(input, 0);
-        if (!kept)
-            return false;
-    }
-    return true;
-}
-
 static void body_end(struct http_request *req, enum http_body_end end)
 {
     struct http_body *body = &req->body;
-    if (end == HTTP_BODY_COMPLETE && req->conn && !body_return_pending(req->conn))
-        req->close = true;
     body_close(body, end == HTTP_BODY_COMPLETE ? BODY_ENDED : BODY_STOPPED);
     body->reader.on_end(req, end, body->reader.arg);
 }
@@ -159,6 +139,8 @@ static ssize_t conn_recv(struct http_conn *conn, struct iovec *parts, int count)
         return (ssize_t)got;
     parts[0] = (struct iovec){.iov_base = (uint8_t *)parts[0].iov_base + got, .iov_len = parts[0].iov_len - got};
     SSL *ssl = http_conn_ssl(conn);
+    if (ssl)
+        conn->tls->turn = parts[0].iov_len + TLS_TURN_BYTES;
     ssize_t n = ssl ? recv_tls(ssl, parts[0].iov_base, parts[0].iov_len) : recv_plain(http_conn_fd(conn), parts, count);
     if (n > 0)
         return (ssize_t)got + n;

@@ -10,17 +10,18 @@
  * connection is closed (conn_closed), exactly one of which ends it. In CONN_HEAD the bufferevent's callbacks are
  * evhttp's and conn->req is NULL. In CONN_BUSY evhttp waits for us; its reading is off as soon as the handler returned
  * without an answer that went out whole (seized). Nothing is registered for the socket then but what we asked for, so
- * that a peer's close is noticed by reading or writing only, and a half-closed peer still gets its answer.
+ * that a peer's close is noticed by reading or writing only, and a half-closed peer still gets its answer. Under TLS
+ * the bufferevent never has the socket (http_tls.h).
  */
 #include "server/http_internal.h"
 
 #include "core/check.h"
 #include "server/evhttp_newreqcb.h"
+#include "server/http_tls.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
 #include <event2/http.h>
 #include <event2/http_struct.h>
 #include <event2/listener.h>
@@ -36,7 +37,7 @@
 
 struct evbuffer *http_conn_output(const struct http_conn *conn)
 {
-    return bufferevent_get_output(conn->bev);
+    return conn->tls ? conn->tls->output : bufferevent_get_output(conn->bev);
 }
 
 struct evbuffer *http_conn_input(const struct http_conn *conn)
@@ -46,12 +47,12 @@ struct evbuffer *http_conn_input(const struct http_conn *conn)
 
 int http_conn_fd(const struct http_conn *conn)
 {
-    return (int)bufferevent_getfd(conn->bev);
+    return conn->fd;
 }
 
 SSL *http_conn_ssl(const struct http_conn *conn)
 {
-    return conn->loop->srv->tls ? bufferevent_openssl_get_ssl(conn->bev) : NULL;
+    return conn->tls ? conn->tls->ssl : NULL;
 }
 
 /* ---- the raw head ---------------------------------------------------------------------------------------------- */
@@ -152,8 +153,11 @@ static void conn_free(struct http_conn *conn)
     struct http_loop *loop = conn->loop;
     if (loop->opening == conn)
         loop->opening = NULL;
+    if (loop->staged_for == conn)
+        loop->staged_for = NULL;
     TAILQ_REMOVE(&loop->conns, conn, link);
     atomic_fetch_sub(&loop->srv->connections, 1);
+    http_tls_free(conn->tls);
     conn->magic = 0;
     free(conn);
 }
@@ -202,7 +206,8 @@ static void conn_closed(struct evhttp_connection *evcon, void *arg)
     struct evhttp_request *ereq = conn->ereq;
     struct http_request *req = conn->req;
     evbuffer_remove_cb_entry(http_conn_input(conn), conn->input_cb);
-    evbuffer_remove_cb_entry(http_conn_output(conn), conn->output_cb);
+    if (conn->output_cb)
+        evbuffer_remove_cb_entry(http_conn_output(conn), conn->output_cb);
     /* evhttp closes the descriptor before it takes its events back. With a duplicate lingering, epoll would go on
      * telling of the old number, which may be another connection's by then. */
     bufferevent_disable(conn->bev, EV_READ | EV_WRITE);
@@ -248,22 +253,15 @@ static struct bufferevent *conn_open(struct event_base *base, void *arg)
     if (loop->opening) /* evhttp gave up on the one before, without memory */
         conn_free(loop->opening);
     struct http_conn *conn = calloc(1, sizeof *conn);
-    SSL *ssl = loop->srv->tls ? tls_session(loop->srv->tls) : NULL;
-    struct bufferevent *bev = NULL;
-    if (loop->srv->tls && ssl)
-        bev = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
-    else if (!loop->srv->tls)
-        bev = bufferevent_socket_new(base, -1, 0);
-    if (!conn || !bev) {
+    struct bufferevent *bev = conn ? bufferevent_socket_new(base, -1, 0) : NULL;
+    if (bev && loop->srv->tls)
+        conn->tls = http_tls_new(conn, tls_session(loop->srv->tls));
+    if (!bev || (loop->srv->tls && !conn->tls)) {
         if (bev)
             bufferevent_free(bev);
-        else
-            SSL_free(ssl);
         free(conn);
         return NULL; /* evhttp goes on without us, and answers 404 to everything */
     }
-    if (ssl)
-        bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
     bufferevent_set_max_single_write(bev, WRITE_MAX);
     /* Room for any head. A peer that pipelines faster than it is answered waits in its socket. */
     bufferevent_setwatermark(bev, EV_READ, 0, loop->srv->cfg.max_head_bytes + READ_AHEAD);
@@ -290,7 +288,13 @@ static void conn_adopt(struct http_conn *conn)
     evhttp_connection_get_peer(conn->evcon, &address, &port);
     snprintf(conn->remote, sizeof conn->remote, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, (unsigned)port);
     conn->input_cb = evbuffer_add_cb(http_conn_input(conn), conn_input_moved, conn);
-    conn->output_cb = evbuffer_add_cb(http_conn_output(conn), conn_output_moved, conn);
+    conn->fd = (int)bufferevent_getfd(conn->bev);
+    if (conn->tls) {
+        bufferevent_setfd(conn->bev, -1);
+        http_tls_begin(conn->tls, conn->fd);
+    } else {
+        conn->output_cb = evbuffer_add_cb(http_conn_output(conn), conn_output_moved, conn);
+    }
 }
 
 /* The hook: evhttp has made a request for the connection in loop->opening. */
@@ -317,6 +321,8 @@ static int conn_new_request(struct evhttp_request *ereq, void *arg)
     size_t pipelined = evbuffer_get_length(http_conn_input(conn));
     if (pipelined > 0)
         conn_scan(conn, http_conn_input(conn), pipelined);
+    if (conn->tls)
+        http_tls_resume(conn->tls);
     return 0;
 }
 
@@ -350,11 +356,31 @@ static void conn_event(struct bufferevent *bev, short what, void *arg)
         http_conn_break(conn);
 }
 
+void http_conn_received(struct http_conn *conn)
+{
+    bufferevent_data_cb parse = NULL;
+    void *evcon = NULL;
+    CHECK(conn->phase == CONN_HEAD);
+    bufferevent_getcb(conn->bev, &parse, NULL, NULL, &evcon);
+    if (parse)
+        parse(conn->bev, evcon);
+}
+
+void http_conn_has_room(struct http_conn *conn)
+{
+    if (conn->req && conn->req->reply.kind != REPLY_NONE)
+        http_reply_pump(conn->req);
+    else
+        http_tls_rest(conn->tls);
+}
+
 void http_conn_seize(struct http_conn *conn)
 {
     if (conn->seized)
         return;
     conn->seized = true;
+    if (conn->tls)
+        http_tls_seize(conn->tls);
     bufferevent_disable(conn->bev, EV_READ);
     bufferevent_setcb(conn->bev, NULL, conn_writable, conn_event, conn);
 }
@@ -362,25 +388,28 @@ void http_conn_seize(struct http_conn *conn)
 void http_conn_arm(struct http_conn *conn)
 {
     http_conn_seize(conn);
-    bufferevent_enable(conn->bev, EV_WRITE);
+    if (conn->tls)
+        http_tls_watch(conn->tls);
+    else
+        bufferevent_enable(conn->bev, EV_WRITE);
 }
 
 bool http_conn_flush(struct http_conn *conn)
 {
     struct evbuffer *output = http_conn_output(conn);
-    if (!conn->loop->srv->tls) {
-        for (int i = 0; i < FLUSH_MAX_WRITES && evbuffer_get_length(output) > 0; i++) {
-            evbuffer_unfreeze(output, 1);
-            int n = evbuffer_write_atmost(output, http_conn_fd(conn), -1);
-            int saved = errno;
-            evbuffer_freeze(output, 1);
-            if (n < 0 && saved != EAGAIN && saved != EINTR) {
-                http_conn_break(conn);
-                return false;
-            }
-            if (n <= 0)
-                break;
+    if (conn->tls)
+        return http_tls_flush(conn);
+    for (int i = 0; i < FLUSH_MAX_WRITES && evbuffer_get_length(output) > 0; i++) {
+        evbuffer_unfreeze(output, 1);
+        int n = evbuffer_write_atmost(output, http_conn_fd(conn), -1);
+        int saved = errno;
+        evbuffer_freeze(output, 1);
+        if (n < 0 && saved != EAGAIN && saved != EINTR) {
+            http_conn_break(conn);
+            return false;
         }
+        if (n <= 0)
+            break;
     }
     if (evbuffer_get_length(output) > 0)
         http_conn_arm(conn);

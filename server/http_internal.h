@@ -41,11 +41,13 @@ struct evkeyvalq;
 #define HTTP_REQUEST_MAGIC 0x68726571u
 #define HTTP_LOOP_MAGIC    0x686c6f70u
 
-#define HTTP_SEND_BYTES ((size_t)1 << 20)
+#define HTTP_SEND_BYTES  ((size_t)1 << 20)
+#define HTTP_ANSWER_FREE ((size_t)16 << 10) /* of an answer in memory: part of what a connection is reckoned at */
 
 /* ---- the server and its loops ---------------------------------------------------------------------------------- */
 
 struct http_linger;
+struct http_tls;
 struct http_fetch;
 
 struct http_loop {
@@ -65,7 +67,12 @@ struct http_loop {
     int64_t date_at; /* the second that date was made for */
     char date[48];   /* "Date: …\r\n" */
     size_t date_len;
-    uint8_t *send_buffer; /* HTTP_SEND_BYTES for a file's next bytes, within one call; NULL before the first */
+    /* All within one call. */
+    uint8_t *send_buffer;      /* HTTP_SEND_BYTES for a file's next bytes; NULL before the first */
+    uint8_t *stage, *gathered; /* TLS: what is encrypted next, and what it becomes (http_tls.h) */
+    size_t gathered_bytes;
+    size_t staged;                /* bytes in stage already: the beginning of an answer … */
+    struct http_conn *staged_for; /* … of this connection; NULL: none is begun */
 };
 
 struct http_server {
@@ -73,15 +80,21 @@ struct http_server {
     struct head_limits head_limits;
     struct http_pool *pool;
     struct tls_server *tls; /* NULL: plain */
+    BIO_METHOD *tls_out;    /* NULL: plain */
     struct http_loop *loops;
     unsigned loop_count;
     uint16_t port;
     atomic_uint in_flight, connections;
+    atomic_size_t answers; /* bytes of answers held for those who take them slowly */
     atomic_bool draining;
 };
 
 /* Milliseconds for deadlines: coarse, cheap, steady. */
 int64_t http_now_ms(void);
+
+/* Counts bytes that are held of an answer beyond what every connection is reckoned at; false: too much is. */
+bool http_answers_take(struct http_server *srv, size_t bytes);
+void http_answers_give(struct http_server *srv, size_t bytes);
 
 /* http_listen.c: listeners of all loops on one port, none of them accepting yet. fds has room for count. */
 enum blob_status http_listen(const char *listen, unsigned count, int *fds, uint16_t *port,
@@ -99,7 +112,9 @@ struct http_conn {
     enum conn_phase phase;
     struct http_loop *loop;
     TAILQ_ENTRY(http_conn) link;
-    struct bufferevent *bev;
+    int fd;
+    struct bufferevent *bev;         /* under TLS it has no descriptor, and only its input is used */
+    struct http_tls *tls;            /* NULL: plain */
     struct evhttp_connection *evcon; /* NULL until the first evhttp_request is made */
     struct evhttp_request *ereq;     /* the present one */
     struct http_request *req;        /* NULL in CONN_HEAD */
@@ -134,6 +149,10 @@ void http_conn_reset(struct http_conn *conn);
 int http_conn_fd(const struct http_conn *conn);
 /* NULL for plain HTTP. */
 SSL *http_conn_ssl(const struct http_conn *conn);
+/* There is more in the input: evhttp parses it. conn may be gone afterwards. */
+void http_conn_received(struct http_conn *conn);
+/* The socket takes more: an answer goes on. conn may be gone afterwards. */
+void http_conn_has_room(struct http_conn *conn);
 /* Stops evhttp's reading and takes the callbacks over, until the answer is out. Idempotent. */
 void http_conn_seize(struct http_conn *conn);
 /* Writes what it can at once; the rest follows when the socket takes it. False when the connection broke: conn is gone.
@@ -212,6 +231,7 @@ enum reply_kind { REPLY_NONE, REPLY_MEMORY, REPLY_FILE, REPLY_STREAM };
 struct http_reply {
     enum reply_kind kind; /* NONE: not answered yet */
     uint64_t left;        /* bytes of FILE and STREAM not yet in the output */
+    size_t reserved;      /* taken from http_config.answer_memory_bytes */
     bool filling;         /* the pump runs further up the stack */
     bool wanted;          /* STREAM: a want is outstanding */
     struct http_source source;

@@ -7,14 +7,15 @@
  * (that spares small answers a round through epoll); go on when it takes more. Memory is referred to. A file goes
  * through a buffer of the loop's, read and sent at once: pages by sendfile cost the kernel more, on both sides, than a
  * copy into buffers of its own. What the socket does not take is not kept, but sent with sendfile when it takes more;
- * so a slow reader costs no memory, and the next read asks for no more than went out. Under TLS files are read in
- * bounded pieces.
+ * so a slow reader costs no memory, and the next read asks for no more than went out. Under TLS, http_reply_tls takes
+ * the place of all that.
  *
  * The pump may run again further up the stack, from a source that pushes inside its want(): filling guards it.
  */
 #include "server/http_internal.h"
 
 #include "core/check.h"
+#include "server/http_tls.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -29,8 +30,6 @@
 
 #define SMALL_FILE      (32u * 1024) /* copied, to leave with the head in one write */
 #define SEND_MIN_BYTES  (64u * 1024) /* of a file, read and sent at once; also what sendfile begins a wake with */
-#define TLS_FILE_BYTES  (64u * 1024)
-#define TLS_OUTPUT      (256u * 1024)
 #define STREAM_OUTPUT   (256u * 1024)
 #define ROUNDS_PER_WAKE 4
 #define HEAD_BYTES      512 /* without the caller's headers */
@@ -134,15 +133,11 @@ static bool reply_sends_content(const struct http_request *req)
     return req->method != HTTP_HEAD && status_has_content(req->status);
 }
 
-/* Writes the head, and with it up to a page or two of content that is at hand (NULL: none). False without memory. */
-static bool reply_put_head(struct http_request *req, uint64_t length, const void *content, size_t content_len)
+/* Writes the head; returns its length. */
+static size_t reply_write_head(struct http_request *req, uint64_t length, char *to)
 {
-    struct evbuffer *output = http_conn_output(req->conn);
-    struct evbuffer_iovec room;
+    struct text text = {.at = to};
     loop_make_date(req->loop);
-    if (evbuffer_reserve_space(output, (ev_ssize_t)(HEAD_BYTES + req->headers_len + content_len), &room, 1) != 1)
-        return false;
-    struct text text = {.at = room.iov_base};
     text_add_string(&text, "HTTP/1.1 ");
     text_add_number(&text, (uint64_t)req->status);
     text_add(&text, " ", 1);
@@ -161,12 +156,30 @@ static bool reply_put_head(struct http_request *req, uint64_t length, const void
     else if (req->version_1_0)
         text_add_string(&text, "Connection: keep-alive\r\n");
     text_add(&text, "\r\n", 2);
+    return (size_t)(text.at - to);
+}
+
+/* Puts the head into the output, and with it content that is at hand (NULL: none). False without memory. */
+static bool reply_put_head(struct http_request *req, uint64_t length, const void *content, size_t content_len)
+{
+    struct evbuffer *output = http_conn_output(req->conn);
+    struct evbuffer_iovec room = {0};
+    size_t most = HEAD_BYTES + req->headers_len + content_len, before = evbuffer_get_length(output);
+    bool stage = req->is_tls && before == 0 && most <= HTTP_TLS_STAGE;
+    if (!stage && evbuffer_reserve_space(output, (ev_ssize_t)most, &room, 1) != 1)
+        return false;
+    char *to = stage ? (char *)req->loop->stage : room.iov_base;
+    size_t head = reply_write_head(req, length, to);
     req->drained = 0;
-    req->head_bytes = evbuffer_get_length(output) + (size_t)(text.at - (char *)room.iov_base);
+    req->head_bytes = before + head;
     if (content_len > 0)
-        text_add(&text, content, content_len);
-    room.iov_len = (size_t)(text.at - (char *)room.iov_base);
-    return evbuffer_commit_space(output, &room, 1) == 0;
+        memcpy(to + head, content, content_len);
+    room.iov_len = head + content_len;
+    if (!stage)
+        return evbuffer_commit_space(output, &room, 1) == 0;
+    req->loop->staged = head + content_len;
+    req->loop->staged_for = req->conn;
+    return true;
 }
 
 static void headers_append(struct http_request *req, const char *bytes, size_t len)
@@ -292,17 +305,11 @@ static bool copy_file(struct http_request *req, size_t len)
     return (got == len || reply->fetching) && evbuffer_commit_space(output, &room, 1) == 0;
 }
 
+/* A small file that was not in memory at first. */
 static void fill_copied_file(struct http_request *req)
 {
-    struct http_reply *reply = &req->reply;
-    struct evbuffer *output = http_conn_output(req->conn);
-    while (reply->left > 0 && !reply->fetching && evbuffer_get_length(output) < TLS_OUTPUT) {
-        size_t n = reply->left < TLS_FILE_BYTES ? (size_t)reply->left : TLS_FILE_BYTES;
-        if (!copy_file(req, n)) {
-            http_conn_reset(req->conn);
-            return;
-        }
-    }
+    if (!copy_file(req, (size_t)req->reply.left))
+        http_conn_reset(req->conn);
 }
 
 static void fill_stream(struct http_request *req)
@@ -331,8 +338,13 @@ static void reply_fill(struct http_request *req)
 }
 
 /* One round: true when another may move it on. */
-static bool reply_round(struct http_request *req)
+static bool reply_round(struct http_request *req, bool first)
 {
+    if (req->is_tls) {
+        if (req->reply.kind == REPLY_STREAM)
+            fill_stream(req);
+        return req->conn && http_reply_tls_round(req, first);
+    }
     reply_fill(req);
     if (!req->conn || !http_conn_flush(req->conn))
         return false;
@@ -347,7 +359,9 @@ static bool reply_round(struct http_request *req)
 /* The other connections' turn; the loop comes back to what is in the output, or has been fetched. */
 static void reply_pause(struct http_request *req)
 {
-    if (!req->reply.segment)
+    if (req->is_tls)
+        http_conn_arm(req->conn);
+    else if (!req->reply.segment)
         reply_fill(req);
     else if (http_file_ready(req, SEND_MIN_BYTES))
         queue_file(req, SEND_MIN_BYTES);
@@ -362,7 +376,7 @@ void http_reply_pump(struct http_request *req)
     req->reply.filling = true;
     http_request_pin(req);
     int rounds = 0;
-    while (reply_round(req)) {
+    while (reply_round(req, rounds == 0)) {
         if (++rounds < ROUNDS_PER_WAKE)
             continue;
         reply_pause(req);
@@ -389,7 +403,7 @@ static void reply_begin(struct http_request *req, int status, enum reply_kind ki
 /* How much of the answer's content is refilled when the socket has taken the rest. */
 static void reply_set_refill(struct http_request *req, size_t at)
 {
-    if (req->reply.left > 0)
+    if (req->reply.left > 0 && !req->is_tls)
         bufferevent_setwatermark(req->conn->bev, EV_WRITE, at, 0);
 }
 
@@ -431,6 +445,8 @@ void http_reply_release(struct http_request *req)
 {
     struct http_reply *reply = &req->reply;
     http_file_forget(reply);
+    http_answers_give(req->loop->srv, reply->reserved);
+    reply->reserved = 0;
     if (reply->segment)
         evbuffer_file_segment_free(reply->segment); /* its own callback releases, when the output is done with it */
     reply->segment = NULL;
@@ -439,6 +455,18 @@ void http_reply_release(struct http_request *req)
     reply->release = NULL;
     if (reply->kind == REPLY_STREAM)
         reply->source.closed(reply->source.arg);
+}
+
+bool http_reply_reserve(struct http_request *req, size_t len)
+{
+    MAGIC_OK(req, HTTP_REQUEST_MAGIC);
+    CHECK(req->reply.kind == REPLY_NONE && req->reply.reserved == 0);
+    if (len <= HTTP_ANSWER_FREE)
+        return true;
+    if (!http_answers_take(req->loop->srv, len))
+        return false;
+    req->reply.reserved = len;
+    return true;
 }
 
 /* ---- the kinds of answers -------------------------------------------------------------------------------------- */
@@ -460,6 +488,12 @@ void http_reply(struct http_request *req, int status, const void *data, size_t l
 void http_reply_shared(struct http_request *req, int status, const void *data, size_t len, void (*release)(void *arg),
                        void *arg)
 {
+    if (req->is_tls && len <= HTTP_TLS_RECORD) { /* what is encrypted at once need not be referred to first */
+        http_reply(req, status, data, len);
+        if (release)
+            release(arg);
+        return;
+    }
     reply_begin(req, status, REPLY_MEMORY);
     struct reply_release *holder = release_new(release, arg);
     if (!req->conn || !reply_sends_content(req) || len == 0) {
@@ -492,12 +526,10 @@ static bool reply_put_file(struct http_request *req, int fd, uint64_t offset, ui
     reply->offset = offset;
     reply->left = length;
     reply->fetched = UINT64_MAX;
+    if (req->is_tls)
+        return true;
     if (length <= SMALL_FILE)
         return copy_file(req, (size_t)length);
-    if (req->is_tls) {
-        reply_set_refill(req, TLS_OUTPUT / 2);
-        return true;
-    }
     /* From the file's beginning, so that offsets in it are the file's. */
     reply->segment =
         evbuffer_file_segment_new(fd, 0, (ev_off_t)(offset + length), EVBUF_FS_DISABLE_MMAP | EVBUF_FS_DISABLE_LOCKING);

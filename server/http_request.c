@@ -63,7 +63,9 @@ static void request_split_target(struct http_request *req, char *target)
 
 static struct http_request *request_new(struct http_conn *conn, const struct head_framing *framing)
 {
-    struct http_request *req = calloc(1, sizeof *req);
+    struct http_request *req = malloc(sizeof *req); /* calloc() would pass by what the thread has at hand */
+    if (req)
+        memset(req, 0, sizeof *req);
     if (!req || !http_fields_join(conn->ereq->input_headers, &req->joined)) {
         free(req);
         return NULL;

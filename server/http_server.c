@@ -10,6 +10,7 @@
 
 #include "core/check.h"
 #include "server/evhttp_newreqcb.h"
+#include "server/http_tls.h"
 
 #include <event2/http.h>
 #include <event2/listener.h>
@@ -136,6 +137,12 @@ static enum blob_status loop_init(struct http_loop *loop, struct http_server *sr
     st = loop_bridge_new(loop->base, &loop->bridge, err);
     if (st != BLOB_OK)
         return st;
+    if (srv->tls) {
+        loop->stage = malloc(HTTP_TLS_STAGE);
+        loop->gathered = malloc(HTTP_TLS_GATHERED_MAX);
+        if (!loop->stage || !loop->gathered)
+            return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for an event loop");
+    }
     loop->sweep = event_new(loop->base, -1, EV_PERSIST, loop_sweep, loop);
     if (!loop->sweep || event_add(loop->sweep, &period) != 0 || http_conn_attach(loop) != BLOB_OK)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for an event loop");
@@ -148,8 +155,10 @@ static void loop_release(struct http_loop *loop)
     if (loop->http) {
         evhttp_newreqcb_clear(loop->http);
         evhttp_free(loop->http);
-        if (loop->opening)
+        if (loop->opening) {
+            http_tls_free(loop->opening->tls);
             free(loop->opening);
+        }
         http_linger_free_all(loop);
     }
     if (loop->bridge)
@@ -160,6 +169,8 @@ static void loop_release(struct http_loop *loop)
     if (loop->base)
         event_base_free(loop->base);
     free(loop->send_buffer);
+    free(loop->stage);
+    free(loop->gathered);
 }
 
 /* ---- the server ------------------------------------------------------------------------------------------------ */
@@ -197,6 +208,13 @@ static enum blob_status server_listen(struct http_server *srv, struct blob_error
     return st;
 }
 
+/* libevent's own default is calloc(), which glibc (to 2.40) serves from the arena, under its lock, and not from what
+ * each thread has at hand. */
+void http_server_prepare(void)
+{
+    event_set_mem_functions(malloc, realloc, free);
+}
+
 enum blob_status http_server_new(const struct http_config *cfg, struct http_server **out, struct blob_error *err)
 {
     enum blob_status st = config_judge(cfg, err);
@@ -216,6 +234,8 @@ enum blob_status http_server_new(const struct http_config *cfg, struct http_serv
         st = http_pool_new(cfg->body_memory_bytes, &srv->pool, err);
     if (st == BLOB_OK && cfg->tls.cert_file)
         st = tls_server_new(&cfg->tls, &srv->tls, err);
+    if (st == BLOB_OK && srv->tls && !(srv->tls_out = http_tls_method()))
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a TLS context");
     if (st == BLOB_OK)
         st = server_listen(srv, err);
     if (st != BLOB_OK) {
@@ -224,6 +244,22 @@ enum blob_status http_server_new(const struct http_config *cfg, struct http_serv
     }
     *out = srv;
     return BLOB_OK;
+}
+
+bool http_answers_take(struct http_server *srv, size_t bytes)
+{
+    size_t limit = srv->cfg.answer_memory_bytes;
+    size_t held = atomic_fetch_add(&srv->answers, bytes) + bytes;
+    if (limit == 0 || held <= limit)
+        return true;
+    atomic_fetch_sub(&srv->answers, bytes);
+    return false;
+}
+
+void http_answers_give(struct http_server *srv, size_t bytes)
+{
+    if (bytes > 0)
+        atomic_fetch_sub(&srv->answers, bytes);
 }
 
 /* Signals are main's: a loop's thread takes none, and a write to a closed socket is an error, not a signal. */
@@ -295,6 +331,7 @@ void http_server_free(struct http_server *srv)
     for (unsigned i = 0; i < srv->loop_count; i++)
         loop_release(&srv->loops[i]);
     free(srv->loops);
+    BIO_meth_free(srv->tls_out);
     tls_server_free(srv->tls);
     http_pool_free(srv->pool);
     free((char *)srv->cfg.listen);

@@ -57,11 +57,12 @@ struct http_config {
     struct http_tls_files tls;
     size_t max_head_bytes;
     size_t max_uri_bytes;
-    size_t body_memory_bytes; /* bound on body pieces alive at once, over all loops */
-    unsigned max_connections; /* over all loops; 0: unbounded */
-    uint64_t min_body_rate;   /* bytes a second, over any 10 s of reading; 0: none */
-    int64_t head_timeout_ms;  /* absolute: first byte (or accept) to end of head */
-    int64_t idle_timeout_ms;  /* keep-alive, a stalled body, a stalled answer */
+    size_t body_memory_bytes;   /* bound on body pieces alive at once, over all loops */
+    size_t answer_memory_bytes; /* bound on answers held for slow readers beyond their connections' own; 0: none */
+    unsigned max_connections;   /* over all loops; 0: unbounded */
+    uint64_t min_body_rate;     /* bytes a second, over any 10 s of reading; 0: none */
+    int64_t head_timeout_ms;    /* absolute: first byte (or accept) to end of head */
+    int64_t idle_timeout_ms;    /* keep-alive, a stalled body, a stalled answer */
     /* Brings from the disk what files have not in memory; idle before http_server_free(). NULL: the loops wait for it.
      */
     struct worker_pool *pool;
@@ -78,6 +79,8 @@ struct http_config {
  * taken. Nothing is accepted before http_server_start(). */
 enum blob_status http_server_new(const struct http_config *cfg, struct http_server **out,
                                  struct blob_error *err) BLOB_MUST_CHECK;
+/* Once, before anything else here and before there are threads. */
+void http_server_prepare(void);
 /* Starts the loop threads. */
 enum blob_status http_server_start(struct http_server *srv, struct blob_error *err) BLOB_MUST_CHECK;
 /* The bound port. Any thread. */
@@ -193,6 +196,9 @@ void http_reply_header(struct http_request *req, const char *name, const char *v
 void http_reply_close(struct http_request *req);
 bool http_reply_is_closing(const struct http_request *req);
 
+/* Before an answer of len bytes that lies in memory until the client has taken it: counts it, until it is out. False:
+ * too much is held for slow readers, and this one should be told 503. */
+bool http_reply_reserve(struct http_request *req, size_t len);
 /* Answers with len bytes, copied; data may be NULL with len 0. 204 and 304 go without Content-Length. To a HEAD
  * request the body is left out and Content-Length is kept. */
 void http_reply(struct http_request *req, int status, const void *data, size_t len);
@@ -200,8 +206,8 @@ void http_reply(struct http_request *req, int status, const void *data, size_t l
 void http_reply_shared(struct http_request *req, int status, const void *data, size_t len, void (*release)(void *arg),
                        void *arg);
 /* length bytes of an open file from offset, as the socket takes them; nothing is kept for a slow reader but, under
- * TLS, a bounded piece. Borrows fd until release(arg) (any number of answers may share one fd at the same time). A file
- * that turns out too short breaks the connection. */
+ * TLS, what is encrypted already. Borrows fd until release(arg) (any number of answers may share one fd at the same
+ * time). A file that turns out too short breaks the connection. */
 void http_reply_file(struct http_request *req, int status, int fd, uint64_t offset, uint64_t length,
                      void (*release)(void *arg), void *arg);
 

@@ -14,6 +14,7 @@
 #include "core/metrics.h"
 #include "server/assembly.h"
 #include "server/command_line.h"
+#include "server/http_server.h"
 #include "server/service_notify.h"
 
 #include <malloc.h>
@@ -102,6 +103,7 @@ static void tame_allocator(void)
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_TRIM_THRESHOLD, 256 << 10);
     mallopt(M_MMAP_THRESHOLD, 48 << 10);
+    http_server_prepare();
 }
 
 /* The signals this thread waits for; blocked before any other thread exists. */

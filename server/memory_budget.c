@@ -2,8 +2,9 @@
  * memory_budget - more body memory than the disk and the hash need to keep busy buys nothing but resident pages, so
  * bodies get five parts of 256 (10 MiB of the default: with 8, thirty-two uploads at once waited for each other's
  * pieces; with 20 they were no faster); the rest goes by eighths: 1 for remote downloads,
- * 2 for the cache, 2 for connections. What remains is there anyhow (code, stacks, the session store, part buffers of a
- * remote store, the allocator's own). Nothing is reserved: a share bounds, it does not allocate.
+ * 2 for the cache, 2 for connections, half a one for answers that slow readers leave. What remains is there anyhow
+ * (code, stacks, the session store, part buffers of a remote store, the allocator's own). Nothing is reserved: a share
+ * bounds, it does not allocate.
  */
 #include "server/memory_budget.h"
 
@@ -34,6 +35,7 @@ struct memory_budget memory_budget_split(uint64_t max_memory, uint64_t max_conne
         .bodies = (size_t)bodies,
         .body_window = (size_t)at_least(at_most(bodies / 5, WINDOW_MAX_BYTES), WINDOW_MIN_BYTES),
         .streams = (size_t)eighth,
+        .answers = (size_t)(eighth / 2),
         .cache = (size_t)at_most(cache, eighth * 2),
         .max_connections = (unsigned)at_most(connections, 1u << 20),
     };

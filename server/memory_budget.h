@@ -14,6 +14,7 @@ struct memory_budget {
     size_t bodies;      /* pieces of request bodies, all uploads together */
     size_t body_window; /* of these, one upload's at most */
     size_t streams;     /* pieces of downloads from a remote store */
+    size_t answers;     /* what slow readers have not taken yet, beyond what their connections are reckoned at */
     size_t cache;       /* blobs and what is known of them */
     unsigned max_connections;
 };

@@ -158,7 +158,7 @@ void response_empty(struct exchange *x, int status)
 
 void response_json(struct exchange *x, int status, const struct bytebuf *body)
 {
-    if (body->failed) {
+    if (body->failed || !http_reply_reserve(x->req, body->len)) {
         response_busy(x);
         return;
     }

@@ -44,9 +44,13 @@ static enum blob_status context_new(const char *cert_file, const char *key_file,
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                  SSL_OP_PRIORITIZE_CHACHA);
-    /* An idle connection gives its record buffers back. Partial writes stay off: libevent's bufferevent takes what
-     * SSL_write() accepted for all it had offered, and sends the rest of a buffer never. */
+    /* An idle connection gives its record buffers back. A record is read at once, not its header first. */
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_read_ahead(ctx, 1);
+    /* Sessions are resumed by tickets, which the client keeps; the cache here would be memory that nobody counts. One
+     * ticket is what a client uses. */
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(ctx, 1);
     SSL_CTX_set_default_passwd_cb(ctx, no_pass_phrase);
     enum blob_status st = BLOB_OK;
     if (SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1)

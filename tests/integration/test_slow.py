@@ -1,12 +1,13 @@
-"""A thousand phones on bad links at once, on little memory."""
+"""A thousand phones on bad links at once, and readers that take little of what they asked for: on little memory."""
 
 import resource
 import selectors
 import time
+from contextlib import ExitStack
 
-from api import created
+from api import created, whole
 from harness import STORAGE, Blobd, Skip
-from uploader import Content, Upload, sha256
+from uploader import Content, Upload, download, sha256, store
 
 MIB = 1 << 20
 SHARE = 65536  # bytes a second each
@@ -63,6 +64,28 @@ def test_100_slow_uploads_over_tls_all_succeed_in_little_memory():
     slow_uploads(100, 4, tls=True)
 
 
+MAX_MEMORY = 64 * MIB  # which is reckoned to carry 256 connections over TLS
+
+
+def test_220_slow_readers_over_tls_stay_within_max_memory():
+    data = Content(8 * MIB, 5).read(0, 8 * MIB)
+    options = {"log.access": "false", "server.max_memory": str(MAX_MEMORY)}
+    with Blobd(options, tls=True) as srv, ExitStack() as stack:
+        store(srv, data)
+        readers = [stack.enter_context(srv.connect(rcvbuf=16384, timeout=60)) for _ in range(220)]
+        for c in readers:
+            c.send_head("GET", f"/api/blobs/{sha256(data)}")
+        for _ in range(2):  # what the first ones leave to the kernel, it takes
+            for c in readers:
+                assert c.sock.recv(4096)
+            time.sleep(0.5)
+        print(f"{len(readers)} slow readers: peak {srv.peak_rss() / MIB:.1f} of {MAX_MEMORY / MIB:.0f} MiB")
+        assert srv.peak_rss() < MAX_MEMORY, f"peak RSS {srv.peak_rss() / MIB:.1f} MiB"
+        whole(download(srv, sha256(data)), data)
+
+
+test_220_slow_readers_over_tls_stay_within_max_memory.timeout = 120
+test_220_slow_readers_over_tls_stay_within_max_memory.alone = True
 test_1000_slow_uploads_all_succeed_in_little_memory.timeout = 180
 test_1000_slow_uploads_all_succeed_in_little_memory.alone = True
 test_100_slow_uploads_over_tls_all_succeed_in_little_memory.timeout = 90

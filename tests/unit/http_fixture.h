@@ -4,9 +4,9 @@
  *
  * Paths: /hello; /echo (counts and sums the body); /refuse (413 before the body); /hold (keeps the pieces until
  * fixture_release); /first (answers 409 after the first piece); /large (after the first that is as large as they get,
- * or when it is late); /job (answers when fixture_release is called); /shared; /medium; /file; /short (a file shorter
- * than it says); /stream (pushed by a job); /abort; /204; /304; /field (what is read of the field X-Field: lines, and
- * value).
+ * or when it is late); /job (answers when fixture_release is called); /shared; /medium; /counted; /file; /short (a file
+ * shorter than it says); /stream (pushed by a job); /abort; /204; /304; /field (what is read of the field X-Field:
+ * lines, and value).
  *
  * Threads: handlers run on the server's loops; the fixture's counters are atomic, its lists are under lock.
  */
@@ -237,6 +237,14 @@ static inline void handler_field(struct http_request *req)
     http_reply(req, 200, text, (size_t)n);
 }
 
+static inline void handler_counted(struct fixture *fx, struct http_request *req)
+{
+    if (http_reply_reserve(req, FIXTURE_BYTES))
+        http_reply(req, 200, fx->bytes, FIXTURE_BYTES);
+    else
+        http_reply(req, 503, "full", 4);
+}
+
 static inline void handler_request(struct http_request *req, void *arg)
 {
     struct fixture *fx = arg;
@@ -262,6 +270,8 @@ static inline void handler_request(struct http_request *req, void *arg)
         http_reply_shared(req, 200, fx->bytes, FIXTURE_BYTES, release_count, fx);
     else if (strcmp(path, "/medium") == 0)
         http_reply_shared(req, 200, fx->bytes, FIXTURE_MEDIUM, release_count, fx);
+    else if (strcmp(path, "/counted") == 0)
+        handler_counted(fx, req);
     else if (strcmp(path, "/file") == 0)
         http_reply_file(req, 206, fx->file, 100, fx->file_bytes - 100, release_count, fx);
     else if (strcmp(path, "/smallfile") == 0)

@@ -82,17 +82,37 @@ static void *reader_run(void *arg)
     return NULL;
 }
 
-static void both_begin(struct tls_fixture both[2])
+/* The status of an answer that is whole. */
+static int client_answer(struct client *client)
+{
+    struct answer answer = client->ssl ? tls_read(client->ssl) : client_read(client->fd, false);
+    free(answer.body);
+    return answer.whole ? answer.status : 0;
+}
+
+static void both_init(struct tls_fixture both[2], int64_t idle_ms)
 {
     memset(both, 0, 2 * sizeof *both);
     for (int tls = 0; tls < 2; tls++) {
         tls_init(&both[tls]);
-        both[tls].fx.cfg.idle_timeout_ms = IDLE_MS;
+        both[tls].fx.cfg.idle_timeout_ms = idle_ms;
+    }
+}
+
+static void both_start(struct tls_fixture both[2])
+{
+    for (int tls = 0; tls < 2; tls++) {
         if (tls)
             tls_start(&both[tls]);
         else
             fixture_start(&both[tls].fx);
     }
+}
+
+static void both_begin(struct tls_fixture both[2])
+{
+    both_init(both, IDLE_MS);
+    both_start(both);
 }
 
 static void both_end(struct tls_fixture both[2])
@@ -154,11 +174,43 @@ static void test_stands_still(void)
     both_end(both);
 }
 
+/* Answers in memory count while they are held for somebody, and what does not fit any more is refused. */
+static void test_memory(void)
+{
+    struct tls_fixture both[2];
+    char some[1000];
+    both_init(both, 10 * IDLE_MS);
+    for (int tls = 0; tls < 2; tls++)
+        both[tls].fx.cfg.answer_memory_bytes = FIXTURE_BYTES + FIXTURE_BYTES / 2;
+    both_start(both);
+    for (int tls = 0; tls < 2; tls++) {
+        struct client slow = client_begin(&both[tls]), other = client_begin(&both[tls]);
+        for (int i = 0; i < ANSWERS; i++)
+            client_ask(&slow, GET("/counted"));
+        CU_ASSERT(client_get(&slow, some, sizeof some) > 0);
+        WAIT_UNTIL(atomic_load(&both[tls].fx.requests) >= 1);
+        sleep_ms(50);
+        for (int i = 0; i < 2; i++) {
+            client_ask(&other, GET("/counted"));
+            CU_ASSERT_EQUAL(client_answer(&other), 503);
+            client_ask(&other, GET("/file"));
+            CU_ASSERT_EQUAL(client_answer(&other), 206);
+        }
+        client_end(&slow);
+        WAIT_UNTIL(http_server_connections(both[tls].fx.srv) == 1);
+        client_ask(&other, GET("/counted"));
+        CU_ASSERT_EQUAL(client_answer(&other), 200);
+        client_end(&other);
+    }
+    both_end(both);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     CU_TestInfo tests[] = {{"a reader that never pauses is served to the end", test_never_pauses},
                            {"one that acknowledges nothing is ended", test_stands_still},
+                           {"what is held for slow readers is bounded", test_memory},
                            CU_TEST_INFO_NULL};
     return unit_main("http_slow", tests);
 }

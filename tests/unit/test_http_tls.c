@@ -65,6 +65,90 @@ static void test_answers(void)
     tls_end(&tf);
 }
 
+/* More is asked for than the sockets hold, and read late: also with new keys in between, and where nothing beyond a
+ * record may be held. */
+static void slow_reader(int version, size_t answer_memory)
+{
+    enum { ANSWERS = 5 };
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/counted")};
+    struct tls_fixture tf;
+    tls_init(&tf);
+    tf.fx.cfg.answer_memory_bytes = answer_memory;
+    tls_start(&tf);
+    for (size_t i = 0; i < 4; i++) {
+        SSL *ssl = tls_open(&tf, version);
+        size_t skip = i == 1 ? 100 : 0;
+        for (int j = 0; j < ANSWERS; j++)
+            tls_send_text(ssl, requests[i]);
+        sleep_ms(100);
+        CU_ASSERT((i == 3 && answer_memory > 0) || atomic_load(&tf.fx.done) < i * (ANSWERS + 1) + ANSWERS);
+        for (int j = 0; j < ANSWERS; j++) {
+            if (version == TLS1_3_VERSION)
+                CU_ASSERT_EQUAL(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+            struct answer answer = tls_read(ssl);
+            bool refused = answer.status == 503;
+            CU_ASSERT(!refused || (i == 3 && answer_memory > 0));
+            CU_ASSERT(answer.whole);
+            CU_ASSERT(refused || (answer.body_len == FIXTURE_BYTES - skip &&
+                                  memcmp(answer.body, tf.fx.bytes + skip, FIXTURE_BYTES - skip) == 0));
+            free(answer.body);
+        }
+        tls_send_text(ssl, GET("/hello")); /* and nothing was left over */
+        CU_ASSERT_EQUAL(tls_status(ssl), 200);
+        tls_close(ssl);
+        WAIT_UNTIL(atomic_load(&tf.fx.done) == (i + 1) * (ANSWERS + 1));
+    }
+    tls_end(&tf);
+}
+
+static void test_slow_reader(void)
+{
+    slow_reader(TLS1_3_VERSION, 0);
+    slow_reader(TLS1_2_VERSION, 0);
+    slow_reader(TLS1_3_VERSION, 1);
+}
+
+static void test_reader_leaves(void)
+{
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream")};
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    for (int i = 0; i < 30; i++) {
+        SSL *ssl = tls_open(&tf, 0);
+        char some[1000];
+        tls_send_text(ssl, requests[i % 3]);
+        if (i >= 3)
+            CU_ASSERT(SSL_read(ssl, some, sizeof some) > 0);
+        tls_close(ssl); /* with bytes unread: a reset */
+    }
+    WAIT_UNTIL(http_server_connections(tf.fx.srv) == 0);
+    WAIT_UNTIL(atomic_load(&tf.fx.done) == atomic_load(&tf.fx.requests));
+    WAIT_UNTIL(atomic_load(&tf.fx.lent) == 0);
+    CU_ASSERT_EQUAL(atomic_load(&tf.fx.released) + atomic_load(&tf.fx.sources_closed), atomic_load(&tf.fx.done));
+    tls_end(&tf);
+}
+
+/* Each asks for an answer of a few bytes. Whoever takes none of them is not given memory without end. */
+static void test_new_keys_for_ever(void)
+{
+    struct tls_fixture tf;
+    tls_begin(&tf);
+    SSL *ssl = tls_open(&tf, TLS1_3_VERSION);
+    struct timeval short_patience = {.tv_sec = 1};
+    setsockopt(SSL_get_fd(ssl), SOL_SOCKET, SO_SNDTIMEO, &short_patience, sizeof short_patience);
+    int sent = 0;
+    while (sent < 200000 && SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED) == 1 && SSL_do_handshake(ssl) == 1)
+        sent++;
+    SSL *other = tls_open(&tf, 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(other);
+    tls_send_text(other, GET("/hello"));
+    CU_ASSERT_EQUAL(tls_status(other), 200);
+    tls_close(other);
+    tls_close(ssl);
+    WAIT_UNTIL(http_server_connections(tf.fx.srv) == 0);
+    tls_end(&tf);
+}
+
 static void test_bodies(void)
 {
     static const size_t lengths[] = {1, 5000, 16384, 16385, 100000, FIXTURE_BYTES};
@@ -216,6 +300,9 @@ int main(void)
     signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     CU_TestInfo tests[] = {{"TLS 1.2 and 1.3 are spoken, nothing older", test_versions},
                            {"every kind of answer arrives byte for byte", test_answers},
+                           {"also at a slow reader's pace", test_slow_reader},
+                           {"a reader may leave at any time", test_reader_leaves},
+                           {"one that asks for new keys for ever harms nobody", test_new_keys_for_ever},
                            {"bodies of any length arrive whole", test_bodies},
                            {"what follows a body in its record is served", test_pipelined_in_a_record},
                            {"a refused client that sends on sees the answer", test_refused_while_sending},

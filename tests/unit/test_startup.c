@@ -54,10 +54,11 @@ static void test_budget(void)
         for (int tls = 0; tls < 2; tls++) {
             struct memory_budget b = memory_budget_split(max, 1000000, UINT64_MAX, tls);
             uint64_t connections = (uint64_t)b.max_connections * (tls ? 64u << 10 : 16u << 10);
-            CU_ASSERT_TRUE(b.bodies + b.streams + b.cache + connections <= max / 8 * 7);
+            CU_ASSERT_TRUE(b.bodies + b.streams + b.answers + b.cache + connections <= max / 8 * 7);
             CU_ASSERT_TRUE(b.body_window >= 256u << 10 && b.body_window <= 2u << 20);
             CU_ASSERT_TRUE(b.body_window * 2 <= b.bodies);
             CU_ASSERT_TRUE(b.max_connections >= 16);
+            CU_ASSERT_TRUE(b.answers >= 2u << 20); /* some of the largest listings at once */
         }
     }
     struct memory_budget asked = memory_budget_split(UINT64_C(1) << 30, 50, 1000, false);

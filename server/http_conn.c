@@ -263,8 +263,10 @@ static struct bufferevent *conn_open(struct event_base *base, void *arg)
         return NULL; /* evhttp goes on without us, and answers 404 to everything */
     }
     bufferevent_set_max_single_write(bev, WRITE_MAX);
-    /* Room for any head. A peer that pipelines faster than it is answered waits in its socket. */
-    bufferevent_setwatermark(bev, EV_READ, 0, loop->srv->cfg.max_head_bytes + READ_AHEAD);
+    /* Room for any head. A peer that pipelines faster than it is answered waits in its socket; under TLS it is not read
+     * from until it is. */
+    if (!conn->tls)
+        bufferevent_setwatermark(bev, EV_READ, 0, loop->srv->cfg.max_head_bytes + READ_AHEAD);
     conn->magic = HTTP_CONN_MAGIC;
     conn->loop = loop;
     conn->bev = bev;
@@ -478,6 +480,8 @@ static void conn_sweep_head(struct http_conn *conn, int64_t now_ms)
 
 void http_conn_sweep(struct http_conn *conn, int64_t now_ms)
 {
+    if (conn->tls)
+        http_tls_trim(conn->tls);
     if (conn->phase == CONN_HEAD) {
         if (conn->evcon)
             conn_sweep_head(conn, now_ms);

@@ -32,7 +32,8 @@
 #define SEND_MIN_BYTES  (64u * 1024) /* of a file, read and sent at once; also what sendfile begins a wake with */
 #define STREAM_OUTPUT   (256u * 1024)
 #define ROUNDS_PER_WAKE 4
-#define HEAD_BYTES      512 /* without the caller's headers */
+#define HEAD_BYTES      512  /* without the caller's headers */
+#define HEADERS_BYTES   1024 /* of the caller's, at first: most answers' */
 
 /* ---- the head -------------------------------------------------------------------------------------------------- */
 
@@ -185,11 +186,11 @@ static bool reply_put_head(struct http_request *req, uint64_t length, const void
 static void headers_append(struct http_request *req, const char *bytes, size_t len)
 {
     if (req->headers_len + len > req->headers_size) {
-        size_t size = req->headers_size ? req->headers_size * 2 : 512;
+        size_t size = req->headers_size ? req->headers_size * 2 : HEADERS_BYTES;
         while (size < req->headers_len + len)
             size *= 2;
         char *grown = realloc(req->headers, size);
-        CHECK(grown != NULL); /* half a kilobyte: the process is past helping */
+        CHECK(grown != NULL); /* a kilobyte: the process is past helping */
         req->headers = grown;
         req->headers_size = size;
     }
@@ -200,10 +201,12 @@ static void headers_append(struct http_request *req, const char *bytes, size_t l
 void http_reply_header(struct http_request *req, const char *name, const char *value)
 {
     CHECK(req->reply.kind == REPLY_NONE);
-    CHECK(name[0] != '\0' && !strpbrk(name, "\r\n: ") && !strpbrk(value, "\r\n"));
-    headers_append(req, name, strlen(name));
+    size_t name_len = strlen(name), value_len = strlen(value);
+    CHECK(name_len > 0 && !strpbrk(name, "\r\n: ") && !memchr(value, '\r', value_len) &&
+          !memchr(value, '\n', value_len));
+    headers_append(req, name, name_len);
     headers_append(req, ": ", 2);
-    headers_append(req, value, strlen(value));
+    headers_append(req, value, value_len);
     headers_append(req, "\r\n", 2);
 }
 

@@ -128,6 +128,7 @@ bool http_reply_tls_round(struct http_request *req, bool first)
         return false;
     }
     if (out == OUT_NO_ROOM || http_tls_holds(conn->tls)) {
+        http_tls_trim(conn->tls); /* it may take long */
         http_conn_arm(conn);
         return false;
     }

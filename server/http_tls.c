@@ -60,6 +60,12 @@ void http_tls_seize(struct http_tls *tls)
     event_del(&tls->readable);
 }
 
+void http_tls_trim(struct http_tls *tls)
+{
+    if (tls->open && !SSL_has_pending(tls->ssl))
+        SSL_free_buffers(tls->ssl);
+}
+
 void http_tls_free(struct http_tls *tls)
 {
     if (!tls)

@@ -68,6 +68,9 @@ void http_tls_begin(struct http_tls *tls, int fd);
 /* Reads for evhttp until http_tls_seize(). */
 void http_tls_resume(struct http_tls *tls);
 void http_tls_seize(struct http_tls *tls);
+/* Gives the session's record buffers back, twice 17 KiB: for one that rests, since each request would make them anew.
+ */
+void http_tls_trim(struct http_tls *tls);
 /* Before the descriptor is closed. NULL is allowed. */
 void http_tls_free(struct http_tls *tls);
 

@@ -44,9 +44,7 @@ static enum blob_status context_new(const char *cert_file, const char *key_file,
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                  SSL_OP_PRIORITIZE_CHACHA);
-    /* An idle connection gives its record buffers back. A record is read at once, not its header first. */
-    SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_read_ahead(ctx, 1);
+    SSL_CTX_set_read_ahead(ctx, 1); /* a record is read at once, not its header first */
     /* Sessions are resumed by tickets, which the client keeps; the cache here would be memory that nobody counts. One
      * ticket is what a client uses. */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);

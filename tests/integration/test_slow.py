@@ -72,9 +72,10 @@ def test_220_slow_readers_over_tls_stay_within_max_memory():
     options = {"log.access": "false", "server.max_memory": str(MAX_MEMORY)}
     with Blobd(options, tls=True) as srv, ExitStack() as stack:
         store(srv, data)
-        readers = [stack.enter_context(srv.connect(rcvbuf=16384, timeout=60)) for _ in range(220)]
-        for c in readers:
-            c.send_head("GET", f"/api/blobs/{sha256(data)}")
+        readers = []
+        for _ in range(220):
+            readers.append(stack.enter_context(srv.connect(rcvbuf=16384, timeout=60)))
+            readers[-1].send_head("GET", f"/api/blobs/{sha256(data)}")
         for _ in range(2):  # what the first ones leave to the kernel, it takes
             for c in readers:
                 assert c.sock.recv(4096)

@@ -106,6 +106,7 @@ static enum blob_status sweep_blobs(struct janitor *j, int64_t now_ms, struct bl
     int64_t grace_ms = j->opt.grace_ms;
     struct blob_sweep sweep = {.store = j->parts.store,
                                .catalog = j->parts.catalog,
+                               .sessions = j->parts.sessions,
                                .cache = j->parts.cache,
                                .log = j->parts.log,
                                .stop = &j->stopping,

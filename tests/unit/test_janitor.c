@@ -4,8 +4,10 @@
 #include "core/fault.h"
 #include "core/janitor.h"
 #include "core/metrics.h"
+#include "core/session.h"
 #include "core/unnamed.h"
 #include "core/upload.h"
+#include "core/upload_record.h"
 #include "core/worker_pool.h"
 #include "tests/unit/catalog_rig.h"
 
@@ -120,6 +122,121 @@ static void test_cut_off_completion_of_destroyed_content_stays(void)
     CU_ASSERT_EQUAL(marks(&r), 0);
     CU_ASSERT_EQUAL(sweep(&r, TIMEOUT + GRACE + 1000), BLOB_OK);
     CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    rig_close(&r);
+}
+
+/* ---- uploads that were cut off between their blob and their file ---- */
+
+/* As complete_finish() leaves it: the upload's record, then its blob, then nothing. */
+static struct uuid cut_off(struct rig *r, const struct digest *d, const char *content, bool gone)
+{
+    struct session s;
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    session_init(&s, clock_wall_ms());
+    s.state = SESSION_COMPLETING;
+    s.digest = *d;
+    s.mark.offset = strlen(content);
+    s.completed_ms = clock_wall_ms();
+    s.file_number = file_number(s.created_ms, &s.id);
+    s.file_gone = gone;
+    upload_record_key(&s.id, key);
+    bytebuf_init(&value);
+    upload_record_encode(&s, &value);
+    CU_ASSERT_EQUAL_FATAL(record_put(r->store, key, value.data, value.len, 0, NULL), BLOB_OK);
+    bytebuf_release(&value);
+    rig_commit(r, d, content, strlen(content));
+    return s.id;
+}
+
+/* Its content is another's too, who destroys it after: that mark is true, and still not the whole truth. */
+static void test_cut_off_beside_a_destroy(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "two of it"), other = rig_put(&r, "one of it");
+    struct file_record f = rig_add(&r, &d, 9, "a", "", 1), g = rig_add(&r, &other, 9, "b", "", 1);
+    cut_off(&r, &d, "two of it", false);
+    rig_destroy(&r, f.id, true);
+    rig_destroy(&r, g.id, true);
+    CU_ASSERT_TRUE(marked(&r, &d));
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    CU_ASSERT_FALSE(rig_has_blob(&r, &other));
+    CU_ASSERT_EQUAL(sweep(&r, TIMEOUT), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(sweep(&r, TIMEOUT + GRACE + 1000), BLOB_OK);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(marks(&r), 0);
+    rig_close(&r);
+}
+
+/* Not longer than somebody may come back to it: an upload that had its file, and one that was destroyed. */
+static void test_no_longer_awaited_goes_after_grace(void)
+{
+    struct rig r;
+    char key[RECORD_KEY_MAX];
+    rig_open(&r);
+    struct digest d = rig_put(&r, "two of it");
+    struct file_record f = rig_add(&r, &d, 9, "a", "", 1);
+    struct uuid id = cut_off(&r, &d, "two of it", false);
+    cut_off(&r, &d, "two of it", true);
+    rig_destroy(&r, f.id, true);
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    upload_record_key(&id, key);
+    CU_ASSERT_EQUAL(record_delete(r.store, key, 0, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    rig_close(&r);
+}
+
+/* Destroyed on a full disk, where its upload's record could not be told: its session knows. */
+static void test_completed_by_its_session_goes_after_grace(void)
+{
+    struct rig r;
+    struct bytebuf value;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "two of it");
+    struct file_record f = rig_add(&r, &d, 9, "a", "", 1);
+    struct session s;
+    session_init(&s, clock_wall_ms());
+    s.id = cut_off(&r, &d, "two of it", false);
+    s.state = SESSION_COMPLETED;
+    bytebuf_init(&value);
+    session_encode(&s, &value);
+    CU_ASSERT_EQUAL_FATAL(
+        session_insert(r.sessions, &s.id, 1, value.data, value.len, clock_wall_ms() + 100 * DAY, NULL), BLOB_OK);
+    bytebuf_release(&value);
+    rig_destroy(&r, f.id, true);
+    fault_arm("sessions.load", EIO, 0, 1);
+    CU_ASSERT_NOT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    fault_disarm_all();
+    CU_ASSERT_TRUE(rig_has_blob(&r, &d));
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    rig_close(&r);
+}
+
+/* More than are kept back at a time, some of them awaited, and uploads whose records cannot be listed. */
+static void test_many_marked(void)
+{
+    enum { MANY = 2500 };
+    static struct digest digests[MANY];
+    struct rig r;
+    rig_open(&r);
+    for (int i = 0; i < MANY; i++) {
+        char content[16];
+        snprintf(content, sizeof content, "%d", i);
+        digests[i] = rig_put(&r, content);
+        struct file_record f = rig_add(&r, &digests[i], strlen(content), "x", "", 1000);
+        if (i % 50 == 0)
+            cut_off(&r, &digests[i], content, false);
+        rig_destroy(&r, f.id, true);
+    }
+    CU_ASSERT_EQUAL(sweep(&r, GRACE + 1000), BLOB_OK);
+    for (int i = 0; i < MANY; i++)
+        CU_ASSERT_EQUAL(rig_has_blob(&r, &digests[i]), i % 50 == 0);
     rig_close(&r);
 }
 
@@ -544,6 +661,10 @@ int main(void)
         {"the blob of a completion that was cut off stays as long as its upload", test_cut_off_completion_stays},
         {"so does content that was destroyed before, sent again and cut off",
          test_cut_off_completion_of_destroyed_content_stays},
+        {"nor where another file of it is destroyed afterwards", test_cut_off_beside_a_destroy},
+        {"what no upload awaits any more goes after the grace time", test_no_longer_awaited_goes_after_grace},
+        {"and so where only a session tells", test_completed_by_its_session_goes_after_grace},
+        {"many blobs that marks give away", test_many_marked},
         {"a mark that outlived its blob does not take the next one", test_old_mark_of_a_removed_blob},
         {"destroyed, touched and destroyed again goes after its grace", test_destroyed_twice_goes_after_grace},
         {"a mark of an earlier version takes nothing early", test_mark_without_a_time},

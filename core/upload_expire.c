@@ -3,7 +3,8 @@
  * has.
  *
  * Records are listed in pages; each candidate is looked at again and removed in its own lane, so that expiry cannot
- * meet an append half-way. The listing thread waits for each: expiry is a background matter.
+ * meet an append half-way. The listing thread waits for each: expiry is a background matter. What cannot be removed
+ * holds up nothing else, unless the store is away; the first failure is told.
  */
 #include "core/clock_watch.h"
 #include "core/upload_internal.h"
@@ -19,9 +20,12 @@
 
 struct candidates {
     struct upload_service *svc;
+    const atomic_bool *stop;
+    enum blob_status st; /* the first failure */
+    struct blob_error err;
     int64_t now_ms;
     struct clock_watch clock; /* since now_ms was right */
-    size_t listed, count;
+    size_t listed, count; /* of this page */
     char last[RECORD_KEY_MAX];
     struct uuid ids[EXPIRE_PAGE];
 };
@@ -53,8 +57,20 @@ static void removal_run(struct worker_job *job)
     pthread_mutex_unlock(&r->lock);
 }
 
-static enum blob_status in_lane(const struct candidates *c, const struct uuid *id, removal_fn *fn,
-                                struct blob_error *err)
+static void note_failure(struct candidates *c, enum blob_status st, const struct blob_error *err)
+{
+    if (st == BLOB_OK || c->st != BLOB_OK)
+        return;
+    c->st = st;
+    c->err = *err;
+}
+
+static bool may_go_on(const struct candidates *c)
+{
+    return c->st != BLOB_E_UNAVAILABLE && !(c->stop && atomic_load(c->stop));
+}
+
+static void in_lane(struct candidates *c, const struct uuid *id, removal_fn *fn)
 {
     struct upload_service *svc = c->svc;
     struct removal r = {.job.run = removal_run, .svc = svc, .fn = fn, .id = *id, .clock = &c->clock};
@@ -67,9 +83,7 @@ static enum blob_status in_lane(const struct candidates *c, const struct uuid *i
     pthread_mutex_unlock(&r.lock);
     pthread_cond_destroy(&r.cond);
     pthread_mutex_destroy(&r.lock);
-    if (r.status != BLOB_OK && err)
-        *err = r.error;
-    return r.status;
+    note_failure(c, r.status, &r.error);
 }
 
 /* Could it be over? By the record's own times; the session and the staged bytes are asked in the lane. */
@@ -123,56 +137,57 @@ static enum blob_status clear_completed(struct upload_service *svc, const struct
     return live_find(svc, id) ? BLOB_OK : upload_discard(svc->store, id, NULL, err);
 }
 
-struct staged_walk {
-    const struct candidates *c;
-    const atomic_bool *stop;
-    enum blob_status st;
-    struct blob_error err;
-};
-
+/* At once, not collected: however many uploads idle, what is left over among them is found. */
 static bool look_at_staged(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg)
 {
-    struct staged_walk *w = arg;
-    struct upload_service *svc = w->c->svc;
+    struct candidates *c = arg;
+    struct blob_error err;
     bool completed;
     (void)bytes;
-    int64_t age = svc->opt.timeout_ms > ORPHAN_AGE_MS ? ORPHAN_AGE_MS : svc->opt.timeout_ms;
-    w->st = is_completed(svc, id, &completed, &w->err);
-    if (w->st == BLOB_OK && completed)
-        w->st = in_lane(w->c, id, clear_completed, &w->err);
-    else if (w->st == BLOB_E_NOT_FOUND)
-        w->st = modified_ms + age < w->c->now_ms ? in_lane(w->c, id, upload_remove_expired, &w->err) : BLOB_OK;
-    return w->st == BLOB_OK && !(w->stop && atomic_load(w->stop));
+    int64_t age = c->svc->opt.timeout_ms > ORPHAN_AGE_MS ? ORPHAN_AGE_MS : c->svc->opt.timeout_ms;
+    enum blob_status st = is_completed(c->svc, id, &completed, &err);
+    if (st == BLOB_OK && completed)
+        in_lane(c, id, clear_completed);
+    else if (st == BLOB_E_NOT_FOUND && modified_ms + age < c->now_ms)
+        in_lane(c, id, upload_remove_expired);
+    else if (st != BLOB_E_NOT_FOUND)
+        note_failure(c, st, &err);
+    return may_go_on(c);
 }
 
-static enum blob_status expire_staged(const struct candidates *c, const atomic_bool *stop, struct blob_error *err)
+static void expire_staged(struct candidates *c)
 {
-    struct staged_walk w = {.c = c, .stop = stop, .st = BLOB_OK};
-    enum blob_status st = upload_list(c->svc->store, look_at_staged, &w, err);
-    if (st == BLOB_OK && w.st != BLOB_OK) {
-        st = w.st;
-        if (err)
-            *err = w.err;
-    }
-    return st;
+    struct blob_error err;
+    enum blob_status st = upload_list(c->svc->store, look_at_staged, c, &err);
+    note_failure(c, st, &err);
+}
+
+static void expire_recorded(struct candidates *c)
+{
+    struct blob_error err;
+    enum blob_status st;
+    do {
+        c->listed = c->count = 0;
+        st = record_list(c->svc->store, UPLOAD_RECORD_PREFIX, c->last[0] ? c->last : NULL, EXPIRE_PAGE, true,
+                         note_record, c, &err);
+        note_failure(c, st, &err);
+        for (size_t i = 0; st == BLOB_OK && i < c->count && may_go_on(c); i++)
+            in_lane(c, &c->ids[i], upload_remove_expired);
+    } while (st == BLOB_OK && c->listed == EXPIRE_PAGE && may_go_on(c));
 }
 
 enum blob_status upload_service_expire(struct upload_service *svc, int64_t now_ms, const atomic_bool *stop,
                                        struct blob_error *err)
 {
-    struct candidates c = {.svc = svc, .now_ms = now_ms};
+    struct candidates c = {.svc = svc, .stop = stop, .st = BLOB_OK, .now_ms = now_ms};
     clock_watch_begin(&c.clock);
     enum blob_status st = session_sweep(svc->sessions, now_ms, err);
-    while (st == BLOB_OK) {
-        c.listed = c.count = 0;
-        st = record_list(svc->store, UPLOAD_RECORD_PREFIX, c.last[0] ? c.last : NULL, EXPIRE_PAGE, true, note_record,
-                         &c, err);
-        for (size_t i = 0; st == BLOB_OK && i < c.count && !(stop && atomic_load(stop)); i++)
-            st = in_lane(&c, &c.ids[i], upload_remove_expired, err);
-        if (c.listed < EXPIRE_PAGE || (stop && atomic_load(stop)))
-            break;
-    }
-    if (st == BLOB_OK && !(stop && atomic_load(stop)))
-        st = expire_staged(&c, stop, err);
-    return st;
+    if (st != BLOB_OK)
+        return st;
+    expire_recorded(&c);
+    if (may_go_on(&c))
+        expire_staged(&c);
+    if (c.st != BLOB_OK && err)
+        *err = c.err;
+    return c.st;
 }

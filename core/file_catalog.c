@@ -349,20 +349,61 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
     return BLOB_OK;
 }
 
+/* The numbers that a file may have got instead of the first. */
+struct number_window {
+    uint64_t first; /* the highest */
+    size_t count;
+    uint64_t numbers[NUMBER_TRIES];
+};
+
+static bool note_number(const char *key, const void *value, size_t len, void *arg)
+{
+    struct number_window *w = arg;
+    struct digest digest;
+    uint64_t number;
+    (void)value;
+    (void)len;
+    if (file_key_parse(key, &digest, &number) != BLOB_OK)
+        return true;
+    if (number >= w->first)
+        return false;
+    w->numbers[w->count++] = number;
+    return true;
+}
+
+static enum blob_status read_own(struct file_catalog *c, const struct digest *digest, uint64_t number,
+                                 const struct uuid *upload, struct file_record *out, struct blob_error *err)
+{
+    struct file_record file;
+    enum blob_status st = read_record(c, digest, number, &file, err);
+    if (st == BLOB_OK && strcmp(file.upload.text, upload->text) != 0)
+        st = BLOB_E_NOT_FOUND;
+    if (st == BLOB_OK)
+        *out = file;
+    return st == BLOB_E_CORRUPT ? BLOB_E_NOT_FOUND : st;
+}
+
+/* Where it is not at the first number it may have met another's there, which may be gone again, and others after that:
+ * so all that there is among its numbers is looked at, which is nearly always nothing. */
 enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *digest, uint64_t number,
                                    const struct uuid *upload, struct file_record *out, struct blob_error *err)
 {
-    for (int tries = 0; tries < NUMBER_TRIES; tries++, number--) {
-        struct file_record file;
-        enum blob_status st = read_record(c, digest, number, &file, err);
-        if (st == BLOB_OK && strcmp(file.upload.text, upload->text) == 0) {
-            *out = file;
-            return BLOB_OK;
-        }
-        if (st != BLOB_OK && st != BLOB_E_CORRUPT)
+    enum blob_status st = read_own(c, digest, number, upload, out, err);
+    if (st != BLOB_E_NOT_FOUND)
+        return st;
+    char prefix[FILE_PREFIX_CHARS + 1], before[FILE_KEY_CHARS + 1];
+    struct number_window w = {.first = number};
+    file_prefix_make(digest, prefix);
+    file_key_make(digest, number < NUMBER_TRIES ? 0 : number - NUMBER_TRIES, before);
+    st = record_list(c->store, prefix, before, NUMBER_TRIES, false, note_number, &w, err);
+    for (size_t i = w.count; st == BLOB_OK && i-- > 0;) {
+        st = read_own(c, digest, w.numbers[i], upload, out, err);
+        if (st == BLOB_OK)
             return st;
+        if (st == BLOB_E_NOT_FOUND)
+            st = BLOB_OK;
     }
-    return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file of upload %s", upload->text);
+    return st == BLOB_OK ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file of upload %s", upload->text) : st;
 }
 
 void file_catalog_list_again(struct file_catalog *c, const struct file_record *file)

@@ -64,6 +64,43 @@ static void test_number_taken(void)
     rig_close(&r);
 }
 
+/* The file whose number it had met is gone since, and with it what led on to the next number. */
+static void test_found_behind_a_gap(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello"), other = rig_put(&r, "other");
+    struct file_record files[4], found;
+    files[0] = rig_file(&d, 5, "0", "", T0);
+    uint64_t number = files[0].number;
+    for (int i = 0; i < 4; i++) {
+        if (i > 0)
+            files[i] = rig_file(&d, 5, "later", "", T0);
+        files[i].number = number;
+        CU_ASSERT_EQUAL_FATAL(file_catalog_add(r.catalog, &files[i], 0, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(files[i].number, number - (uint64_t)i);
+    }
+    rig_destroy(&r, files[0].id, false);
+    rig_destroy(&r, files[2].id, false);
+    for (int i = 0; i < 4; i++) {
+        enum blob_status st = file_catalog_find(r.catalog, &d, number, &files[i].upload, &found, NULL);
+        CU_ASSERT_EQUAL(st, i % 2 ? BLOB_OK : BLOB_E_NOT_FOUND);
+        if (st == BLOB_OK)
+            CU_ASSERT_STRING_EQUAL(found.id, files[i].id);
+    }
+    CU_ASSERT_EQUAL(file_catalog_find(r.catalog, &other, number, &files[1].upload, &found, NULL), BLOB_E_NOT_FOUND);
+    /* Neither what is far from it, nor a damaged one in between. */
+    struct file_record far = rig_file(&d, 5, "far", "", T0);
+    far.number = number - 64;
+    CU_ASSERT_EQUAL_FATAL(file_catalog_add(r.catalog, &far, 0, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(file_catalog_find(r.catalog, &d, number, &far.upload, &found, NULL), BLOB_E_NOT_FOUND);
+    char key[FILE_KEY_CHARS + 1];
+    file_key_make(&d, files[1].number, key);
+    CU_ASSERT_EQUAL_FATAL(record_put(r.store, key, "{", 1, 0, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(file_catalog_find(r.catalog, &d, number, &files[3].upload, &found, NULL), BLOB_OK);
+    rig_close(&r);
+}
+
 /* The put happened, its answer was lost. */
 static struct rig *lossy;
 
@@ -500,6 +537,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"adding again finds the first record", test_add_again},
         {"a number taken by another upload is counted down, the same way each time", test_number_taken},
+        {"and is found when that other is gone", test_found_behind_a_gap},
         {"an add whose answer was lost is found by the next one", test_add_after_a_lost_answer},
         {"the newest file names the blob, whatever the order of adding", test_newest},
         {"expired and damaged records name no blob", test_newest_passes_over},

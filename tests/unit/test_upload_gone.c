@@ -173,13 +173,49 @@ static void test_destroying_needs_no_note(void)
     }
 }
 
+/* Its number was another's when it was completed; that other one is destroyed, and the sessions are lost. */
+static void test_no_second_file_after_a_collision(void)
+{
+    struct gone g;
+    char key[RECORD_KEY_MAX];
+    struct bytebuf value;
+    struct session s;
+    struct digest d;
+    bool last;
+    memset(&g, 0, sizeof g);
+    upload_rig_open(&g.u, NULL, 2);
+    g.d = text_digest(HELLO);
+    g.c = client_new(&g.u);
+    upload_record_key(&g.c.id, key);
+    bytebuf_init(&value);
+    CU_ASSERT_EQUAL_FATAL(record_get(g.u.base.store, key, &value, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(upload_record_decode(value.data, value.len, &s), BLOB_OK);
+    bytebuf_release(&value);
+    struct file_record other = rig_file(&g.d, strlen(HELLO), "other", "", s.created_ms);
+    other.number = file_number(s.created_ms, &g.c.id);
+    CU_ASSERT_EQUAL_FATAL(file_catalog_add(g.u.base.catalog, &other, 0, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(client_complete(&g.c, NULL, &g.d, HELLO), API_OK);
+    CU_ASSERT_EQUAL(g.c.result.file.number, other.number - 1);
+    memcpy(g.id, g.c.result.file.id, sizeof g.id);
+    CU_ASSERT_EQUAL_FATAL(file_catalog_destroy(g.u.base.catalog, other.id, NULL, &d, &last, NULL), BLOB_OK);
+    for (int how = KEPT; how < SESSIONS; how++) {
+        lose(&g, (enum sessions)how);
+        CU_ASSERT_EQUAL(client_complete(&g.c, g.c.first, &g.d, NULL), API_OK);
+        CU_ASSERT_STRING_EQUAL(g.c.result.file.id, g.id);
+        CU_ASSERT_EQUAL(rig_listed(&g.u.base, NULL), 1);
+    }
+    upload_rig_close(&g.u);
+}
+
 int main(void)
 {
-    CU_TestInfo tests[] = {{"a destroyed file stays destroyed", test_destroyed_stays_destroyed},
-                           {"and so does a temporary one past its time", test_expired_temporary_file},
-                           {"also when repeats are answered no more", test_after_the_retention},
-                           {"a file not destroyed after all is what a repeat gets", test_noted_but_not_removed},
-                           {"destroying a file does not depend on its upload", test_destroying_needs_no_note},
-                           CU_TEST_INFO_NULL};
+    CU_TestInfo tests[] = {
+        {"a destroyed file stays destroyed", test_destroyed_stays_destroyed},
+        {"and so does a temporary one past its time", test_expired_temporary_file},
+        {"also when repeats are answered no more", test_after_the_retention},
+        {"a file not destroyed after all is what a repeat gets", test_noted_but_not_removed},
+        {"destroying a file does not depend on its upload", test_destroying_needs_no_note},
+        {"a file is found again though its number was another's", test_no_second_file_after_a_collision},
+        CU_TEST_INFO_NULL};
     return unit_main("upload_gone", tests);
 }

@@ -51,7 +51,9 @@ enum blob_status s3_reader_read(struct blob_reader *base, uint64_t offset, void 
         return BLOB_OK;
     enum blob_status st = s3_get_range(r->store->client, r->data_key, offset, len, buf, &got, &object, err);
     st = same_object(r, st, &object, err);
-    return st == BLOB_OK && got != len ? blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is cut short", r->data_key) : st;
+    if (st == BLOB_OK && got != len) /* though the object has its size: it may come whole the next time */
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s came cut short", r->data_key);
+    return st;
 }
 
 enum blob_status s3_reader_stream(struct blob_reader *base, uint64_t offset, uint64_t len, struct s3_stream **out,

@@ -324,23 +324,47 @@ static enum blob_status blob_is_missing(struct blob_cache *cache, const struct d
     return st == BLOB_OK ? is_corrupt(cache, &file, err, "is missing") : st;
 }
 
-/* Reads and verifies a small blob; closes the reader. */
-static enum blob_status read_content(struct blob_cache *cache, struct cached *e, struct blob_reader *reader,
-                                     struct blob_error *err)
+/* Small content as it arrives; *right: it is what was asked for. */
+static enum blob_status read_once(const struct cached *e, struct blob_reader *reader, uint8_t *content, bool *right,
+                                  struct blob_error *err)
 {
     size_t len = (size_t)e->entry.size;
-    uint8_t *content = (uint8_t *)(e + 1);
     enum blob_status st = len ? reader_read(reader, 0, content, len, err) : BLOB_OK;
-    reader_close(reader);
     if (st != BLOB_OK)
-        return st == BLOB_E_CORRUPT ? is_corrupt(cache, &e->entry.file, err, "is cut short") : st;
+        return st;
     struct hash hash;
     struct digest actual;
     hash_init(&hash);
     hash_update(&hash, content, len);
     hash_peek(&hash, &actual);
-    if (!digest_equal(&actual, &e->entry.digest))
-        return is_corrupt(cache, &e->entry.file, err, "does not match its digest");
+    *right = digest_equal(&actual, &e->entry.digest);
+    return BLOB_OK;
+}
+
+/* Nobody can tell whether a remote store keeps wrong bytes, or right ones were damaged on their way. */
+static enum blob_status arrives_wrong(const struct cached *e, struct blob_error *err)
+{
+    char hex[DIGEST_HEX_CHARS + 1];
+    digest_hex(&e->entry.digest, hex);
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "blob %s came twice from the store with bytes of another digest", hex);
+}
+
+/* Reads and verifies a small blob; closes the reader. What comes wrong from a remote store is fetched once more. */
+static enum blob_status read_content(struct blob_cache *cache, struct cached *e, struct blob_reader *reader,
+                                     struct blob_error *err)
+{
+    uint8_t *content = (uint8_t *)(e + 1);
+    bool remote = cache->store->caps & STORE_REMOTE, right = false;
+    enum blob_status st = read_once(e, reader, content, &right, err);
+    if (st == BLOB_OK && !right && remote)
+        st = read_once(e, reader, content, &right, err);
+    reader_close(reader);
+    if (st == BLOB_E_CORRUPT)
+        return is_corrupt(cache, &e->entry.file, err, "is cut short");
+    if (st != BLOB_OK)
+        return st;
+    if (!right)
+        return remote ? arrives_wrong(e, err) : is_corrupt(cache, &e->entry.file, err, "does not match its digest");
     e->entry.content = content;
     return BLOB_OK;
 }

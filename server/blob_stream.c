@@ -58,6 +58,7 @@ struct blob_stream {
 
     /* The job's. */
     bool verify;
+    bool mismatch; /* what came does not have the digest */
     struct hash hash;
     enum blob_status status;
     struct blob_error error;
@@ -156,7 +157,9 @@ static void stream_verify(struct blob_stream *s, const struct piece *piece)
     hash_peek(&s->hash, &actual);
     if (digest_equal(&actual, &s->entry->digest))
         return;
-    s->status = blob_fail(&s->error, BLOB_E_CORRUPT, 0, "the store's bytes do not have this digest");
+    s->mismatch = true;
+    s->status =
+        blob_fail(&s->error, BLOB_E_UNAVAILABLE, 0, "the bytes that came from the store do not have this digest");
     blob_cache_invalidate(s->svc->cache, &s->entry->digest);
 }
 
@@ -177,11 +180,26 @@ static void stream_read(struct blob_stream *s, struct piece *piece)
         stream_verify(s, piece);
 }
 
+/*
+ * What does not have its digest, though it is all in the first piece and the head is not sent yet: it comes from afar
+ * and may have been damaged on its way, so it is fetched once more.
+ */
+static void stream_read_again(struct blob_stream *s)
+{
+    cursor_end(&s->cursor);
+    cursor_begin(&s->cursor, s->entry->reader, s->sel.first, s->sel.length);
+    hash_init(&s->hash);
+    s->mismatch = false;
+    stream_read(s, s->ahead);
+}
+
 static void stream_job(struct worker_job *job)
 {
     struct blob_stream *s = (struct blob_stream *)(void *)((char *)job - offsetof(struct blob_stream, job));
     MAGIC_OK(s, STREAM_MAGIC);
     stream_read(s, s->ahead);
+    if (s->mismatch && s->sel.length <= s->piece_bytes)
+        stream_read_again(s);
     http_loop_post(s->loop, &s->task);
 }
 

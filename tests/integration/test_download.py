@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 from api import accepted, common, refused, whole
-from harness import STORAGE, Blobd, temp_dir
+from harness import STORAGE, Blobd, on_disk, temp_dir
 from s3_bucket import bucket_of
 from uploader import Content, Upload, download, sha256, store
 from wire import Closed, wait_for
@@ -443,3 +443,16 @@ def test_slow_reader_that_never_pauses_gets_everything():
             store(srv, data)
         for body in [pool.submit(read_slowly, srv, data, 3, 200_000) for srv in servers]:
             assert body.result() == data
+
+
+def test_stored_bytes_that_are_wrong_are_a_500():
+    on_disk()
+    with Blobd() as srv:
+        data = b"x" * 1000
+        store(srv, data)
+        srv.restart()
+        [blob] = [srv.root / path for path in srv.files("blobs") if path.endswith(sha256(data))]
+        blob.write_bytes(b"y" + data[1:])
+        answer = download(srv, sha256(data))
+        refused(answer, "UNKNOWN")
+        assert "Retry-After" not in answer, answer

@@ -109,14 +109,27 @@ def test_wrong_bytes_never_end_in_a_clean_200():
             whole(download(srv, content.digest()), data)
 
 
-def test_wrong_bytes_of_a_small_blob_are_not_cached():
-    with faulty(downloads__cache="64M") as (s3, srv):
-        data = Content(1000, 9).read(0, 1000)
-        store(srv, data)
-        with s3.fault("wrong-bytes", "GET .*/data/") as rule:
-            assert download(srv, sha256(data)).status >= 500
-            assert rule.met
-        whole(download(srv, sha256(data)), data)
+def test_small_content_that_arrives_wrong_is_fetched_again_then_503():
+    for cache in ("0", "64M"):  # streamed in one piece, and read into the cache
+        with faulty(downloads__cache=cache) as (s3, srv):
+            for size in (1000, 60000):
+                for seed, name in enumerate(("wrong-bytes", "other-bytes")):
+                    data = Content(size, seed).read(0, size)
+                    store(srv, data)
+                    with s3.fault(name, "GET .*/data/") as rule:
+                        answer = download(srv, sha256(data))
+                        refused(answer, "UNAVAILABLE")
+                        assert int(answer["Retry-After"]) >= 1, answer
+                        assert rule.met == 2, rule.met
+                    with s3.fault(name, "GET .*/data/", times=1) as rule:
+                        whole(download(srv, sha256(data)), data)
+                        assert rule.met == 1, "what was wrong is in the cache"
+            # What is known to have another size does not get better.
+            data = Content(2000, 9).read(0, 2000)
+            store(srv, data)
+            for key in [k for k in s3.objects if "/data/" in k]:
+                s3.objects[key] = s3.objects[key][:-1]
+            refused(download(srv, sha256(data)), "UNKNOWN")
 
 
 def test_staged_bytes_that_come_back_wrong_become_no_blob():

@@ -156,3 +156,11 @@ void memory_index_rebuild_end(struct memory_index *x)
             remove_at(x, i - 1);
     x->whole = true;
 }
+
+bool memory_index_has(const struct memory_index *x, const char *stem)
+{
+    size_t i = 0;
+    while (i < x->count && strncmp(x->rows[i]->row.id, stem, strlen(stem)) != 0)
+        i++;
+    return i < x->count;
+}

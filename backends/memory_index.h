@@ -25,6 +25,8 @@ void memory_index_release(struct memory_index *x);
 void memory_index_empty(struct memory_index *x);
 void memory_index_put(struct memory_index *x, const struct index_row *row);
 void memory_index_remove(struct memory_index *x, const char *id);
+/* Does any row's id begin so? */
+bool memory_index_has(const struct memory_index *x, const char *stem);
 /* Fills page; how many match in all. */
 uint64_t memory_index_list(const struct memory_index *x, const struct index_query *q, struct row_page *page);
 void memory_index_expired(const struct memory_index *x, int64_t now_ms, size_t limit, struct row_page *page);

@@ -398,6 +398,17 @@ static enum blob_status memory_expired(struct session_store *s, int64_t now_ms, 
     return st;
 }
 
+/* Also of rows put earlier. */
+static enum blob_status memory_recent(struct session_store *s, const char *stem, struct blob_error *err)
+{
+    struct memory_hub *hub = store_of(s)->hub;
+    enum blob_status st = hub_enter(hub, err);
+    if (st != BLOB_OK)
+        return st;
+    bool has = memory_index_has(&hub->index, stem);
+    return hub_leave(hub, has ? BLOB_OK : blob_fail(err, BLOB_E_NOT_FOUND, 0, "no such row"));
+}
+
 static enum blob_status memory_whole(struct session_store *s, struct blob_error *err)
 {
     struct memory_hub *hub = store_of(s)->hub;
@@ -534,6 +545,7 @@ static const struct session_store_ops memory_ops = {
     .index_remove = memory_drop,
     .index_list = memory_list,
     .index_expired = memory_expired,
+    .index_recent = memory_recent,
     .index_whole = memory_whole,
     .index_rebuild_begin = memory_rebuild_begin,
     .index_rebuild_end = memory_rebuild_end,

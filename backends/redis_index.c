@@ -6,7 +6,8 @@
  * dead bytes of each; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows,
  * so after one the index is not whole), and when that was; owing (a set of the nodes that have rows to make up for);
  * beat:<node> (how many heartbeats the node has made: where there are fewer than it knows of, a server has come back
- * with what it had once, without having been restarted); rebuild (its random name) and fresh (ids put while it runs).
+ * with what it had once, without having been restarted); rebuild (its random name) and fresh (ids put while it runs);
+ * recent:<stem>, for a few seconds after a row was put whose id begins so.
  *
  * Locks: lock guards what is remembered, and is held across no call; telling is held around what is told of owing, so
  * that it is told in order.
@@ -277,6 +278,22 @@ enum blob_status redis_index_expired(struct redis_index *x, int64_t now_ms, size
     bytebuf_release(&ids);
     row_page_release(&page);
     return st;
+}
+
+enum blob_status redis_index_recent(struct redis_index *x, const char *stem, struct blob_error *err)
+{
+    struct redis_call call;
+    redisReply *reply = NULL;
+    char key[sizeof x->base + 16 + INDEX_STEM_CHARS];
+    snprintf(key, sizeof key, "%srecent:%.*s", x->base, INDEX_STEM_CHARS, stem);
+    redis_call_begin(&call, "EXISTS");
+    redis_call_text(&call, key);
+    enum blob_status st = redis_batch_run(x->batch, &call, &reply, err);
+    if (st != BLOB_OK)
+        return st;
+    bool recent = reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
+    freeReplyObject(reply);
+    return recent ? BLOB_OK : blob_fail(err, BLOB_E_NOT_FOUND, 0, "no such row was put lately");
 }
 
 /* ---- being whole --------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ enum blob_status redis_index_list(struct redis_index *x, const struct index_quer
                                   void *arg, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_expired(struct redis_index *x, int64_t now_ms, size_t limit, index_row_fn *fn, void *arg,
                                      struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status redis_index_recent(struct redis_index *x, const char *stem, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_whole(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_rebuild_begin(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_rebuild_end(struct redis_index *x, struct blob_error *err) BLOB_MUST_CHECK;

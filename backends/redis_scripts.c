@@ -5,6 +5,7 @@
 #include "backends/redis_scripts.h"
 
 #include "core/check.h"
+#include "core/session_store.h"
 
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -78,6 +79,11 @@
 /* How long a node's heartbeats are remembered. */
 #define BEAT_TTL_MS "3600000"
 
+/* session_store.h's, as text. */
+#define STEM_CHARS "42"
+#define RECENT_MS  "3000"
+_Static_assert(INDEX_STEM_CHARS == 42 && INDEX_RECENT_MS == 3000, "the script's own are the same");
+
 static const char *const texts[REDIS_SCRIPT_COUNT] = {
     /* KEYS: session. ARGV: expected epoch (8 bytes), the new value with its epoch before it, SET's expiry option, its
        value. */
@@ -117,26 +123,27 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
                           "return {string.format('%.0f', now)}\n",
 
     /* KEYS: base. ARGV: id, row, expires. */
-    [REDIS_SCRIPT_INDEX_PUT] =
-        INDEX_PLACES "local id, row, expires = ARGV[1], ARGV[2], ARGV[3]\n"
-                     "if redis.call('EXISTS', base .. 'rebuild') == 1 then\n"
-                     "  redis.call('SADD', base .. 'fresh', id)\n"
-                     "  redis.call('PEXPIRE', base .. 'fresh', " REBUILD_TTL_MS ")\n"
-                     "  redis.call('PEXPIRE', base .. 'rebuild', " REBUILD_TTL_MS ")\n"
-                     "end\n"
-                     "local old = redis.call('HGET', base .. 'rows', id)\n"
-                     "if old and string.sub(old, string.find(old, '\\0', 1, true) + 1) == row then return 0 end\n"
-                     "if old then drop(id) end\n"
-                     "local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"
-                     "local place = write_text(id, folded, owner, created, size)\n"
-                     "redis.call('HSET', base .. 'rows', id, place .. '\\0' .. row)\n"
-                     "for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"
-                     "  redis.call('ZADD', base .. scope .. 'created', created, id)\n"
-                     "  redis.call('ZADD', base .. scope .. 'size', size, id)\n"
-                     "  redis.call('ZADD', base .. scope .. 'name', 0, folded .. '\\0' .. id)\n"
-                     "end\n"
-                     "if expires ~= '0' then redis.call('ZADD', base .. 'expiry', expires, id) end\n"
-                     "return 1\n",
+    [REDIS_SCRIPT_INDEX_PUT] = INDEX_PLACES
+    "local id, row, expires = ARGV[1], ARGV[2], ARGV[3]\n"
+    "redis.call('SET', base .. 'recent:' .. string.sub(id, 1, " STEM_CHARS "), '1', 'PX', " RECENT_MS ")\n"
+    "if redis.call('EXISTS', base .. 'rebuild') == 1 then\n"
+    "  redis.call('SADD', base .. 'fresh', id)\n"
+    "  redis.call('PEXPIRE', base .. 'fresh', " REBUILD_TTL_MS ")\n"
+    "  redis.call('PEXPIRE', base .. 'rebuild', " REBUILD_TTL_MS ")\n"
+    "end\n"
+    "local old = redis.call('HGET', base .. 'rows', id)\n"
+    "if old and string.sub(old, string.find(old, '\\0', 1, true) + 1) == row then return 0 end\n"
+    "if old then drop(id) end\n"
+    "local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"
+    "local place = write_text(id, folded, owner, created, size)\n"
+    "redis.call('HSET', base .. 'rows', id, place .. '\\0' .. row)\n"
+    "for _, scope in ipairs({'all:', 'owner:' .. owner .. ':'}) do\n"
+    "  redis.call('ZADD', base .. scope .. 'created', created, id)\n"
+    "  redis.call('ZADD', base .. scope .. 'size', size, id)\n"
+    "  redis.call('ZADD', base .. scope .. 'name', 0, folded .. '\\0' .. id)\n"
+    "end\n"
+    "if expires ~= '0' then redis.call('ZADD', base .. 'expiry', expires, id) end\n"
+    "return 1\n",
 
     /* KEYS: base. ARGV: id. */
     [REDIS_SCRIPT_INDEX_REMOVE] = INDEX_PLACES "drop(ARGV[1])\n"

@@ -329,6 +329,12 @@ static enum blob_status redis_expired(struct session_store *s, int64_t now_ms, s
     return st == BLOB_OK ? as_operation(redis_index_expired(store_of(s)->index, now_ms, limit, fn, arg, err)) : st;
 }
 
+static enum blob_status redis_recent(struct session_store *s, const char *stem, struct blob_error *err)
+{
+    enum blob_status st = redis_node_ready(store_of(s)->node, err);
+    return st == BLOB_OK ? as_operation(redis_index_recent(store_of(s)->index, stem, err)) : st;
+}
+
 static enum blob_status redis_whole(struct session_store *s, struct blob_error *err)
 {
     enum blob_status st = redis_node_ready(store_of(s)->node, err);
@@ -394,6 +400,7 @@ static const struct session_store_ops redis_ops = {
     .index_remove = redis_drop,
     .index_list = redis_list,
     .index_expired = redis_expired,
+    .index_recent = redis_recent,
     .index_whole = redis_whole,
     .index_caught_up = redis_caught_up,
     .index_rebuild_begin = redis_rebuild_begin,

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #define SHARDS       16
+#define ABSENT_SLOTS 256 /* of a shard */
 #define CACHED_MAGIC 0x63616368u
 
 struct cached {
@@ -52,12 +53,19 @@ struct load {
     struct load *next;
 };
 
+/* A digest that no file named at that time; 0: none. Its slot is found by its bytes; a newer one takes its place. */
+struct absent {
+    struct digest digest;
+    int64_t checked_ms;
+};
+
 struct shard {
     _Alignas(64) pthread_mutex_t lock;
     struct cached **buckets;
     struct cached *newest, *oldest;
     size_t entries, bytes, readers;
     struct load *loads;
+    struct absent *absent; /* ABSENT_SLOTS, or NULL */
 };
 
 struct blob_cache {
@@ -68,7 +76,7 @@ struct blob_cache {
     struct blob_cache_options opt;
     size_t bucket_mask;
     size_t shard_entries, shard_bytes, shard_readers;
-    struct metric *hits, *misses, *corrupt, *entries, *bytes, *readers;
+    struct metric *hits, *misses, *unknown, *corrupt, *entries, *bytes, *readers;
 };
 
 static struct cached *cached_of(struct blob_entry *entry)
@@ -232,6 +240,20 @@ static void release_chain(struct blob_cache *cache, struct cached *e)
     }
 }
 
+static struct absent *absent_of(struct shard *sh, const struct digest *digest)
+{
+    return &sh->absent[digest->bytes[DIGEST_BYTES - 1] % ABSENT_SLOTS];
+}
+
+static bool is_absent(const struct blob_cache *cache, struct shard *sh, const struct digest *digest, int64_t now_ms)
+{
+    if (!sh->absent)
+        return false;
+    const struct absent *a = absent_of(sh, digest);
+    return a->checked_ms != 0 && digest_equal(&a->digest, digest) && now_ms >= a->checked_ms &&
+           now_ms - a->checked_ms < cache->opt.absent_ms;
+}
+
 /* ---- looking up, forgetting ---- */
 
 static bool fresh(const struct blob_cache *cache, const struct cached *e, int64_t now_ms)
@@ -280,6 +302,18 @@ struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest 
     return found;
 }
 
+enum blob_recall blob_cache_recall(struct blob_cache *cache, const struct digest *digest, int64_t now_ms)
+{
+    struct shard *sh = shard_of(cache, digest);
+    pthread_mutex_lock(&sh->lock);
+    bool stale = *slot_of(cache, sh, digest, NULL) != NULL;
+    bool absent = !stale && !cache->opt.shared && is_absent(cache, sh, digest, now_ms);
+    pthread_mutex_unlock(&sh->lock);
+    if (absent)
+        metric_add(cache->unknown, 1);
+    return stale ? RECALL_STALE : absent ? RECALL_ABSENT : RECALL_NOTHING;
+}
+
 void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest)
 {
     struct shard *sh = shard_of(cache, digest);
@@ -289,6 +323,8 @@ void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest
         if (memcmp(load->digest->bytes, digest->bytes, DIGEST_BYTES) == 0)
             load->stale = true;
     }
+    if (sh->absent && digest_equal(&absent_of(sh, digest)->digest, digest))
+        absent_of(sh, digest)->checked_ms = 0;
     struct cached **slot;
     while (*(slot = slot_of(cache, sh, digest, NULL))) {
         struct cached *e = take_out(cache, sh, slot);
@@ -436,12 +472,19 @@ static struct cached *find_right(struct blob_cache *cache, struct shard *sh, con
     return known;
 }
 
-/* Signs it out, and keeps what it made (NULL: nothing), or what it found still right, unless something changed
- * meanwhile. What was found is not put in again once it is out: whoever took it out may be using its chain. */
-static void end_load(struct blob_cache *cache, struct shard *sh, struct load *load, struct cached *made,
-                     struct cached *right, int64_t now_ms)
+/* What a load has come to. */
+struct loaded {
+    struct cached *made;  /* NULL: nothing new */
+    struct cached *right; /* what there was is right still */
+    bool absent;          /* no file names it */
+};
+
+/* Signs it out, and keeps what it came to, unless something changed meanwhile. What was found is not put in again once
+ * it is out: whoever took it out may be using its chain. */
+static void end_load(struct blob_cache *cache, struct shard *sh, struct load *load, const struct loaded *loaded,
+                     int64_t now_ms)
 {
-    struct cached *out = NULL;
+    struct cached *out = NULL, *made = loaded->made;
     pthread_mutex_lock(&sh->lock);
     struct load **link = &sh->loads;
     while (*link != load)
@@ -451,10 +494,28 @@ static void end_load(struct blob_cache *cache, struct shard *sh, struct load *lo
         made->checked_ms = now_ms;
         out = put_in(cache, sh, made);
     }
-    if (right && !load->stale)
-        right->checked_ms = now_ms;
+    if (loaded->right && !load->stale)
+        loaded->right->checked_ms = now_ms;
+    if (loaded->absent && sh->absent && !load->stale)
+        *absent_of(sh, load->digest) = (struct absent){.digest = *load->digest, .checked_ms = now_ms};
     pthread_mutex_unlock(&sh->lock);
     release_chain(cache, out);
+}
+
+/* Is it remembered as absent, and has nobody added it since? Where other nodes cannot be asked after, as long as that
+ * is remembered. */
+static bool still_absent(struct blob_cache *cache, struct shard *sh, const struct digest *digest, int64_t now_ms)
+{
+    struct blob_error ignored;
+    pthread_mutex_lock(&sh->lock);
+    bool absent = is_absent(cache, sh, digest, now_ms);
+    pthread_mutex_unlock(&sh->lock);
+    if (!absent)
+        return false;
+    if (cache->opt.shared && file_catalog_added_lately(cache->catalog, digest, &ignored) == BLOB_OK)
+        return false;
+    metric_add(cache->unknown, 1);
+    return true;
 }
 
 enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, const char *asker,
@@ -462,8 +523,10 @@ enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *
 {
     struct shard *sh = shard_of(cache, digest);
     struct load load = {.digest = digest};
-    struct cached *right = NULL, *made = NULL;
+    struct loaded loaded = {.absent = false};
     struct file_naming naming;
+    if (still_absent(cache, sh, digest, now_ms))
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
     metric_add(cache->misses, 1);
     begin_load(sh, &load);
     enum blob_status st = file_catalog_name(cache->catalog, digest, asker, &naming, err);
@@ -471,13 +534,14 @@ enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *
         /* One for all, where it can be told from it who must not be shown it. */
         const char *whose = asker && (naming.personal || !naming.all_told) ? asker : "";
         /* The same name: only the entry's age was in doubt. */
-        right = find_right(cache, sh, &naming, whose);
-        if (!right)
-            st = open_entry(cache, &naming, whose, &made, err);
+        loaded.right = find_right(cache, sh, &naming, whose);
+        if (!loaded.right)
+            st = open_entry(cache, &naming, whose, &loaded.made, err);
     }
-    end_load(cache, sh, &load, made, right, now_ms);
+    loaded.absent = st == BLOB_E_NOT_FOUND;
+    end_load(cache, sh, &load, &loaded, now_ms);
     if (st == BLOB_OK)
-        *out = right ? &right->entry : &made->entry;
+        *out = loaded.right ? &loaded.right->entry : &loaded.made->entry;
     return st;
 }
 
@@ -487,6 +551,8 @@ static void register_metrics(struct blob_cache *cache, struct metrics *m)
 {
     cache->hits = metrics_counter(m, "blobd_cache_hits_total", "Downloads answered from the cache", NULL);
     cache->misses = metrics_counter(m, "blobd_cache_misses_total", "Downloads that asked the stores", NULL);
+    cache->unknown =
+        metrics_counter(m, "blobd_cache_unknown_total", "Downloads of digests that were remembered as unknown", NULL);
     cache->corrupt = metrics_counter(m, "blobd_corrupt_blobs_total",
                                      "Blobs found missing or damaged although a file names them", NULL);
     cache->entries = metrics_gauge(m, "blobd_cache_entries", "Blobs in the cache", NULL);
@@ -515,6 +581,8 @@ struct blob_cache *blob_cache_new(struct blob_store *store, struct file_catalog 
     for (int i = 0; i < SHARDS; i++) {
         struct shard *sh = &cache->shards[i];
         sh->buckets = calloc(buckets, sizeof *sh->buckets);
+        if (opt->absent_ms > 0)
+            sh->absent = calloc(ABSENT_SLOTS, sizeof *sh->absent); /* without memory: nothing is remembered */
         CHECK(sh->buckets != NULL && pthread_mutex_init(&sh->lock, NULL) == 0);
     }
     if (metrics)
@@ -537,6 +605,7 @@ void blob_cache_free(struct blob_cache *cache)
             blob_cache_release(cache, &e->entry);
         }
         free(sh->buckets);
+        free(sh->absent);
         pthread_mutex_destroy(&sh->lock);
     }
     free(cache);

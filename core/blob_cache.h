@@ -4,11 +4,12 @@
  * An entry says what a blob is called (file_catalog_name) and either holds its content (small blobs) or an open reader
  * whose descriptor any number of answers share. Entries never change; what a newer file or a destroyed one makes
  * wrong is dropped, not edited. Bounded in entries, bytes and open readers; the least recently used goes first. What
- * is not there is not remembered.
+ * is not there is remembered for a moment (absent_ms), in a table of fixed size.
  *
  * Freshness. The cache watches its catalog (file_catalog_watch), so whatever this process adds or destroys is seen by
  * the next blob_cache_get(), also when a load of the old state was under way. What other nodes do is seen after
- * max_age_ms at the latest. A file past its expires_at is not served.
+ * max_age_ms at the latest; but a file that another node has added is seen at once, also by a digest that was
+ * remembered as absent (file_catalog_added_lately). A file past its expires_at is not served.
  *
  * Threads: every function from any thread. blob_cache_get() and blob_cache_release() take one short lock and do no
  * I/O (releasing the last hold on an entry with a reader closes it); blob_cache_load() reads the stores: workers only.
@@ -42,6 +43,8 @@ struct blob_cache_options {
     size_t max_readers; /* open readers kept (each may be a descriptor) */
     size_t content_max; /* blobs up to this size are kept as content; at most BLOB_CACHE_CONTENT_MAX */
     int64_t max_age_ms; /* how long before the catalog is asked again; 0: never (one node only) */
+    int64_t absent_ms;  /* how long an unknown digest is remembered; 0: it is not */
+    bool shared;        /* other nodes add files, too: whether one has is asked before an absence is believed */
     /* Called by blob_cache_load(), on its thread, once for each new entry, so that what every answer repeats (header
      * lines) is made once. May be NULL. NULL as its result is fine. */
     void *(*prepare)(const struct blob_entry *entry, void *arg);
@@ -62,6 +65,13 @@ void blob_cache_free(struct blob_cache *cache);
  * NULL: not there for that identity, or too old: ask blob_cache_load(), from a worker. */
 struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, const char *asker,
                                   int64_t now_ms);
+/* What is known of a digest that blob_cache_get() does not have. As that: one short lock, no I/O. */
+enum blob_recall {
+    RECALL_NOTHING,
+    RECALL_STALE, /* there was such a blob a moment ago: an entry is too old, or another's */
+    RECALL_ABSENT /* there is none */
+};
+enum blob_recall blob_cache_recall(struct blob_cache *cache, const struct digest *digest, int64_t now_ms);
 /*
  * Reads catalog and store, and keeps the entry where it fits.
  * NOT_FOUND: no file names this blob. CORRUPT: a file does, but the blob is missing, of another size than recorded, or

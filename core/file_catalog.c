@@ -285,6 +285,14 @@ enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *
     return st;
 }
 
+enum blob_status file_catalog_added_lately(struct file_catalog *c, const struct digest *digest, struct blob_error *err)
+{
+    struct file_record any = {.digest = *digest};
+    file_id_make(&any);
+    any.id[INDEX_STEM_CHARS] = '\0';
+    return index_recent(c->sessions, any.id, err);
+}
+
 /* ---- adding ---- */
 
 enum blob_status file_catalog_add_begin(struct file_catalog *c, struct file_record *file, unsigned flags,

@@ -90,6 +90,10 @@ enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *
                                    struct file_naming *out, struct blob_error *err) BLOB_MUST_CHECK;
 /* As in file_naming. */
 uint64_t file_naming_hash(const char *owner);
+/* Has any node added a file of this blob within the last INDEX_RECENT_MS? OK: one has, or perhaps one earlier.
+ * NOT_FOUND: none, or there is no other node. UNAVAILABLE. Cheap. */
+enum blob_status file_catalog_added_lately(struct file_catalog *c, const struct digest *digest,
+                                           struct blob_error *err) BLOB_MUST_CHECK;
 /* Does any file name this blob, expired or damaged ones included? Then its bytes stay. */
 enum blob_status file_catalog_names(struct file_catalog *c, const struct digest *digest, bool *named,
                                     struct blob_error *err) BLOB_MUST_CHECK;

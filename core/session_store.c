@@ -25,6 +25,7 @@ enum session_op {
     OP_INDEX_REMOVE,
     OP_INDEX_LIST,
     OP_INDEX_EXPIRED,
+    OP_INDEX_RECENT,
     OP_INDEX_WHOLE,
     OP_INDEX_REBUILD_BEGIN,
     OP_INDEX_REBUILD_END,
@@ -46,6 +47,7 @@ static const char *const fault_names[OP_COUNT] = {
     [OP_INDEX_REMOVE] = "sessions.index_remove",
     [OP_INDEX_LIST] = "sessions.index_list",
     [OP_INDEX_EXPIRED] = "sessions.index_expired",
+    [OP_INDEX_RECENT] = "sessions.index_recent",
     [OP_INDEX_WHOLE] = "sessions.index_whole",
     [OP_INDEX_REBUILD_BEGIN] = "sessions.index_rebuild_begin",
     [OP_INDEX_REBUILD_END] = "sessions.index_rebuild_end",
@@ -232,6 +234,18 @@ enum blob_status session_replace_listed(struct session_store *s, const struct uu
         st = s->ops->replace_listed(s, id, expected, next, value, len, expires_ms, put, err);
     else if (err)
         *err = put->err;
+    return timed_op_end(&t, st);
+}
+
+enum blob_status index_recent(struct session_store *s, const char *stem, struct blob_error *err)
+{
+    CHECK(strlen(stem) == INDEX_STEM_CHARS);
+    if (!(s->caps & SESSIONS_SHARED))
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "there is no other node");
+    struct timed_op t;
+    enum blob_status st = op_begin(&t, s, OP_INDEX_RECENT, err);
+    if (st == BLOB_OK)
+        st = s->ops->index_recent(s, stem, err);
     return timed_op_end(&t, st);
 }
 

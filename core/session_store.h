@@ -39,12 +39,14 @@ struct op_metrics;
 /* ---- the file index: one row a file, answering /api/files ----------------------------------------------------------
  */
 
-#define FILE_ID_MAX     80
-#define FILE_NAME_MAX   255
-#define OWNER_MAX       127
-#define INDEX_VALUE_MAX 65536
-#define INDEX_TOP_MAX   100
-#define INDEX_SKIP_MAX  UINT64_C(100000000) /* farther than anybody turns pages */
+#define FILE_ID_MAX      80
+#define FILE_NAME_MAX    255
+#define OWNER_MAX        127
+#define INDEX_VALUE_MAX  65536
+#define INDEX_STEM_CHARS 42 /* so much of its beginning a file's id shares with those of the same content */
+#define INDEX_RECENT_MS  3000
+#define INDEX_TOP_MAX    100
+#define INDEX_SKIP_MAX   UINT64_C(100000000) /* farther than anybody turns pages */
 
 struct index_row {
     char id[FILE_ID_MAX];
@@ -142,6 +144,12 @@ struct session_store_ops {
     enum blob_status (*replace_listed)(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
                                        const void *value, size_t len, int64_t expires_ms, struct index_put *put,
                                        struct blob_error *err);
+    /*
+     * Has a row whose id begins with these INDEX_STEM_CHARS been put by any node within INDEX_RECENT_MS? OK: one has,
+     * perhaps earlier; NOT_FOUND. What replace_listed has put is told from the moment on that the session is seen
+     * replaced. Cheap. NULL without SESSIONS_SHARED.
+     */
+    enum blob_status (*index_recent)(struct session_store *s, const char *stem, struct blob_error *err);
     /* OK also when it is not there. */
     enum blob_status (*index_remove)(struct session_store *s, const char *id, struct blob_error *err);
     /* *count: all that match, whatever skip and top; then fn for each of the page. */
@@ -198,6 +206,8 @@ enum blob_status index_put(struct session_store *s, const struct index_row *row,
 enum blob_status session_replace_listed(struct session_store *s, const struct uuid *id, uint64_t expected,
                                         uint64_t next, const void *value, size_t len, int64_t expires_ms,
                                         struct index_put *put, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status index_recent(struct session_store *s, const char *stem,
+                              struct blob_error *err) BLOB_MUST_CHECK; /* NOT_FOUND at once without SESSIONS_SHARED */
 enum blob_status index_remove(struct session_store *s, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
                             void *arg, struct blob_error *err) BLOB_MUST_CHECK;

@@ -6,9 +6,10 @@
 
 #include "core/blob_store.h"
 #include "core/bytebuf.h"
+#include "core/clock.h"
 #include "core/metrics.h"
-#include "core/session_store.h"
 #include "server/exchange.h"
+#include "server/readiness.h"
 #include "server/response.h"
 #include "server/service.h"
 
@@ -22,15 +23,14 @@ void handle_healthz(struct exchange *x)
 }
 
 struct ready_state {
-    enum blob_status storage, sessions;
-    struct blob_error storage_err, sessions_err;
+    int64_t asked_us;
+    struct readiness_answer answer;
 };
 
 static void ready_work(struct exchange *x)
 {
     struct ready_state *s = x->state;
-    s->storage = blob_store_check(x->svc->store, &s->storage_err);
-    s->sessions = session_store_check(x->svc->sessions, &s->sessions_err);
+    readiness_ask(x->svc->readiness, s->asked_us, &s->answer);
 }
 
 static void add_part(struct bytebuf *b, const char *name, enum blob_status st, const struct blob_error *err)
@@ -41,7 +41,8 @@ static void add_part(struct bytebuf *b, const char *name, enum blob_status st, c
 
 static void ready_done(struct exchange *x)
 {
-    struct ready_state *s = x->state;
+    const struct ready_state *state = x->state;
+    const struct readiness_answer *s = &state->answer;
     bool draining = atomic_load(&x->svc->draining);
     const char *status = draining                 ? "draining"
                          : s->storage != BLOB_OK  ? "unavailable"
@@ -63,8 +64,11 @@ static void ready_done(struct exchange *x)
 
 void handle_readyz(struct exchange *x)
 {
-    if (exchange_state(x, sizeof(struct ready_state)) != NULL)
-        exchange_hop(x, NULL, ready_work, ready_done);
+    struct ready_state *s = exchange_state(x, sizeof *s);
+    if (s == NULL)
+        return;
+    s->asked_us = clock_steady_us();
+    exchange_hop_aside(x, readiness_pool(x->svc->readiness), ready_work, ready_done);
 }
 
 void handle_metrics(struct exchange *x)

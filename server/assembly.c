@@ -15,12 +15,14 @@
 #include "core/metrics.h"
 #include "core/upload.h"
 #include "core/worker_pool.h"
+#include "core/worker_share.h"
 #include "server/auth.h"
 #include "server/blob_answer.h"
 #include "server/blob_stream.h"
 #include "server/cors.h"
 #include "server/exchange.h"
 #include "server/memory_budget.h"
+#include "server/readiness.h"
 #include "server/routes.h"
 #include "server/service.h"
 #include "server/telemetry.h"
@@ -34,6 +36,10 @@
 #define CACHED_ENTRY_BYTES    2048        /* an entry without content, for its share of the cache */
 #define CACHED_READERS_MAX    1024
 #define CLUSTER_MAX_AGE_MS    1000
+#define CLUSTER_ABSENT_MS     1000
+#define ABSENT_MS             10000
+#define LOOKUPS_WAITING       1024
+#define LOOKUPS_SHARE(n)      ((n)*3 / 8 > 0 ? (n)*3 / 8 : 1)
 #define ADMIN_CONNECTIONS     64
 #define ADMIN_BODY_BYTES      (512u << 10)
 #define PRESIGN_BEARER_MAX_MS 60000
@@ -63,11 +69,23 @@ static struct blob_cache *make_cache(struct assembly *a)
         .max_readers = CACHED_READERS_MAX,
         .content_max = CACHED_CONTENT_MAX,
         .max_age_ms = shared ? CLUSTER_MAX_AGE_MS : 0,
+        .absent_ms = shared ? CLUSTER_ABSENT_MS : ABSENT_MS,
+        .shared = shared,
         .prepare = blob_headers_prepare,
         .discard = blob_headers_discard,
         .arg = svc,
     };
     return blob_cache_new(svc->store, svc->catalog, svc->log, svc->metrics, &opt);
+}
+
+/* Anybody may ask for a digest that is not there. Where it takes another machine to say so, these questions get three
+ * eighths of the workers: the PBX' answers may take half, and something must be left beside both. */
+static bool make_lookups(struct service *svc)
+{
+    if (!(svc->store->caps & (STORE_REMOTE | STORE_SHARED)))
+        return true;
+    svc->lookups = worker_share_new(svc->pool, LOOKUPS_SHARE(worker_pool_threads(svc->pool)), LOOKUPS_WAITING);
+    return svc->lookups != NULL;
 }
 
 static struct upload_service *make_uploads(struct assembly *a)
@@ -156,11 +174,14 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
     enum blob_status st = refuse_cluster(svc, err);
     if (st == BLOB_OK)
         st = worker_pool_new((unsigned)cfg->server.worker_threads, cfg->server.worker_queue, &svc->pool, err);
+    if (st == BLOB_OK)
+        st = readiness_new(svc->store, svc->sessions, &svc->readiness, err);
     if (st != BLOB_OK)
         return st;
     svc->catalog = file_catalog_new(svc->store, svc->sessions, svc->log);
-    if (svc->catalog == NULL || (svc->cache = make_cache(a)) == NULL || (svc->uploads = make_uploads(a)) == NULL ||
-        (svc->cors = cors_new(cfg->server.cors_origins)) == NULL || (svc->upload_calls = upload_calls_new()) == NULL ||
+    if (!make_lookups(svc) || svc->catalog == NULL || (svc->cache = make_cache(a)) == NULL ||
+        (svc->uploads = make_uploads(a)) == NULL || (svc->cors = cors_new(cfg->server.cors_origins)) == NULL ||
+        (svc->upload_calls = upload_calls_new()) == NULL ||
         (svc->streams = stream_budget_new(a->budget.streams)) == NULL || (a->janitor = make_janitor(a)) == NULL)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
     st = make_auth(a, err);
@@ -397,6 +418,8 @@ void assembly_free(struct assembly *a)
     janitor_free(a->janitor);
     if (svc->pool != NULL)
         worker_pool_free(svc->pool);
+    worker_share_free(svc->lookups);
+    readiness_free(svc->readiness);
     telemetry_free(a->api.telemetry);
     telemetry_free(a->admin.telemetry);
     auth_free(svc->auth);

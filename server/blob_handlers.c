@@ -1,6 +1,7 @@
 /*
  * blob_handlers - a blob that is in the cache is answered right here on the loop: its bytes from memory, or its open
- * file. Only a blob that is not there costs a hop to a worker, and only a remote one is read by workers.
+ * file. Only a blob that is not there costs a hop to a worker, and only a remote one is read by workers. Where looking
+ * costs, whoever asks for what may not exist at all waits in turns for a share of the workers, and for nobody else's.
  */
 #include "server/blob_handlers.h"
 
@@ -149,6 +150,11 @@ static const char *asker_of(const struct exchange *x)
 /* ---- loading ------------------------------------------------------------------------------------------------------
  */
 
+static void fail_unknown(struct exchange *x)
+{
+    api_fail(&x->err, API_BLOB_UNKNOWN, "there is no blob of this digest");
+}
+
 static void load_work(struct exchange *x)
 {
     struct get_state *s = x->state;
@@ -157,7 +163,7 @@ static void load_work(struct exchange *x)
     if (st == BLOB_OK)
         return;
     if (st == BLOB_E_NOT_FOUND) {
-        api_fail(&x->err, API_BLOB_UNKNOWN, "there is no blob of this digest");
+        fail_unknown(x);
         return;
     }
     if (st != BLOB_E_CORRUPT)
@@ -188,9 +194,18 @@ void handle_blob_get(struct exchange *x)
         blob_serve(x, entry);
         return;
     }
+    enum blob_recall recall = blob_cache_recall(x->svc->cache, &digest, clock_wall_ms());
+    if (recall == RECALL_ABSENT) {
+        fail_unknown(x);
+        response_error(x, &x->err);
+        return;
+    }
     struct get_state *s = get_state(x);
     if (s == NULL)
         return;
     s->digest = digest;
-    exchange_hop(x, NULL, load_work, load_done);
+    if (x->svc->lookups != NULL && recall == RECALL_NOTHING)
+        exchange_hop_share(x, x->svc->lookups, load_work, load_done);
+    else
+        exchange_hop(x, NULL, load_work, load_done);
 }

@@ -11,6 +11,7 @@
 #include "server/service.h"
 #include "server/telemetry.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,15 +64,32 @@ void *exchange_state(struct exchange *x, size_t bytes)
 static void exchange_task_run(struct http_task *task)
 {
     struct exchange *x = exchange_from_task(task);
-    x->then(x);
+    if (x->dropped)
+        response_busy(x);
+    else
+        x->then(x);
+}
+
+static void exchange_post(struct exchange *x)
+{
+    x->task.run = exchange_task_run;
+    http_loop_post(http_request_loop(x->req), &x->task);
 }
 
 static void exchange_job_run(struct worker_job *job)
 {
     struct exchange *x = exchange_from_job(job);
     x->work(x);
-    x->task.run = exchange_task_run;
-    http_loop_post(http_request_loop(x->req), &x->task);
+    exchange_post(x);
+}
+
+static bool exchange_submit(struct exchange *x, struct worker_pool *pool, struct worker_lane *lane)
+{
+    x->job.run = exchange_job_run;
+    if (worker_pool_try_submit(pool, lane, &x->job) == BLOB_OK)
+        return true;
+    response_busy(x);
+    return false;
 }
 
 bool exchange_hop(struct exchange *x, struct worker_lane *lane, void (*work)(struct exchange *x),
@@ -79,8 +97,69 @@ bool exchange_hop(struct exchange *x, struct worker_lane *lane, void (*work)(str
 {
     x->work = work;
     x->then = then;
-    x->job.run = exchange_job_run;
-    if (worker_pool_try_submit(x->svc->pool, lane, &x->job) == BLOB_OK)
+    return exchange_submit(x, x->svc->pool, lane);
+}
+
+bool exchange_hop_aside(struct exchange *x, struct worker_pool *pool, void (*work)(struct exchange *x),
+                        void (*then)(struct exchange *x))
+{
+    x->work = work;
+    x->then = then;
+    return exchange_submit(x, pool, NULL);
+}
+
+static struct exchange *exchange_from_share_job(struct share_job *job)
+{
+    struct exchange *x = (struct exchange *)(void *)((char *)job - offsetof(struct exchange, share_job));
+    MAGIC_OK(x, EXCHANGE_MAGIC);
+    return x;
+}
+
+static void exchange_share_run(struct share_job *job)
+{
+    exchange_job_run(&exchange_from_share_job(job)->job);
+}
+
+static void exchange_share_drop(struct share_job *job)
+{
+    struct exchange *x = exchange_from_share_job(job);
+    x->dropped = true;
+    exchange_post(x);
+}
+
+/* Who is known asks by his name, from wherever; anybody else by his address, of IPv6 the part that he has been given.
+ */
+static uint64_t exchange_asker(const struct exchange *x)
+{
+    const char *from = x->who.known ? x->who.name : http_request_remote(x->req);
+    size_t len = strlen(from);
+    const char *port = x->who.known ? NULL : strrchr(from, ':');
+    struct in6_addr v6;
+    char text[INET6_ADDRSTRLEN];
+    uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    if (port != NULL)
+        len = (size_t)(port - from);
+    if (port != NULL && from[0] == '[' && len - 2 < sizeof text) {
+        memcpy(text, from + 1, len - 2);
+        text[len - 2] = '\0';
+        if (inet_pton(AF_INET6, text, &v6) == 1) {
+            from = (const char *)v6.s6_addr;
+            len = sizeof v6 / 2;
+        }
+    }
+    for (size_t i = 0; i < len; i++)
+        h = (h ^ (unsigned char)from[i]) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+bool exchange_hop_share(struct exchange *x, struct worker_share *share, void (*work)(struct exchange *x),
+                        void (*then)(struct exchange *x))
+{
+    x->work = work;
+    x->then = then;
+    x->share_job.run = exchange_share_run;
+    x->share_job.drop = exchange_share_drop;
+    if (worker_share_try_submit(share, exchange_asker(x), &x->share_job) == BLOB_OK)
         return true;
     response_busy(x);
     return false;

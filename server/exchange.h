@@ -15,6 +15,7 @@
 #include "core/api_error.h"
 #include "core/file_catalog.h"
 #include "core/worker_pool.h"
+#include "core/worker_share.h"
 #include "server/http_server.h"
 #include "server/router.h"
 
@@ -36,7 +37,9 @@ struct exchange {
     void *state;          /* exchange_state()'s */
 
     struct worker_job job;
+    struct share_job share_job;
     struct http_task task;
+    bool dropped; /* by the share, before it was worked on */
     void (*work)(struct exchange *x);
     void (*then)(struct exchange *x);
 };
@@ -64,5 +67,11 @@ void *exchange_state(struct exchange *x, size_t bytes);
  */
 bool exchange_hop(struct exchange *x, struct worker_lane *lane, void (*work)(struct exchange *x),
                   void (*then)(struct exchange *x));
+/* The same on another pool than the requests', which must not queue behind them. */
+bool exchange_hop_aside(struct exchange *x, struct worker_pool *pool, void (*work)(struct exchange *x),
+                        void (*then)(struct exchange *x));
+/* The same in a share of the workers, in turns by who asks. May answer 503 later, in place of then(x). */
+bool exchange_hop_share(struct exchange *x, struct worker_share *share, void (*work)(struct exchange *x),
+                        void (*then)(struct exchange *x));
 
 #endif

@@ -19,14 +19,18 @@ struct cors;
 struct file_catalog;
 struct logger;
 struct metrics;
+struct readiness;
 struct session_store;
 struct stream_budget;
 struct upload_calls;
 struct upload_service;
 struct worker_pool;
+struct worker_share;
 
 struct service {
     struct worker_pool *pool;
+    struct worker_share *lookups; /* of the pool: blobs that may not be there, where looking costs; else NULL */
+    struct readiness *readiness;
     struct blob_store *store;
     struct session_store *sessions;
     struct file_catalog *catalog;

@@ -23,6 +23,7 @@ void contract_index_before_session(void);
 void contract_index_fields(void);
 void contract_index_callback(void);
 void contract_index_expired(void);
+void contract_index_recent(void);
 void contract_index_whole(void);
 void contract_index_rebuild(void);
 void contract_index_reopen(void);

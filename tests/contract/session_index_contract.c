@@ -416,6 +416,21 @@ void contract_index_expired(void)
     session_store_close(s);
 }
 
+void contract_index_recent(void)
+{
+    static const char stem[] = "AAAAAAAAAABBBBBBBBBBCCCCCCCCCCDDDDDDDDDDEE",
+                      other[] = "AAAAAAAAAABBBBBBBBBBCCCCCCCCCCDDDDDDDDDDEF";
+    struct session_store *s = contract_start();
+    bool shared = (s->caps & SESSIONS_SHARED) != 0;
+    char id[FILE_ID_MAX];
+    CU_ASSERT_EQUAL(index_recent(s, stem, NULL), BLOB_E_NOT_FOUND);
+    snprintf(id, sizeof id, "%s%s", stem, "12345678901");
+    put(s, &(struct row_spec){id, "n", NULL, 1, 1, 0});
+    CU_ASSERT_EQUAL(index_recent(s, stem, NULL), shared ? BLOB_OK : BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(index_recent(s, other, NULL), BLOB_E_NOT_FOUND);
+    session_store_close(s);
+}
+
 void contract_index_whole(void)
 {
     struct session_store *s = contract_start();

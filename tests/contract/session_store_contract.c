@@ -496,6 +496,7 @@ CU_TestInfo *session_contract_tests(void)
         {"every field of a row comes back, at its bounds", contract_index_fields},
         {"a listing ends when its callback says so, and may call back", contract_index_callback},
         {"expired rows are told, up to a limit", contract_index_expired},
+        {"a blob that got a file lately is known to all nodes", contract_index_recent},
         {"a new index is not whole until a rebuild ended", contract_index_whole},
         {"a rebuild keeps what was put meanwhile and drops the rest", contract_index_rebuild},
         {"a whole index is whole after closing cleanly", contract_index_reopen},

@@ -30,6 +30,7 @@ from harness import make_certificate
 
 CLOCK_AHEAD = {"skewed": 3600, "far-skewed": 4 * 3600, "ahead": 7200, "ahead-503": 7200}  # by fault, in seconds
 LATE = 3            # a late answer
+FAR = 0.1           # each answer of an endpoint that is far away
 
 
 def etag_of(data):
@@ -309,6 +310,12 @@ class Handler(BaseHTTPRequestHandler):
     def fault_late(self):
         self.body()
         time.sleep(LATE)
+        return False
+
+    def fault_far(self):
+        """An endpoint that is far away."""
+        self.body()
+        time.sleep(FAR)
         return False
 
     def range(self):

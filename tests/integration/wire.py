@@ -61,11 +61,13 @@ class Response:
 class Connection:
     """One TCP (or TLS) connection. Every read has a deadline of `timeout` seconds."""
 
-    def __init__(self, host, port, context=None, timeout=30.0, rcvbuf=None):
+    def __init__(self, host, port, context=None, timeout=30.0, rcvbuf=None, source=None):
         self.host, self.port, self.timeout = host, port, timeout
         sock = socket.socket()
         if rcvbuf:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        if source:
+            sock.bind((source, 0))
         sock.settimeout(timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect((host, port))

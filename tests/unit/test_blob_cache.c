@@ -476,6 +476,114 @@ static void test_names_of_one_are_not_told_another(void)
     names_of(200);
 }
 
+/* ---- what is not there ------------------------------------------------------------------------------------------ */
+
+static struct digest unknown(const char *content)
+{
+    return rig_digest(content, strlen(content));
+}
+
+static unsigned lists; /* how often the store was asked for a listing */
+static struct rig *hooked;
+
+static enum blob_status counted_list(struct blob_store *s, const char *prefix, const char *after, size_t limit,
+                                     bool values, record_list_fn *fn, void *arg, struct blob_error *err)
+{
+    lists++;
+    return hooked->real->record_list(s, prefix, after, limit, values, fn, arg, err);
+}
+
+static void test_absent(void)
+{
+    struct rig r;
+    rig_open(&r);
+    hooked = &r;
+    lists = 0;
+    r.ops.record_list = counted_list;
+    struct blob_cache_options opt = roomy;
+    opt.absent_ms = 1000;
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct digest d = unknown("late");
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW), RECALL_NOTHING);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
+    unsigned once = lists;
+    CU_ASSERT(once > 0);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(lists, once);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW + 999), RECALL_ABSENT);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW + 1000), RECALL_NOTHING);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW - 1), RECALL_NOTHING);
+    rig_put(&r, "late");
+    rig_add(&r, &d, 4, "a", ASKER, T0);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW), RECALL_NOTHING);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW), RECALL_STALE);
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+/* A file is added between the listing and its end: nothing of the old state stays. */
+static enum blob_status late_list(struct blob_store *s, const char *prefix, const char *after, size_t limit,
+                                  bool values, record_list_fn *fn, void *arg, struct blob_error *err)
+{
+    enum blob_status st = hooked->real->record_list(s, prefix, after, limit, values, fn, arg, err);
+    hooked->ops.record_list = hooked->real->record_list;
+    struct digest d = rig_put(hooked, "late");
+    rig_add(hooked, &d, 4, "a", ASKER, T0);
+    return st;
+}
+
+static void test_absent_race(void)
+{
+    struct rig r;
+    rig_open(&r);
+    hooked = &r;
+    struct blob_cache_options opt = roomy;
+    opt.absent_ms = 1000;
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct digest d = unknown("late");
+    r.ops.record_list = late_list;
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW), RECALL_NOTHING);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
+/* Two nodes on one store: what the one adds, the other sees at once, and without Redis after absent_ms. */
+static void test_absent_elsewhere(void)
+{
+    struct rig r;
+    struct memory_hub *hub = memory_hub_new();
+    rig_open_on(&r, hub);
+    struct session_store *sessions = memory_sessions_open(hub);
+    struct file_catalog *elsewhere = file_catalog_new(r.store, sessions, NULL);
+    struct blob_cache_options opt = roomy;
+    opt.absent_ms = 1000;
+    opt.shared = true;
+    struct blob_cache *cache = blob_cache_new(r.store, elsewhere, NULL, NULL, &opt);
+    struct digest d = unknown("late"), later = unknown("later");
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(try_load(cache, &later), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_cache_recall(cache, &d, NOW), RECALL_NOTHING); /* a loop cannot know */
+    rig_put(&r, "late");
+    rig_put(&r, "later");
+    rig_add(&r, &d, 4, "a", ASKER, T0);
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_OK);
+    rig_add(&r, &later, 5, "b", ASKER, T0);
+    memory_hub_set_down(hub, true);
+    struct blob_entry *e = NULL;
+    CU_ASSERT_EQUAL(blob_cache_load(cache, &later, ASKER, NOW + 999, &e, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_cache_load(cache, &later, ASKER, NOW + 1000, &e, NULL), BLOB_OK);
+    blob_cache_release(cache, e);
+    memory_hub_set_down(hub, false);
+    blob_cache_free(cache);
+    file_catalog_free(elsewhere);
+    session_store_close(sessions);
+    rig_close(&r);
+    memory_hub_free(hub);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {{"a small blob is kept as content", test_content},
@@ -491,6 +599,9 @@ int main(void)
                            {"what prepare made is freed with the last hold", test_extra},
                            {"no download after an add sees an older name", test_threads},
                            {"a name of one identity is not told another", test_names_of_one_are_not_told_another},
+                           {"an unknown digest is remembered until its time is over, or a file comes", test_absent},
+                           {"a file added during a load leaves nothing absent behind", test_absent_race},
+                           {"what another node adds ends an absence", test_absent_elsewhere},
                            CU_TEST_INFO_NULL};
     return unit_main("blob_cache", tests);
 }

@@ -1,0 +1,135 @@
+"""What a stranger can ask for, however often, beside somebody who uses the server: who does is answered within a second,
+and refused nothing. The endpoint is far away: each of its answers takes 100 ms."""
+
+import os
+import selectors
+import threading
+import time
+from contextlib import contextmanager
+
+from api import accepted, created, refused, whole
+from cluster import Cluster
+from faulty_s3 import FaultyS3
+from harness import Blobd
+from s3_bucket import Bucket
+from uploader import Content, Upload, download, sha256, store
+from wire import Connection
+
+PATIENCE = 1.0 * float(os.environ.get("BLOBD_TEST_SLOW", "1"))
+STRANGERS = [f"127.0.0.{n}" for n in range(2, 6)]
+
+
+@contextmanager
+def far(**more):
+    """A blobd on an endpoint that is far away, from when the test says so."""
+    with FaultyS3() as s3:
+        with Blobd(Bucket(s3).options(**{"downloads__cache": "0", "log__access": "false"} | more)) as srv:
+            yield s3, srv
+
+
+class Asking(threading.Thread):
+    """Many connections, from a few addresses, each of which asks for one unknown digest after the other."""
+
+    def __init__(self, srv, connections):
+        super().__init__(daemon=True)
+        self.connections = [Connection(srv.host, srv.port, source=STRANGERS[n % len(STRANGERS)]) for n in range(connections)]
+        self.answers, self.over = {}, threading.Event()
+
+    def ask(self, c):
+        c.send_head("GET", f"/api/blobs/{os.urandom(32).hex()}")
+
+    def run(self):
+        waiting, later = selectors.DefaultSelector(), []
+        for c in self.connections:
+            waiting.register(c.sock, selectors.EVENT_READ, c)
+            self.ask(c)
+        while not self.over.is_set():
+            for key, _ in waiting.select(0.02):
+                status = key.data.read_response().status
+                self.answers[status] = self.answers.get(status, 0) + 1
+                if status == 404:
+                    self.ask(key.data)
+                else:
+                    later.append((time.monotonic() + 0.2, key.data))
+            while later and later[0][0] < time.monotonic():
+                self.ask(later.pop(0)[1])
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.join(30)
+        for c in self.connections:
+            c.abort()
+
+
+class Timed:
+    """The longest that an answer of each kind took."""
+
+    def __init__(self):
+        self.worst = {}
+
+    def __call__(self, what, function, *args, **kw):
+        began = time.monotonic()
+        answer = function(*args, **kw)
+        self.worst[what] = max(self.worst.get(what, 0), time.monotonic() - began)
+        return answer
+
+    def check(self, alone):
+        """Under a second each; what takes so long by itself, half a second more."""
+        print(", ".join(f"{what} {alone.worst[what] * 1000:.0f} ms alone, {s * 1000:.0f} at most" for what, s in self.worst.items()))
+        late = {what: s for what, s in self.worst.items() if s > max(PATIENCE, alone.worst[what] + PATIENCE / 2)}
+        assert not late, f"took too long: {late}"
+
+
+def use(srv, timed, data, stored):
+    """A round of what clients and balancers ask for."""
+    for path in ("/readyz", "/healthz", "/metrics"):
+        assert timed(path, srv.admin, path).status == 200
+    whole(timed("download", download, srv, sha256(stored), who=None), stored)
+    up = Upload(srv, connection=srv.connect())
+    accepted(timed("append", up.append, data[:1000]), 203, 1000, up)
+    created(timed("complete", up.complete, sha256(data), data[1000:]), sha256(data), len(data))
+
+
+def test_unknown_digests_hold_up_nobody():
+    contents = [Content(20000, n).read(0, 20000) for n in range(9)]
+    with far() as (s3, srv):
+        for data in contents[:4]:
+            store(srv, data)
+        with s3.fault("far", "."):
+            alone, timed = Timed(), Timed()
+            use(srv, alone, contents[8], contents[0])
+            with Asking(srv, 400) as strangers:
+                time.sleep(1)
+                for n in range(4):
+                    use(srv, timed, contents[4 + n], contents[n])
+            print(f"strangers: {strangers.answers}")
+            timed.check(alone)
+            assert strangers.answers.get(404, 0) > 50, strangers.answers
+
+
+def test_an_unknown_digest_is_asked_for_once_and_seen_as_soon_as_it_is_there():
+    data, other = b"known at last", b"never known"
+    with far() as (s3, srv):
+        for content in (data, other):
+            refused(download(srv, sha256(content), who=None), "BLOB_UNKNOWN")
+        asked = sum(s3.count.values())
+        for _ in range(20):
+            refused(download(srv, sha256(other), who=None), "BLOB_UNKNOWN")
+        assert sum(s3.count.values()) - asked <= 2, "an unknown digest is asked for again and again"
+        store(srv, data)
+        whole(download(srv, sha256(data), who=None), data)
+
+
+def test_a_file_of_another_node_ends_that_its_digest_is_unknown():
+    with Cluster(balancer=None) as c:
+        here, there = c.nodes
+        for n in range(20):
+            data = b"content %d" % n
+            refused(download(there, sha256(data), who=None), "BLOB_UNKNOWN")
+            store(here, data)
+            whole(download(there, sha256(data), who=None), data)
+        assert there.metric("blobd_cache_misses_total") >= 40

@@ -197,10 +197,21 @@ void disk_changes_release(struct disk_store *s)
 
 /* ---- new changes ---- */
 
+/* Until its directory is synced, the new state of the name is told to nobody (disk_name_durable). */
 static enum blob_status run_synced(struct disk_store *s, const struct disk_change *c, struct blob_error *err)
 {
-    enum blob_status st = change_apply(s, c, err);
-    return st == BLOB_OK ? disk_dir_sync_parent(s, c->to.text, err) : st;
+    enum blob_status st = disk_name_changes(s, &c->to, err);
+    if (st != BLOB_OK)
+        return st;
+    st = change_apply(s, c, err);
+    if (st != BLOB_OK) {
+        disk_name_is_durable(s, &c->to);
+        return st;
+    }
+    st = disk_dir_sync_parent(s, c->to.text, err);
+    if (st == BLOB_OK)
+        disk_name_is_durable(s, &c->to);
+    return st;
 }
 
 /* So that a start does not carry out what its caller was told has failed. */

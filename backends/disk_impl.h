@@ -63,6 +63,7 @@ struct disk_store {
     _Atomic uint64_t pending[STRIPE_WORDS]; /* a bit for each stripe that has pending changes */
     struct key_set ending_uploads;          /* by path: a pending change ends them */
     struct key_set known_dirs;              /* made, and durable where that matters */
+    struct key_set unsynced;                /* without the journal: names whose change is not known to be durable */
     atomic_uint_fast64_t tmp_serial;
     char tmp_tag[32];           /* differs from that of any other process, on any node */
     pthread_mutex_t break_lock; /* guards the next two */
@@ -95,6 +96,14 @@ enum blob_status disk_dir_sync(struct disk_store *s, const char *path, struct bl
 enum blob_status disk_dir_sync_parent(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
 /* The names of all directories above path's last part. */
 enum blob_status disk_dirs_sync_above(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+/* Without the journal. A name is about to change, unless nothing can be made durable any more; and it has, durably or
+ * not at all. */
+enum blob_status disk_name_changes(struct disk_store *s, const struct disk_path *path,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
+void disk_name_is_durable(struct disk_store *s, const struct disk_path *path);
+/* That the name is there, or not, may be answered for: where its change is not known to be durable, it is made so. */
+enum blob_status disk_name_durable(struct disk_store *s, const struct disk_path *path,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
 
 /* ---- disk_changes.c ---- */
 

@@ -31,6 +31,7 @@ struct entry {
     int64_t since_us;
     uint64_t hash;
     bool deleted;
+    bool promised; /* somebody waits for it, or for an older one that is not durable yet */
     uint32_t len;
     char *value; /* behind the key, in the same allocation */
     char key[];
@@ -228,6 +229,8 @@ static void take_in(struct disk_memtable *m, struct shard *shard, struct entry *
     pthread_mutex_lock(&shard->lock);
     struct entry **slot = slot_of(shard, e->hash, e->key);
     if (*slot) {
+        if ((*slot)->promised && (*slot)->ticket.lsn > disk_journal_durable(m->store->journal))
+            e->promised = true;
         disk_journal_unpin(m->store->journal, &(*slot)->ticket);
         entry_drop(shard, slot);
     }
@@ -285,6 +288,7 @@ enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, con
     struct entry *e = entry_new(key, value, len);
     if (!e)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "record %s", key);
+    e->promised = !(flags & BLOB_LAZY);
     struct shard *shard = shard_of(m, e->hash);
     pthread_mutex_lock(&shard->order);
     if (flags & BLOB_IF_NONE)
@@ -301,14 +305,31 @@ enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, con
     return st;
 }
 
+/*
+ * What a record says may be answered for, so it must not be lost afterwards. A change that somebody waits for is waited
+ * for by its readers, too: it may yet fail. A lazy one was promised to nobody, and is seen at once, unless no sync can
+ * come any more.
+ */
+static enum blob_status await_seen(struct disk_memtable *m, uint64_t lsn, bool promised, struct blob_error *err)
+{
+    if (lsn <= disk_journal_durable(m->store->journal))
+        return BLOB_OK;
+    return promised ? disk_journal_wait(m->store->journal, lsn, err) : disk_journal_check(m->store->journal, err);
+}
+
 enum blob_status disk_memtable_get(struct disk_memtable *m, const char *key, struct bytebuf *out,
                                    struct blob_error *err)
 {
     enum blob_status st = BLOB_OK;
-    uint64_t hash = key_hash(key, strlen(key));
+    uint64_t lsn = 0, hash = key_hash(key, strlen(key));
+    bool promised = false;
     struct shard *shard = shard_of(m, hash);
     pthread_mutex_lock(&shard->lock);
     const struct entry *e = *slot_of(shard, hash, key);
+    if (e) {
+        lsn = e->ticket.lsn;
+        promised = e->promised;
+    }
     if (!e) {
         struct disk_path path;
         disk_record_path(key, &path);
@@ -320,5 +341,6 @@ enum blob_status disk_memtable_get(struct disk_memtable *m, const char *key, str
         st = out->failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "record %s", key) : BLOB_OK;
     }
     pthread_mutex_unlock(&shard->lock);
-    return st;
+    enum blob_status seen = await_seen(m, lsn, promised, err);
+    return seen == BLOB_OK ? st : seen;
 }

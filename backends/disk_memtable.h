@@ -6,8 +6,10 @@
  * later, thus becomes one file and not two, and no file system has to forget the first (ext4 makes each new inode
  * pay for those deleted lately).
  *
- * A value may be seen before it is durable. Files are written in place: nobody reads one but through here, under the
- * lock of its shard, and after a crash the journal, whose segment stays pinned until then, writes it again.
+ * A value that was put lazily may be seen before it is durable; a reader of any other waits for the journal with
+ * whoever put it, and gets its error where it fails: of what is read here it may be answered that it is stored. Files
+ * are written in place: nobody reads one but through here, under the lock of its shard, and after a crash the journal,
+ * whose segment stays pinned until then, writes it again.
  *
  * Threads: any. Ownership: copies keys and values. Locks: a shard's two, then the journal's.
  */
@@ -30,7 +32,7 @@ void disk_memtable_free(struct disk_memtable *m);
 enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, const void *value, size_t len,
                                    unsigned flags, struct journal_ticket *ticket,
                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* From memory or from the file. NOT_FOUND. */
+/* From memory, once it is durable unless it was put lazily, or from the file. NOT_FOUND; the journal's error. */
 enum blob_status disk_memtable_get(struct disk_memtable *m, const char *key, struct bytebuf *out,
                                    struct blob_error *err) BLOB_MUST_CHECK;
 /* What a listing of a directory of records must add to it and leave out of it, looked at before the directory is read:

@@ -43,10 +43,17 @@ static enum blob_status create_shared(struct disk_store *s, const char *key, con
     enum blob_status st = disk_parents(s, path, err);
     if (st != BLOB_OK)
         return st;
+    st = disk_name_changes(s, path, err);
+    if (st != BLOB_OK)
+        return st;
     int error = linkat(s->root_fd, tmp->text, s->root_fd, path->text, 0) == 0 ? 0 : errno;
-    if (error != 0 && error != EEXIST)
+    if (error != 0 && error != EEXIST) {
+        disk_name_is_durable(s, path);
         return fail_errno(err, error, "create", path->text);
+    }
     st = disk_dir_sync_parent(s, path->text, err);
+    if (st == BLOB_OK)
+        disk_name_is_durable(s, path);
     if (st == BLOB_OK && error == EEXIST)
         return blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key);
     return st == BLOB_OK ? file_remove(s->root_fd, tmp->text, err) : st;
@@ -131,7 +138,9 @@ enum blob_status disk_record_get(struct blob_store *base, const char *key, struc
     if (s->journal)
         return disk_memtable_get(s->memtable, key, out, err);
     disk_record_path(key, &path);
-    return disk_record_read(s, &path, out, err);
+    enum blob_status st = disk_record_read(s, &path, out, err);
+    enum blob_status durable = disk_name_durable(s, &path, err);
+    return durable == BLOB_OK ? st : durable;
 }
 
 enum blob_status disk_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err)
@@ -149,6 +158,8 @@ enum blob_status disk_record_delete(struct blob_store *base, const char *key, un
         st = disk_change_run(s, stripe, &change, NULL, flags, err);
     else if (errno != ENOENT)
         st = fail_errno(err, errno, "look for", change.to.text);
+    else
+        st = disk_name_durable(s, &change.to, err);
     disk_stripe_leave(s, stripe);
     return st;
 }

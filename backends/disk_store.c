@@ -296,6 +296,7 @@ static void store_release(struct disk_store *s)
     disk_marks_free(s->marks);
     pthread_mutex_destroy(&s->break_lock);
     key_set_release(&s->known_dirs);
+    key_set_release(&s->unsynced);
     key_set_release(&s->ending_uploads);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
@@ -408,6 +409,7 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
         pthread_mutex_init(&s->stripes[i].lock, NULL);
     pthread_mutex_init(&s->break_lock, NULL);
     key_set_init(&s->known_dirs);
+    key_set_init(&s->unsynced);
     key_set_init(&s->ending_uploads);
     struct uuid tag;
     uuid_new(&tag);

@@ -90,3 +90,24 @@ enum blob_status disk_dirs_sync_above(struct disk_store *s, const char *path, st
         st = sync_prefix(s, path, (size_t)(slash - path), err);
     return st;
 }
+
+enum blob_status disk_name_changes(struct disk_store *s, const struct disk_path *path, struct blob_error *err)
+{
+    enum blob_status st = disk_unbroken(s, err);
+    if (st == BLOB_OK && !key_set_add(&s->unsynced, key_hash(path->text, strlen(path->text))))
+        st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path->text);
+    return st;
+}
+
+void disk_name_is_durable(struct disk_store *s, const struct disk_path *path)
+{
+    key_set_remove(&s->unsynced, key_hash(path->text, strlen(path->text)));
+}
+
+/* A sync that has failed broke the store, so this one says so, whatever the kernel would. */
+enum blob_status disk_name_durable(struct disk_store *s, const struct disk_path *path, struct blob_error *err)
+{
+    if (!key_set_has(&s->unsynced, key_hash(path->text, strlen(path->text))))
+        return BLOB_OK;
+    return disk_dir_sync_parent(s, path->text, err);
+}

@@ -155,6 +155,67 @@ def test_sessions_whose_files_could_not_be_synced_at_the_end_are_not_trusted():
             assert download(srv, sha256(data)).body == data
 
 
+def until_it_fails(srv, step, good):
+    """Repeats a step that is to succeed until it does, with True, or until the server can make nothing durable, with
+    False."""
+    for _ in range(TRIES):
+        answer = step()
+        if answer.status == good:
+            return True
+        failed_honestly(answer)
+        if not ready(srv):
+            return False
+    raise AssertionError(f"neither {good} nor an end: {answer!r}")
+
+
+def is_not_answered_for(srv, step):
+    """What failed to become durable may be seen in memory, or by a name that is not on the disk."""
+    for _ in range(3):
+        failed_honestly(step())
+
+
+def completed_though_it_failed(nth, where, **options):
+    """Whether this sync came when a completion was to be made durable."""
+    data = Content(3000, nth).read(0, 3000)
+    with Blobd({**options}) as srv:
+        up = create(srv)
+        assert up.append(data).status == 203
+        started_failing(srv, nth, where)
+        came = not until_it_fails(srv, lambda: up.complete(sha256(data)), 201)
+        if came:
+            is_not_answered_for(srv, lambda: up.complete(sha256(data)))
+            started_anew(srv)
+            complete(srv, up, sha256(data))
+        assert download(srv, sha256(data)).body == data
+        return came
+
+
+def destroyed_though_it_failed(nth, where, **options):
+    data = Content(3000, nth).read(0, 3000)
+    with Blobd({**options}) as srv:
+        up = create(srv)
+        assert up.append(data).status == 203
+        file = f"/api/files/{up.complete(sha256(data)).json()['id']}"
+        started_failing(srv, nth, where)
+        came = not until_it_fails(srv, lambda: srv.post(file + "/destroy"), 204)
+        if came:
+            is_not_answered_for(srv, lambda: srv.post(file + "/destroy"))
+            assert srv.get(file).status in (200, 500, 503)  # not gone
+            started_anew(srv)
+            assert srv.post(file + "/destroy").status in (204, 404)
+        assert srv.get(file).status == 404
+        return came
+
+
+def test_what_a_failed_sync_was_to_make_durable_is_told_to_nobody():
+    on_disk()
+    for where, numbers, options in (("journal/", (2, 3, 4), {}), ("records/", (1, 2), {"storage.disk.journal": "false"})):
+        for fails in (completed_though_it_failed, destroyed_though_it_failed):
+            came = [n for n in numbers if fails(n, where, **options)]
+            print(f"{fails.__name__}: syncs {came} of {where}")
+            assert came, f"{fails.__name__}: no sync of {where} came in time"
+
+
 for test in (test_failed_sync_of_an_uploads_file_or_directory_is_final, test_failed_sync_of_the_journal_is_final,
-             test_failed_sync_without_the_journal_is_final):
+             test_failed_sync_without_the_journal_is_final, test_what_a_failed_sync_was_to_make_durable_is_told_to_nobody):
     test.timeout = 120

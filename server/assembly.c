@@ -260,6 +260,7 @@ static enum blob_status make_admin(struct assembly *a, struct blob_error *err)
         .max_uri_bytes = cfg->server.max_uri_bytes,
         .body_memory_bytes = ADMIN_BODY_BYTES,
         .max_connections = ADMIN_CONNECTIONS,
+        .evicts = true,
         .head_timeout_ms = cfg->server.head_timeout_ms,
         .idle_timeout_ms = cfg->server.idle_timeout_ms,
         .on_request = endpoint_on_request,

@@ -238,7 +238,7 @@ static void conn_count(struct http_conn *conn)
     struct http_server *srv = conn->loop->srv;
     unsigned limit = srv->cfg.max_connections;
     unsigned open = atomic_fetch_add(&srv->connections, 1) + 1;
-    if (limit == 0 || open <= limit)
+    if (limit == 0 || open <= limit || (srv->cfg.evicts && http_evict(conn->loop)))
         return;
     conn->over_limit = true;
     if (open > limit + limit / 8 + 16 && conn->loop->bound)

@@ -169,6 +169,9 @@ bool http_conn_unread(struct http_conn *conn, const void *data, size_t len);
 /* The answer is out: evhttp goes on to the next request, or closes. conn may be gone afterwards. */
 void http_conn_answered(struct http_conn *conn);
 
+/* http_evict.c: closes the connection that can be missed most, so that there is room for another; false: none can. */
+bool http_evict(struct http_loop *loop);
+
 /* http_acked.c: does the peer of this TCP socket still have to acknowledge something? *bytes: what it has acknowledged
  * in all; untouched where the kernel does not say. */
 bool http_acked(int fd, uint64_t *bytes);
@@ -177,6 +180,8 @@ bool http_acked(int fd, uint64_t *bytes);
  * a duplicate of fd. */
 void http_linger_start(struct http_loop *loop, int fd);
 void http_linger_sweep(struct http_loop *loop, int64_t now_ms);
+/* Ends the oldest; false: there is none. */
+bool http_linger_evict(struct http_loop *loop);
 void http_linger_free_all(struct http_loop *loop);
 
 /* ---- bodies (http_body.c) -------------------------------------------------------------------------------------- */

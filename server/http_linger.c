@@ -86,6 +86,14 @@ void http_linger_sweep(struct http_loop *loop, int64_t now_ms)
     }
 }
 
+bool http_linger_evict(struct http_loop *loop)
+{
+    if (TAILQ_EMPTY(&loop->lingers))
+        return false;
+    linger_end(TAILQ_FIRST(&loop->lingers));
+    return true;
+}
+
 void http_linger_free_all(struct http_loop *loop)
 {
     while (!TAILQ_EMPTY(&loop->lingers))

@@ -178,6 +178,7 @@ static void loop_release(struct http_loop *loop)
 static enum blob_status config_judge(const struct http_config *cfg, struct blob_error *err)
 {
     CHECK(cfg->on_request && cfg->on_fault && cfg->on_done);
+    CHECK(!cfg->evicts || cfg->loops == 1);
     if (!cfg->listen || cfg->loops < 1 || cfg->loops > 1024)
         return blob_fail(err, BLOB_E_INVALID, 0, "a listen address and 1 to 1024 event loops are needed");
     if (cfg->max_head_bytes < 512 || cfg->max_uri_bytes < 64)

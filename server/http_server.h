@@ -60,9 +60,10 @@ struct http_config {
     size_t body_memory_bytes;   /* bound on body pieces alive at once, over all loops */
     size_t answer_memory_bytes; /* bound on answers held for slow readers beyond their connections' own; 0: none */
     unsigned max_connections;   /* over all loops; 0: unbounded */
-    uint64_t min_body_rate;     /* bytes a second, over any 10 s of reading; 0: none */
-    int64_t head_timeout_ms;    /* absolute: first byte (or accept) to end of head */
-    int64_t idle_timeout_ms;    /* keep-alive, a stalled body, a stalled answer */
+    bool evicts;             /* at the limit the oldest that asks nothing is closed for a new one; with one loop only */
+    uint64_t min_body_rate;  /* bytes a second, over any 10 s of reading; 0: none */
+    int64_t head_timeout_ms; /* absolute: first byte (or accept) to end of head */
+    int64_t idle_timeout_ms; /* keep-alive, a stalled body, a stalled answer */
     /* Brings from the disk what files have not in memory; idle before http_server_free(). NULL: the loops wait for it.
      */
     struct worker_pool *pool;

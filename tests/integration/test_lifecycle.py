@@ -1,5 +1,6 @@
 """Starting, signals, draining, health, and what a second server may not do."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from api import accepted, created, refused, whole
 from harness import Blobd, on_disk, temp_dir, with_embedded_sessions
 from uploader import Content, Upload, download, sha256, store
 from wire import Closed, wait_for
+
+SLOW = "BLOBD_TEST_SLOW" in os.environ
 
 
 def ready(srv):
@@ -351,6 +354,27 @@ def test_more_connections_than_allowed_are_turned_away_with_503():
         finally:
             [c.close() for c in held]
         wait_for(lambda: srv.get("/api/files").status == 200, what="room again")
+
+
+def test_connections_that_hold_the_admin_port_do_not_keep_health_from_being_asked():
+    heads = {"silent": b"", "unfinished": b"GET /rea", "idle": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+             "faulty": b"nonsense\r\n\r\n"}
+    with Blobd() as srv:
+        for kind, head in heads.items():
+            held = [wire.Connection("127.0.0.1", srv.admin_port) for _ in range(100)]
+            try:
+                for c in held:
+                    with contextlib.suppress(OSError):  # it was the oldest, and is closed already
+                        c.send(head)
+                for _ in range(5):
+                    began = time.monotonic()
+                    assert srv.admin("/readyz", timeout=5).status == 200, kind
+                    assert time.monotonic() - began < 2 or SLOW, kind
+                assert srv.metric("blobd_store_errors_total") == 0
+                if kind == "silent":  # room for one was made by closing the oldest, and no other
+                    assert held[0].ended() and not held[-1].ended(timeout=0.2)
+            finally:
+                [c.close() for c in held]
 
 
 def test_completed_uploads_are_there_right_after_the_start():

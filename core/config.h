@@ -36,10 +36,11 @@ enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };                    
 struct config {
     struct {
         const char *listen;
-        const char *admin_listen; /* NULL: no admin port */
-        const char *instance;     /* NULL: the host's name */
-        const char *cors_origins; /* separated by blanks; "*": any; NULL: none */
-        uint64_t event_threads;   /* 0: one for each core */
+        const char *admin_listen;                         /* NULL: no admin port */
+        const char *instance;                             /* NULL: the host's name */
+        const char *proxy_protocol_from, *forwarded_from; /* networks; NULL: none */
+        const char *cors_origins;                         /* separated by blanks; "*": any; NULL: none */
+        uint64_t event_threads;                           /* 0: one for each core */
         uint64_t worker_threads;
         uint64_t worker_queue; /* requests that may wait for a worker */
         uint64_t max_memory_bytes;
@@ -50,6 +51,13 @@ struct config {
         int64_t idle_timeout_ms;
         int64_t drain_delay_ms, drain_timeout_ms;
     } server;
+    struct {
+        uint64_t connections_per_address; /* 0: as many as there may be, less a few */
+        uint64_t requests_per_address;    /* as above */
+        uint64_t requests_per_identity;   /* 0: no limit, as in what follows */
+        uint64_t uploads_per_address;     /* a minute */
+        uint64_t uploads_per_identity;    /* a minute */
+    } limits;
     struct {
         bool enabled;
         const char *cert_file, *key_file; /* both set when enabled */

@@ -60,8 +60,32 @@ static const struct config_option options[] = {
              "first."},
     {"server", "drain_timeout", TIME(server.drain_timeout_ms, SECOND, DAY), .initial = "30s",
      .text = "After TERM, requests in flight have this long to end."},
+    {"server", "proxy_protocol_from", TEXT(server.proxy_protocol_from), .form = CONFIG_NETWORKS, .initial = "",
+     .text = "Peers that begin each connection with a PROXY protocol header, version 2, which tells the client's "
+             "address: addresses and networks, separated by blanks. From others such a header is an error."},
+    {"server", "forwarded_from", TEXT(server.forwarded_from), .form = CONFIG_NETWORKS, .initial = "",
+     .text = "Peers whose X-Forwarded-For is believed: the client is its last address that is none of theirs. From "
+             "others it is ignored."},
     {"server", "cors_origins", TEXT(server.cors_origins), .initial = "",
      .text = "Origins whose pages may call the API, separated by blanks; * for any. Empty: none."},
+
+    /* ---- limits ---- */
+    {"limits", "connections_per_address", NUMBER(limits.connections_per_address, 1, 1000000), .zero = "auto",
+     .initial = "auto", .reloadable = true,
+     .text = "Connections that one client address may have open; more are answered 429. auto: all that there may be, "
+             "less one in 64, so that one address cannot keep all others out. An IPv6 client counts by its /64. Read "
+             "again on HUP, as all of this section."},
+    {"limits", "requests_per_address", NUMBER(limits.requests_per_address, 1, 1000000), .zero = "auto",
+     .initial = "auto", .reloadable = true,
+     .text = "Requests of one client address that may be in flight; more are answered 429. auto: as above."},
+    {"limits", "requests_per_identity", NUMBER(limits.requests_per_identity, 1, 1000000), .zero = "", .initial = "",
+     .reloadable = true,
+     .text = "Requests of one identity that may be in flight (of one bearer, where it has no name). Empty: no limit."},
+    {"limits", "uploads_per_address", NUMBER(limits.uploads_per_address, 1, 10000000), .zero = "", .initial = "",
+     .reloadable = true,
+     .text = "Uploads that one client address may begin in a minute, all at once or spread. Empty: no limit."},
+    {"limits", "uploads_per_identity", NUMBER(limits.uploads_per_identity, 1, 10000000), .zero = "", .initial = "",
+     .reloadable = true, .text = "The same for one identity. Empty: no limit."},
 
     /* ---- tls ---- */
     {"tls", "enabled", BOOL(tls.enabled), .initial = "true", .text = "HTTPS on server.listen; false: plain HTTP."},

@@ -25,7 +25,7 @@ enum config_secret {
 };
 
 /* What a text must look like; empty is always fine. */
-enum config_form { CONFIG_ANY, CONFIG_ADDRESS, CONFIG_HTTP_URL, CONFIG_REDIS_URL };
+enum config_form { CONFIG_ANY, CONFIG_ADDRESS, CONFIG_HTTP_URL, CONFIG_REDIS_URL, CONFIG_NETWORKS };
 
 struct config_option {
     const char *section, *key;

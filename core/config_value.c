@@ -5,6 +5,7 @@
 #include "core/config_options.h"
 
 #include "core/check.h"
+#include "core/ip_address.h"
 #include "core/parse.h"
 #include "core/utf8.h"
 
@@ -21,7 +22,9 @@ static const char *const form_names[] = {[CONFIG_ANY] = "text",
                                          [CONFIG_ADDRESS] = "host:port or [IPv6 address]:port",
                                          [CONFIG_HTTP_URL] = "https://... or http://...",
                                          [CONFIG_REDIS_URL] =
-                                             "redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]"};
+                                             "redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]",
+                                         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or "
+                                                             "2001:db8::/32"};
 
 static const struct unit size_units[] = {
     {"T", UINT64_C(1) << 40}, {"G", UINT64_C(1) << 30}, {"M", UINT64_C(1) << 20}, {"K", UINT64_C(1) << 10}, {"", 1}};
@@ -190,6 +193,14 @@ static bool text_fits_file(const char *text)
     return strstr(text, " ;") == NULL;
 }
 
+static bool are_networks(const char *text)
+{
+    struct ip_networks *networks = NULL;
+    bool fine = ip_networks_parse(text, &networks) == BLOB_OK;
+    free(networks);
+    return fine;
+}
+
 /* host:port with a port of 0 to 65535. */
 static bool is_address(const char *text)
 {
@@ -215,6 +226,8 @@ static bool text_has_form(const char *text, enum config_form form)
         return has_scheme(text, "https://") || has_scheme(text, "http://");
     case CONFIG_REDIS_URL:
         return has_scheme(text, "redis://") || has_scheme(text, "unix://");
+    case CONFIG_NETWORKS:
+        return are_networks(text);
     case CONFIG_ANY:
         break;
     }

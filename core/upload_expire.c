@@ -25,7 +25,7 @@ struct candidates {
     struct blob_error err;
     int64_t now_ms;
     struct clock_watch clock; /* since now_ms was right */
-    size_t listed, count; /* of this page */
+    size_t listed, count;     /* of this page */
     char last[RECORD_KEY_MAX];
     struct uuid ids[EXPIRE_PAGE];
 };

@@ -21,6 +21,7 @@
 #include "server/blob_stream.h"
 #include "server/cors.h"
 #include "server/exchange.h"
+#include "server/limiter.h"
 #include "server/memory_budget.h"
 #include "server/readiness.h"
 #include "server/routes.h"
@@ -43,6 +44,7 @@
 #define ADMIN_CONNECTIONS     64
 #define ADMIN_BODY_BYTES      (512u << 10)
 #define PRESIGN_BEARER_MAX_MS 60000
+#define SHARE_KEPT            64
 #define DRAIN_LOOK_MS         10
 #define DRAIN_CUT_MS          2000
 
@@ -53,7 +55,9 @@ struct assembly {
     struct service svc;
     struct janitor *janitor;
     struct endpoint api, admin;
-    struct http_server *admin_http; /* NULL: no admin port */
+    struct limiter *limiter;                  /* of the API */
+    struct ip_networks *proxies, *forwarders; /* NULL: none */
+    struct http_server *admin_http;           /* NULL: no admin port */
 };
 
 /* ---- what the handlers work with ----------------------------------------------------------------------------------
@@ -215,10 +219,48 @@ static unsigned core_count(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set) : 1;
 }
 
+/* What one client may have where the settings leave it to us: all but a few, which are kept for others. 0: no limit, as
+ * there are so few that none can be kept. */
+static uint64_t share(uint64_t limit, uint64_t all)
+{
+    uint64_t kept = all / SHARE_KEPT;
+    return limit > 0 ? limit : kept > 0 ? all - kept : 0;
+}
+
+static void set_limits(struct assembly *a, const struct config *cfg)
+{
+    limiter_set(a->limiter, LIMIT_CONNECTIONS_ADDRESS,
+                share(cfg->limits.connections_per_address, a->budget.max_connections));
+    limiter_set(a->limiter, LIMIT_REQUESTS_ADDRESS, share(cfg->limits.requests_per_address, a->budget.max_connections));
+    limiter_set(a->limiter, LIMIT_REQUESTS_IDENTITY, cfg->limits.requests_per_identity);
+    limiter_set(a->limiter, LIMIT_UPLOADS_ADDRESS, cfg->limits.uploads_per_address);
+    limiter_set(a->limiter, LIMIT_UPLOADS_IDENTITY, cfg->limits.uploads_per_identity);
+}
+
+static enum blob_status read_networks(const char *name, const char *text, struct ip_networks **out,
+                                      struct blob_error *err)
+{
+    enum blob_status st = text != NULL ? ip_networks_parse(text, out) : BLOB_OK;
+    return st == BLOB_OK ? st : blob_fail(err, st, 0, "%s: %s", name, text);
+}
+
+static enum blob_status make_limits(struct assembly *a, struct blob_error *err)
+{
+    const struct config *cfg = a->cfg;
+    a->limiter = limiter_new(2 * (size_t)a->budget.max_connections, a->svc.metrics);
+    if (a->limiter == NULL)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
+    set_limits(a, cfg);
+    enum blob_status st =
+        read_networks("server.proxy_protocol_from", cfg->server.proxy_protocol_from, &a->proxies, err);
+    return st == BLOB_OK ? read_networks("server.forwarded_from", cfg->server.forwarded_from, &a->forwarders, err) : st;
+}
+
 static enum blob_status make_api(struct assembly *a, struct blob_error *err)
 {
     const struct config *cfg = a->cfg;
-    a->api = (struct endpoint){.svc = &a->svc, .routes = api_routes, .route_count = api_route_count};
+    a->api =
+        (struct endpoint){.svc = &a->svc, .routes = api_routes, .route_count = api_route_count, .limiter = a->limiter};
     a->api.telemetry = telemetry_new(a->svc.metrics, "api", api_routes, api_route_count);
     if (a->api.telemetry == NULL)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
@@ -235,7 +277,11 @@ static enum blob_status make_api(struct assembly *a, struct blob_error *err)
         .min_body_rate = cfg->uploads.min_rate_bytes,
         .head_timeout_ms = cfg->server.head_timeout_ms,
         .idle_timeout_ms = cfg->server.idle_timeout_ms,
+        .proxies = a->proxies,
+        .forwarders = a->forwarders,
+        .limiter = a->limiter,
         .pool = a->svc.pool,
+        .on_proxy_fault = endpoint_on_proxy_fault,
         .on_request = endpoint_on_request,
         .on_fault = endpoint_on_fault,
         .on_done = endpoint_on_done,
@@ -322,6 +368,8 @@ enum blob_status assembly_new(const struct config *cfg, struct blob_store *store
     a->svc.metrics = metrics;
     enum blob_status st = make_service(a, err);
     if (st == BLOB_OK)
+        st = make_limits(a, err);
+    if (st == BLOB_OK)
         st = make_api(a, err);
     if (st == BLOB_OK)
         st = make_admin(a, err);
@@ -359,6 +407,7 @@ bool assembly_reload(struct assembly *a, const struct config *fresh)
     if (fresh != NULL) {
         files = (struct http_tls_files){.cert_file = fresh->tls.cert_file, .key_file = fresh->tls.key_file};
         atomic_store(&a->svc.access_log, fresh->log.access);
+        set_limits(a, fresh);
     }
     if (a->cfg->tls.enabled && http_server_reload_tls(a->svc.http, &files, &err) != BLOB_OK) {
         log_line(a->log, LOG_ERROR, NULL, "the old certificate stays: %s", err.text);
@@ -416,6 +465,9 @@ void assembly_free(struct assembly *a)
         http_server_free(a->admin_http);
     if (svc->http != NULL)
         http_server_free(svc->http);
+    limiter_free(a->limiter);
+    free(a->proxies);
+    free(a->forwarders);
     janitor_free(a->janitor);
     if (svc->pool != NULL)
         worker_pool_free(svc->pool);

@@ -103,15 +103,15 @@ enum auth_verdict auth_check(struct auth *a, const char *authorization, struct i
     return AUTH_UNDECIDED;
 }
 
-void auth_renew(struct auth *a, const char *authorization, const char *remote)
+void auth_renew(struct auth *a, const char *authorization, const char *client)
 {
     struct digest hash;
     struct identity who;
     if (bearer_hash(authorization, &hash))
-        (void)verifier_ask(a->verifier, authorization, &hash, remote, true, &who);
+        (void)verifier_ask(a->verifier, authorization, &hash, client, true, &who);
 }
 
-void auth_ask(struct auth *a, const char *authorization, const char *remote, struct identity *who,
+void auth_ask(struct auth *a, const char *authorization, const char *client, struct identity *who,
               struct api_error *err)
 {
     struct digest hash;
@@ -119,7 +119,7 @@ void auth_ask(struct auth *a, const char *authorization, const char *remote, str
         refuse_bearer(err);
         return;
     }
-    switch (verifier_ask(a->verifier, authorization, &hash, remote, false, who)) {
+    switch (verifier_ask(a->verifier, authorization, &hash, client, false, who)) {
     case VERIFIER_YES:
         err->code = API_OK;
         break;

@@ -55,10 +55,10 @@ enum auth_verdict {
 
 /* authorization: the header's value, or NULL. Does not block. */
 enum auth_verdict auth_check(struct auth *a, const char *authorization, struct identity *who, struct api_error *err);
-/* remote: "ip:port" of the client. Granted: who is set and err->code is API_OK. Else err says 401, or 503 where the PBX
+/* client: its address, as text. Granted: who is set and err->code is API_OK. Else err says 401, or 503 where the PBX
  * does not tell. */
-void auth_ask(struct auth *a, const char *authorization, const char *remote, struct identity *who,
+void auth_ask(struct auth *a, const char *authorization, const char *client, struct identity *who,
               struct api_error *err);
-void auth_renew(struct auth *a, const char *authorization, const char *remote);
+void auth_renew(struct auth *a, const char *authorization, const char *client);
 
 #endif

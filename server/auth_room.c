@@ -63,13 +63,6 @@ static struct question *find(struct auth_room *r, const struct digest *key)
     return NULL;
 }
 
-/* Everything but the port. */
-static void address_of(const char *remote, char out[ADDRESS_MAX])
-{
-    const char *port = strrchr(remote, ':');
-    snprintf(out, ADDRESS_MAX, "%.*s", port != NULL ? (int)(port - remote) : (int)strlen(remote), remote);
-}
-
 static bool has_place(const struct auth_room *r, const struct question *q)
 {
     unsigned strangers = 0, same = 0, kept = r->places / 4;
@@ -103,11 +96,11 @@ static enum room_answer wait_answered(struct auth_room *r, const struct digest *
     return ROOM_ASKED;
 }
 
-enum room_answer room_enter(struct auth_room *r, const struct digest *key, const char *remote, bool known)
+enum room_answer room_enter(struct auth_room *r, const struct digest *key, const char *client, bool known)
 {
     struct question q = {.key = *key, .known = known};
     enum room_answer answer = ROOM_FULL;
-    address_of(remote, q.address);
+    snprintf(q.address, sizeof q.address, "%s", client);
     pthread_mutex_lock(&r->lock);
     if (find(r, key) != NULL) {
         answer = wait_answered(r, key);

@@ -27,8 +27,8 @@ enum room_answer {
     ROOM_FULL,
 };
 
-/* remote: "ip:port". known: the PBX has said yes to this bearer before. */
-enum room_answer room_enter(struct auth_room *r, const struct digest *key, const char *remote, bool known);
+/* client: the address that is asked for, as text. known: the PBX has said yes to this bearer before. */
+enum room_answer room_enter(struct auth_room *r, const struct digest *key, const char *client, bool known);
 /* After what was answered is remembered. */
 void room_leave(struct auth_room *r, const struct digest *key);
 

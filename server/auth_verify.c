@@ -306,7 +306,7 @@ static enum verifier_answer ask_now(struct verifier *v, const char *authorizatio
 }
 
 enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
-                                  const char *remote, bool again, struct identity *who)
+                                  const char *client, bool again, struct identity *who)
 {
     bool keeps_all = v->cache_us > 0 && v->negative_cache_us > 0;
     for (int tries = 0; tries < TRIES_MAX; tries++) {
@@ -314,7 +314,7 @@ enum verifier_answer verifier_ask(struct verifier *v, const char *authorization,
         enum verifier_answer answer = again ? VERIFIER_UNKNOWN : verifier_recall(v, key, who, NULL);
         if (answer != VERIFIER_UNKNOWN)
             return answer;
-        enum room_answer room = tries > 0 && keeps_all ? ROOM_FULL : room_enter(v->room, key, remote, is_known(v, key));
+        enum room_answer room = tries > 0 && keeps_all ? ROOM_FULL : room_enter(v->room, key, client, is_known(v, key));
         if (room == ROOM_ENTERED) {
             answer = ask_now(v, authorization, key, who);
             room_leave(v->room, key);

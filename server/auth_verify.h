@@ -28,10 +28,10 @@ enum verifier_answer { VERIFIER_YES, VERIFIER_NO, VERIFIER_UNKNOWN, VERIFIER_UNU
  * and is to be asked for again: once a while. */
 enum verifier_answer verifier_recall(struct verifier *v, const struct digest *key, struct identity *who, bool *renew);
 /* Asks, and remembers. UNKNOWN: no answer, or too many questions under way. UNUSABLE: a yes with a name that cannot be
- * used. Both are logged, and asked again the next time. remote: "ip:port" of who shows the bearer. again: to renew what
- * is remembered; nothing waits for it. */
+ * used. Both are logged, and asked again the next time. client: the address of who shows the bearer. again: to renew
+ * what is remembered; nothing waits for it. */
 enum verifier_answer verifier_ask(struct verifier *v, const char *authorization, const struct digest *key,
-                                  const char *remote, bool again, struct identity *who);
+                                  const char *client, bool again, struct identity *who);
 void verifier_forget(struct verifier *v);
 
 #endif

@@ -16,8 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXCHANGE_MAGIC  0x65786368u
-#define HTTP_REMOTE_MAX 80
+#define EXCHANGE_MAGIC 0x65786368u
 
 static struct exchange *exchange_from_job(struct worker_job *job)
 {
@@ -46,6 +45,7 @@ static struct exchange *exchange_new(struct http_request *req, struct endpoint *
     x->req = req;
     x->svc = ep->svc;
     x->telemetry = ep->telemetry;
+    x->limiter = ep->limiter;
     x->route = route;
     http_request_set_context(req, x);
     response_set_request_id(req);
@@ -167,21 +167,23 @@ bool exchange_hop_share(struct exchange *x, struct worker_share *share, void (*w
 
 static void ask_auth(struct exchange *x)
 {
-    auth_ask(x->svc->auth, http_request_header(x->req, "Authorization"), http_request_remote(x->req), &x->who, &x->err);
+    char client[HTTP_CLIENT_MAX];
+    http_request_client_text(x->req, client);
+    auth_ask(x->svc->auth, http_request_header(x->req, "Authorization"), client, &x->who, &x->err);
 }
 
 /* Of a bearer that is remembered, beside the request that shows it. */
 struct renewal {
     struct worker_job job;
     struct auth *auth;
-    char remote[HTTP_REMOTE_MAX];
+    char client[HTTP_CLIENT_MAX];
     char authorization[];
 };
 
 static void renewal_run(struct worker_job *job)
 {
     struct renewal *r = (struct renewal *)(void *)((char *)job - offsetof(struct renewal, job));
-    auth_renew(r->auth, r->authorization, r->remote);
+    auth_renew(r->auth, r->authorization, r->client);
     free(r);
 }
 
@@ -194,10 +196,95 @@ static void renew_bearer(struct exchange *x, const char *authorization)
         return;
     r->job.run = renewal_run;
     r->auth = x->svc->auth;
-    snprintf(r->remote, sizeof r->remote, "%s", http_request_remote(x->req));
+    http_request_client_text(x->req, r->client);
     memcpy(r->authorization, authorization, len + 1);
     if (worker_pool_try_submit(x->svc->pool, NULL, &r->job) != BLOB_OK)
         free(r);
+}
+
+/* ---- limits ------------------------------------------------------------------------------------------------------ */
+
+static void refuse_limited(struct exchange *x, enum limit limit, unsigned retry_after_s)
+{
+    static const char *const texts[LIMIT_COUNT] = {
+        [LIMIT_REQUESTS_ADDRESS] = "too many requests of this address are in flight",
+        [LIMIT_REQUESTS_IDENTITY] = "too many requests of this identity are in flight",
+        [LIMIT_UPLOADS_ADDRESS] = "this address has begun too many uploads",
+        [LIMIT_UPLOADS_IDENTITY] = "this identity has begun too many uploads",
+    };
+    api_fail(&x->err, API_TOO_MANY_REQUESTS, "%s", texts[limit]);
+    x->err.retry_after_s = retry_after_s;
+    response_error(x, &x->err);
+}
+
+static bool address_enter(struct exchange *x)
+{
+    if (x->limiter == NULL)
+        return true;
+    struct limit_key key = limit_key_of_address(http_request_client(x->req));
+    enum limit_grant grant = limiter_enter(x->limiter, LIMIT_REQUESTS_ADDRESS, &key);
+    x->address_held = grant == LIMIT_HELD;
+    if (grant == LIMIT_REFUSED)
+        refuse_limited(x, LIMIT_REQUESTS_ADDRESS, 1);
+    return grant != LIMIT_REFUSED;
+}
+
+/* Where nobody has a name, as with auth.mode=none or behind a PBX that tells none, one is who shows the same bearer. */
+static bool has_identity(const struct exchange *x)
+{
+    return x->who.known || x->bearer_shown;
+}
+
+static struct limit_key identity_key(const struct exchange *x)
+{
+    return limit_key_of_text(x->who.name[0] != '\0' ? x->who.name : http_request_header(x->req, "Authorization"));
+}
+
+static bool identity_enter(struct exchange *x)
+{
+    if (x->limiter == NULL || !has_identity(x) || !limiter_is_set(x->limiter, LIMIT_REQUESTS_IDENTITY))
+        return true;
+    x->identity_key = identity_key(x);
+    enum limit_grant grant = limiter_enter(x->limiter, LIMIT_REQUESTS_IDENTITY, &x->identity_key);
+    x->identity_held = grant == LIMIT_HELD;
+    if (grant == LIMIT_REFUSED)
+        refuse_limited(x, LIMIT_REQUESTS_IDENTITY, 1);
+    return grant != LIMIT_REFUSED;
+}
+
+static void limits_leave(struct exchange *x)
+{
+    if (x->address_held) {
+        struct limit_key key = limit_key_of_address(http_request_client(x->req));
+        limiter_leave(x->limiter, LIMIT_REQUESTS_ADDRESS, &key);
+    }
+    if (x->identity_held)
+        limiter_leave(x->limiter, LIMIT_REQUESTS_IDENTITY, &x->identity_key);
+}
+
+bool exchange_spend_upload(struct exchange *x)
+{
+    if (x->limiter == NULL)
+        return true;
+    enum limit limit = LIMIT_UPLOADS_ADDRESS;
+    struct limit_key key = limit_key_of_address(http_request_client(x->req));
+    unsigned wait_s = limiter_spend(x->limiter, limit, &key);
+    if (wait_s == 0 && has_identity(x) && limiter_is_set(x->limiter, LIMIT_UPLOADS_IDENTITY)) {
+        limit = LIMIT_UPLOADS_IDENTITY;
+        key = identity_key(x);
+        wait_s = limiter_spend(x->limiter, limit, &key);
+    }
+    if (wait_s > 0)
+        refuse_limited(x, limit, wait_s);
+    return wait_s == 0;
+}
+
+/* ---- from the head to the handler -------------------------------------------------------------------------------- */
+
+static void handle(struct exchange *x)
+{
+    if (identity_enter(x))
+        x->route->handler(x);
 }
 
 static void auth_asked(struct exchange *x)
@@ -205,7 +292,7 @@ static void auth_asked(struct exchange *x)
     if (x->err.code != API_OK)
         response_error(x, &x->err);
     else
-        x->route->handler(x);
+        handle(x);
 }
 
 static bool needs_bearer(const struct exchange *x)
@@ -246,7 +333,7 @@ static void exchange_start(struct exchange *x)
         x->route->handler(x);
         break;
     case AUTH_GRANTED:
-        x->route->handler(x);
+        handle(x);
         break;
     case AUTH_REFUSED:
         response_error(x, &x->err);
@@ -269,7 +356,7 @@ void endpoint_on_request(struct http_request *req, void *arg)
     const char *path = http_request_path(req);
     enum route_outcome outcome = router_match(ep->routes, ep->route_count, http_request_method(req), path, &match);
     struct exchange *x = exchange_new(req, ep, match.route);
-    if (x == NULL)
+    if (x == NULL || !address_enter(x))
         return;
     bool whole_server = is_preflight(req) && strcmp(path, "*") == 0;
     if (whole_server || (is_preflight(req) && outcome == ROUTE_NO_METHOD)) {
@@ -306,13 +393,14 @@ void endpoint_on_fault(struct http_request *req, enum http_fault fault, const ch
         [HTTP_FAULT_HEAD_TOO_LARGE] = API_HEADERS_TOO_LARGE,
         [HTTP_FAULT_NOT_IMPLEMENTED] = API_NOT_IMPLEMENTED,
         [HTTP_FAULT_TOO_MANY] = API_UNAVAILABLE,
+        [HTTP_FAULT_OVER_SHARE] = API_TOO_MANY_REQUESTS,
     };
     CHECK((unsigned)fault < sizeof codes / sizeof *codes);
     struct exchange *x = exchange_new(req, arg, NULL);
     if (x == NULL)
         return;
     api_fail(&x->err, codes[fault], "%s", detail);
-    if (fault == HTTP_FAULT_TOO_MANY)
+    if (fault == HTTP_FAULT_TOO_MANY || fault == HTTP_FAULT_OVER_SHARE)
         x->err.retry_after_s = 1;
     response_error(x, &x->err);
 }
@@ -329,7 +417,15 @@ void endpoint_on_done(struct http_request *req, void *arg)
     if (x == NULL)
         return;
     http_request_set_context(req, NULL);
+    limits_leave(x);
     x->magic = 0;
     free(x->state);
     free(x);
+}
+
+/* Only peers that the settings name can cause a line. */
+void endpoint_on_proxy_fault(const char *remote, const char *fault, void *arg)
+{
+    const struct endpoint *ep = arg;
+    log_line(ep->svc->log, LOG_WARN, NULL, "%s is in server.proxy_protocol_from, but %s", remote, fault);
 }

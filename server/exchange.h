@@ -17,6 +17,7 @@
 #include "core/worker_pool.h"
 #include "core/worker_share.h"
 #include "server/http_server.h"
+#include "server/limiter.h"
 #include "server/router.h"
 
 #include <stddef.h>
@@ -29,12 +30,15 @@ struct exchange {
     struct http_request *req;
     struct service *svc;
     struct telemetry *telemetry;
+    struct limiter *limiter;   /* NULL: unlimited */
     const struct route *route; /* NULL where none matched */
     struct identity who;
     bool bearer_shown; /* so that a 401 says that the bearer is wrong, not that it is missing */
     char param[ROUTE_PARAM_MAX + 1];
-    struct api_error err; /* for handlers: why this request is refused */
-    void *state;          /* exchange_state()'s */
+    struct api_error err;             /* for handlers: why this request is refused */
+    void *state;                      /* exchange_state()'s */
+    bool address_held, identity_held; /* by the limiter, until the answer is out */
+    struct limit_key identity_key;
 
     struct worker_job job;
     struct share_job share_job;
@@ -50,16 +54,21 @@ struct endpoint {
     struct telemetry *telemetry;
     const struct route *routes;
     size_t route_count;
+    struct limiter *limiter; /* NULL: unlimited */
 };
 
 /* The http_config callbacks; arg is a struct endpoint. */
 void endpoint_on_request(struct http_request *req, void *arg);
 void endpoint_on_fault(struct http_request *req, enum http_fault fault, const char *detail, void *arg);
 void endpoint_on_done(struct http_request *req, void *arg);
+void endpoint_on_proxy_fault(const char *remote, const char *fault, void *arg);
 
 /* Memory for the handler, zeroed, freed with the exchange; once an exchange. NULL when memory is out: the request has
  * been answered 503 then. */
 void *exchange_state(struct exchange *x, size_t bytes);
+
+/* May the client, and the identity, begin another upload now? False: answered 429. */
+bool exchange_spend_upload(struct exchange *x);
 
 /*
  * Runs work(x) on a worker (in lane, which may be NULL), then then(x) back on the loop, which answers or hops again.

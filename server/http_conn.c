@@ -143,6 +143,8 @@ static void conn_head_end(struct evhttp_request *ereq, void *arg)
         fault = (struct head_fault){.fault = HTTP_FAULT_BAD_REQUEST, .detail = "malformed request"};
     if (conn->over_limit && !fault.detail)
         fault = (struct head_fault){.fault = HTTP_FAULT_TOO_MANY, .detail = "too many connections"};
+    if (conn->over_share && !fault.detail)
+        fault = (struct head_fault){.fault = HTTP_FAULT_OVER_SHARE, .detail = "too many connections of one address"};
     http_request_dispatch(conn, fault, &conn->framing);
 }
 
@@ -155,8 +157,10 @@ static void conn_free(struct http_conn *conn)
         loop->opening = NULL;
     if (loop->staged_for == conn)
         loop->staged_for = NULL;
+    http_peer_close(conn);
     TAILQ_REMOVE(&loop->conns, conn, link);
-    atomic_fetch_sub(&loop->srv->connections, 1);
+    if (!conn->doomed)
+        atomic_fetch_sub(&loop->srv->connections, 1);
     http_tls_free(conn->tls);
     conn->magic = 0;
     free(conn);
@@ -205,6 +209,7 @@ static void conn_closed(struct evhttp_connection *evcon, void *arg)
     MAGIC_OK(conn, HTTP_CONN_MAGIC);
     struct evhttp_request *ereq = conn->ereq;
     struct http_request *req = conn->req;
+    http_peer_close(conn);
     evbuffer_remove_cb_entry(http_conn_input(conn), conn->input_cb);
     if (conn->output_cb)
         evbuffer_remove_cb_entry(http_conn_output(conn), conn->output_cb);
@@ -269,6 +274,7 @@ static struct bufferevent *conn_open(struct event_base *base, void *arg)
         bufferevent_setwatermark(bev, EV_READ, 0, loop->srv->cfg.max_head_bytes + READ_AHEAD);
     conn->magic = HTTP_CONN_MAGIC;
     conn->loop = loop;
+    conn->fd = -1;
     conn->bev = bev;
     conn->since_ms = http_now_ms();
     TAILQ_INSERT_TAIL(&loop->conns, conn, link);
@@ -281,21 +287,26 @@ static struct bufferevent *conn_open(struct event_base *base, void *arg)
 static void conn_adopt(struct http_conn *conn)
 {
     void *evcon = NULL;
-    char *address = NULL;
-    uint16_t port = 0;
     bufferevent_getcb(conn->bev, NULL, NULL, NULL, &evcon);
     conn->evcon = evcon;
     CHECK(evhttp_connection_get_bufferevent(conn->evcon) == conn->bev);
     evhttp_connection_set_closecb(conn->evcon, conn_closed, conn);
-    evhttp_connection_get_peer(conn->evcon, &address, &port);
-    snprintf(conn->remote, sizeof conn->remote, strchr(address, ':') ? "[%s]:%u" : "%s:%u", address, (unsigned)port);
     conn->input_cb = evbuffer_add_cb(http_conn_input(conn), conn_input_moved, conn);
-    conn->fd = (int)bufferevent_getfd(conn->bev);
-    if (conn->tls) {
-        bufferevent_setfd(conn->bev, -1);
-        http_tls_begin(conn->tls, conn->fd);
-    } else {
+    if (!conn->tls)
         conn->output_cb = evbuffer_add_cb(http_conn_output(conn), conn_output_moved, conn);
+    conn->fd = (int)bufferevent_getfd(conn->bev);
+    if (conn->tls)
+        bufferevent_setfd(conn->bev, -1);
+    http_peer_open(conn);
+}
+
+void http_conn_begin(struct http_conn *conn)
+{
+    if (conn->tls) {
+        http_tls_begin(conn->tls, conn->fd);
+        http_tls_resume(conn->tls);
+    } else if (bufferevent_getfd(conn->bev) < 0) {
+        bufferevent_setfd(conn->bev, conn->fd);
     }
 }
 
@@ -465,7 +476,7 @@ static void conn_sweep_head(struct http_conn *conn, int64_t now_ms)
     if (idle && conn->owing) /* what was answered is still on its way: the next request cannot be expected yet */
         conn->owing = conn_owes(conn, now_ms);
     int64_t limit_ms = idle && conn->served ? cfg->idle_timeout_ms : cfg->head_timeout_ms;
-    if (conn->over_limit && limit_ms > OVER_LIMIT_MS)
+    if ((conn->over_limit || conn->over_share) && limit_ms > OVER_LIMIT_MS)
         limit_ms = OVER_LIMIT_MS;
     if (now_ms - conn->since_ms < limit_ms)
         return;

@@ -48,6 +48,7 @@ struct evkeyvalq;
 
 struct http_linger;
 struct http_tls;
+struct http_proxy;
 struct http_fetch;
 
 struct http_loop {
@@ -58,9 +59,10 @@ struct http_loop {
     struct evhttp_bound_socket *bound; /* NULL once drained */
     struct loop_bridge *bridge;
     struct event *sweep; /* looks for what is overdue */
-    struct http_task drain_task, stop_task;
+    struct http_task drain_task, stop_task, doom_task;
     pthread_t thread;
     bool started, draining, stopping;
+    bool dooming;              /* doom_task is posted */
     struct http_conn *opening; /* whose next evhttp_request is about to be made */
     TAILQ_HEAD(, http_conn) conns;
     TAILQ_HEAD(, http_linger) lingers;
@@ -85,7 +87,8 @@ struct http_server {
     unsigned loop_count;
     uint16_t port;
     atomic_uint in_flight, connections;
-    atomic_size_t answers; /* bytes of answers held for those who take them slowly */
+    atomic_size_t answers;  /* bytes of answers held for those who take them slowly */
+    atomic_uint over_share; /* of these, refused for their address */
     atomic_bool draining;
 };
 
@@ -112,7 +115,7 @@ struct http_conn {
     enum conn_phase phase;
     struct http_loop *loop;
     TAILQ_ENTRY(http_conn) link;
-    int fd;
+    int fd;                          /* -1 until the first evhttp_request is made */
     struct bufferevent *bev;         /* under TLS it has no descriptor, and only its input is used */
     struct http_tls *tls;            /* NULL: plain */
     struct evhttp_connection *evcon; /* NULL until the first evhttp_request is made */
@@ -123,6 +126,9 @@ struct http_conn {
     bool judged;     /* fault and framing are this head's */
     bool seized;     /* EV_READ is off and the bufferevent's callbacks are ours */
     bool over_limit; /* accepted only to be told 503 */
+    bool over_share; /* accepted only to be told 429 */
+    bool counted;    /* by the limiter */
+    bool doomed;     /* not even told that, and not counted: closed as soon as evhttp lets it */
     bool served;     /* has had an answer: an idle keep-alive connection */
     bool owing;      /* may not have acknowledged all of that answer yet */
     struct head_fault fault;
@@ -133,11 +139,15 @@ struct http_conn {
      * owed an acknowledgement. */
     int64_t since_ms;
     struct evbuffer_cb_entry *input_cb, *output_cb;
+    struct http_proxy *proxy; /* a PROXY header is awaited; or NULL */
+    struct ip_address client; /* the peer, or whom the PROXY header names */
     char remote[64];
 };
 
 /* Puts the hook and the callbacks on a loop's evhttp. */
 enum blob_status http_conn_attach(struct http_loop *loop) BLOB_MUST_CHECK;
+/* Reading begins, with TLS' handshake where there is TLS. */
+void http_conn_begin(struct http_conn *conn);
 /* Acts on what is overdue by now; conn may be gone afterwards. */
 void http_conn_sweep(struct http_conn *conn, int64_t now_ms);
 /* True when nothing of a request has arrived: it may be closed without anybody noticing. */
@@ -168,6 +178,16 @@ struct evbuffer *http_conn_input(const struct http_conn *conn);
 bool http_conn_unread(struct http_conn *conn, const void *data, size_t len);
 /* The answer is out: evhttp goes on to the next request, or closes. conn may be gone afterwards. */
 void http_conn_answered(struct http_conn *conn);
+
+/* http_peer.c. A connection is accepted: who it is, perhaps only after a while; then http_conn_begin(), unless it is
+ * one too many. Does not close it at once, as evhttp is at work on it. */
+void http_peer_open(struct http_conn *conn);
+/* It ends. */
+void http_peer_close(struct http_conn *conn);
+/* The loop's doom_task: closes those that were one too many. */
+void http_peer_doom(struct http_task *task);
+/* The head is there: for whom a believed proxy sends this request. */
+void http_peer_of_request(struct http_request *req);
 
 /* http_evict.c: closes the connection that can be missed most, so that there is room for another; false: none can. */
 bool http_evict(struct http_loop *loop);
@@ -277,6 +297,7 @@ struct http_request {
     void *ctx;
     char id[129];
     char method_name[HEAD_METHOD_MAX + 1];
+    struct ip_address client;
     char remote[64];
 };
 

@@ -83,6 +83,7 @@ static struct http_request *request_new(struct http_conn *conn, const struct hea
     req->body.left = framing->length;
     req->start_us = clock_steady_us();
     memcpy(req->method_name, conn->scan.method, sizeof req->method_name);
+    req->client = conn->client;
     memcpy(req->remote, conn->remote, sizeof req->remote);
     return req;
 }
@@ -103,8 +104,10 @@ void http_request_dispatch(struct http_conn *conn, struct head_fault fault, cons
         http_conn_break(conn);
         return;
     }
-    if (!fault.detail)
+    if (!fault.detail) {
         fault = request_judge(req);
+        http_peer_of_request(req);
+    }
     request_split_target(req, conn->ereq->uri);
     conn->req = req;
     conn->phase = CONN_BUSY;
@@ -231,6 +234,11 @@ unsigned http_request_header_count(const struct http_request *req, const char *n
 const char *http_request_remote(const struct http_request *req)
 {
     return req->remote;
+}
+
+const struct ip_address *http_request_client(const struct http_request *req)
+{
+    return &req->client;
 }
 
 bool http_request_is_tls(const struct http_request *req)

@@ -123,6 +123,7 @@ static enum blob_status loop_init(struct http_loop *loop, struct http_server *sr
     loop->srv = srv;
     loop->drain_task.run = loop_drain;
     loop->stop_task.run = loop_stop;
+    loop->doom_task.run = http_peer_doom;
     TAILQ_INIT(&loop->conns);
     TAILQ_INIT(&loop->lingers);
     loop->base = event_base_new();

@@ -21,6 +21,7 @@
 #ifndef BLOBD_SERVER_HTTP_SERVER_H
 #define BLOBD_SERVER_HTTP_SERVER_H
 
+#include "core/ip_address.h"
 #include "core/status.h"
 
 #include <stddef.h>
@@ -28,6 +29,7 @@
 
 struct http_server;
 struct http_loop;
+struct limiter;
 struct http_request;
 struct worker_pool;
 
@@ -44,6 +46,7 @@ enum http_fault {
     HTTP_FAULT_HEAD_TOO_LARGE,  /* 431 */
     HTTP_FAULT_NOT_IMPLEMENTED, /* 501: method or transfer coding */
     HTTP_FAULT_TOO_MANY,        /* 503: over max_connections */
+    HTTP_FAULT_OVER_SHARE,      /* 429: over what one address may have */
 };
 
 struct http_tls_files {
@@ -64,13 +67,19 @@ struct http_config {
     uint64_t min_body_rate;  /* bytes a second, over any 10 s of reading; 0: none */
     int64_t head_timeout_ms; /* absolute: first byte (or accept) to end of head */
     int64_t idle_timeout_ms; /* keep-alive, a stalled body, a stalled answer */
+    /* Peers whose connections begin with a PROXY header (version 2), and those whose X-Forwarded-For is believed; of
+     * the latter, connections are not counted by address. Borrowed until http_server_free(); NULL: none. */
+    const struct ip_networks *proxies, *forwarders;
+    struct limiter *limiter; /* counts connections by address; borrowed likewise; NULL: unlimited */
     /* Brings from the disk what files have not in memory; idle before http_server_free(). NULL: the loops wait for it.
      */
     struct worker_pool *pool;
-    /* All required. Called on a loop's thread. */
+    /* Required, but for on_proxy_fault. Called on a loop's thread. */
     void (*on_request)(struct http_request *req, void *arg);
     /* Must answer with http_reply(). detail names what is wrong. */
     void (*on_fault)(struct http_request *req, enum http_fault fault, const char *detail, void *arg);
+    /* A peer out of proxies (remote: "ip:port") did not send such a header, and is cut off. May be NULL. */
+    void (*on_proxy_fault)(const char *remote, const char *fault, void *arg);
     /* After every answer (also dropped ones): for the access log and metrics. req is still readable. */
     void (*on_done)(struct http_request *req, void *arg);
     void *arg;
@@ -126,7 +135,12 @@ const char *http_request_query(const struct http_request *req);
 const char *http_request_header(const struct http_request *req, const char *name);
 /* How many lines of that name there are: for saying that a field which may stand once is repeated. */
 unsigned http_request_header_count(const struct http_request *req, const char *name);
-const char *http_request_remote(const struct http_request *req); /* "ip:port" */
+/* "ip:port" of the client, or "ip" where a proxy told it in X-Forwarded-For. */
+const char *http_request_remote(const struct http_request *req);
+const struct ip_address *http_request_client(const struct http_request *req);
+/* The client as limits count it: its address, of an IPv6 one the first 64 bits. */
+#define HTTP_CLIENT_MAX 64
+void http_request_client_text(const struct http_request *req, char out[HTTP_CLIENT_MAX]);
 bool http_request_is_tls(const struct http_request *req);
 bool http_request_gone(const struct http_request *req);
 

@@ -49,6 +49,8 @@ void http_tls_begin(struct http_tls *tls, int fd)
 
 void http_tls_resume(struct http_tls *tls)
 {
+    if (!tls->begun)
+        return;
     if (!event_pending(&tls->readable, EV_READ, NULL))
         event_add(&tls->readable, NULL);
     if (tls->broken || SSL_has_pending(tls->ssl))

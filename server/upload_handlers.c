@@ -75,7 +75,7 @@ void handle_upload_create(struct exchange *x)
     if (parse_filename(query, s->filename, &x->err) != API_OK ||
         parse_temporary(query, &s->temporary, &x->err) != API_OK)
         response_error(x, &x->err);
-    else
+    else if (exchange_spend_upload(x))
         exchange_hop(x, NULL, create_work, create_done);
 }
 

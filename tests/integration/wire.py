@@ -61,7 +61,8 @@ class Response:
 class Connection:
     """One TCP (or TLS) connection. Every read has a deadline of `timeout` seconds."""
 
-    def __init__(self, host, port, context=None, timeout=30.0, rcvbuf=None, source=None):
+    def __init__(self, host, port, context=None, timeout=30.0, rcvbuf=None, source=None, preface=b""):
+        """source: the local address. preface: bytes before anything else, TLS' included."""
         self.host, self.port, self.timeout = host, port, timeout
         sock = socket.socket()
         if rcvbuf:
@@ -71,6 +72,7 @@ class Connection:
         sock.settimeout(timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.connect((host, port))
+        sock.sendall(preface)
         self.sock = context.wrap_socket(sock, server_hostname=host) if context else sock
         self.buffer = b""
 

@@ -11,9 +11,13 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#define FILE_MODE 0640
 
 /* The log is copied into the database when it has this many pages; small, so that no commit has much to copy. */
 #define CHECKPOINT_PAGES 1000
@@ -121,18 +125,44 @@ static enum blob_status set_up(sqlite3 *db, const struct sqlite_schema *schema, 
     return st;
 }
 
+static const char *const parts[] = {"", "-wal", "-shm"};
+
+/*
+ * Rows hold upload tokens' keys. SQLite makes its files readable by all, as far as the umask lets it, but gives the log
+ * the mode of the database: so that is made here, and what an earlier version made is tightened.
+ */
+static enum blob_status keep_private(const char *path, struct blob_error *err)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, FILE_MODE);
+    if (fd >= 0)
+        close(fd);
+    else if (errno != EEXIST)
+        return blob_fail(err, blob_status_from_errno(errno), errno, "create");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char name[4096];
+        struct stat sb;
+        snprintf(name, sizeof name, "%s%s", path, parts[i]);
+        if (stat(name, &sb) == 0 && (sb.st_mode & 0777 & ~FILE_MODE) != 0 && chmod(name, sb.st_mode & FILE_MODE) != 0)
+            return blob_fail(err, blob_status_from_errno(errno), errno, "take %s from others' sight", name);
+    }
+    return BLOB_OK;
+}
+
 static enum blob_status open_once(const char *path, const struct sqlite_schema *schema, sqlite3 **out,
                                   struct blob_error *err)
 {
     sqlite3 *db = NULL;
+    enum blob_status st = keep_private(path, err);
+    if (st != BLOB_OK)
+        return st;
     if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL) !=
         SQLITE_OK) {
-        enum blob_status st = db ? sqlite_db_fail(db, "open", err) : blob_fail(err, BLOB_E_NO_MEMORY, 0, "sqlite");
+        st = db ? sqlite_db_fail(db, "open", err) : blob_fail(err, BLOB_E_NO_MEMORY, 0, "sqlite");
         sqlite3_close(db);
         return st;
     }
     sqlite3_extended_result_codes(db, 1);
-    enum blob_status st = set_up(db, schema, err);
+    st = set_up(db, schema, err);
     if (st != BLOB_OK) {
         sqlite3_close(db);
         return st;
@@ -143,7 +173,6 @@ static enum blob_status open_once(const char *path, const struct sqlite_schema *
 
 void sqlite_db_set_aside(const char *path, bool keep, struct logger *log, const char *why)
 {
-    static const char *const parts[] = {"", "-wal", "-shm"};
     long long now_s = (long long)(clock_wall_ms() / 1000);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         char from[4096], to[4096 + 48];

@@ -1,12 +1,13 @@
 """Appends that survive a lost answer: tokens, repeats, explicit offsets, takeovers, cut bodies, repeated completes."""
 
+import os
 import random
 import threading
 import time
 
 import harness
 from api import accepted, created, mismatch, refused, whole
-from harness import Blobd, temp_dir, with_embedded_sessions
+from harness import Blobd, on_disk, temp_dir, with_embedded_sessions
 from uploader import MODES, Content, Upload, download, sha256
 from wire import Closed, wait_for
 
@@ -552,6 +553,39 @@ def test_damaged_sessions_file_does_not_stop_the_server_from_serving():
         srv.start()
         whole(download(srv, sha256(data)), data)
         repeats_equal(srv, up, data, first_id)
+
+
+def modes(srv):
+    """What others than the owner and his group may do, or may be done too much, of all that the server made."""
+    found = [srv.root, *srv.root.rglob("*")]
+    return [f"{oct(p.stat().st_mode)} {p}" for p in found if p.stat().st_mode & 0o777 & ~(0o750 if p.is_dir() else 0o640)]
+
+
+def test_files_of_store_and_sessions_are_nobody_elses_whatever_the_umask():
+    on_disk()
+    with_embedded_sessions()
+    os.umask(0)
+    root = temp_dir() / "data"
+    root.mkdir(mode=0o750)
+    with Blobd({"sessions.path": str(root / "sessions.db")}, root=root) as srv:
+        completed_upload(srv)
+        Upload(srv, mode="offset").append(b"staged")
+        assert not modes(srv), modes(srv)
+        srv.kill()
+        for path in root.glob("sessions.db*"):  # as an earlier version left them
+            path.chmod(0o600 if path.name.endswith(".lock") else 0o644)
+        srv.start()
+        completed_upload(srv)
+        for path in root.glob("sessions.db*"):
+            if not path.name.endswith(".lock"):
+                assert not path.stat().st_mode & 0o7, path
+        srv.stop()
+        for path in root.glob("sessions.db*"):
+            if not path.name.endswith(".lock"):
+                path.write_bytes(b"not a database, " * 1000)
+        srv.start()
+        assert any("damaged" in path.name for path in root.iterdir())
+        assert not modes(srv), modes(srv)
 
 
 def open_upload_survives(hard):

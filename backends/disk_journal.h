@@ -120,5 +120,7 @@ enum blob_status journal_log_read(int root_fd, struct journal_log *out, struct b
 void journal_log_release(struct journal_log *log);
 /* Removes every segment. What they say has been carried out and synced. */
 enum blob_status journal_log_remove(int root_fd, struct blob_error *err) BLOB_MUST_CHECK;
+/* Removes what a crash left of such a removal. */
+enum blob_status journal_log_remove_old(int root_fd, struct blob_error *err) BLOB_MUST_CHECK;
 
 #endif

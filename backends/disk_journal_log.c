@@ -183,23 +183,38 @@ void journal_log_release(struct journal_log *log)
     *log = (struct journal_log){0};
 }
 
-/*
- * The directory is moved away first: were the segments removed one by one, a crash in between could leave some of the
- * older ones to be replayed without the newer.
- */
-enum blob_status journal_log_remove(int root_fd, struct blob_error *err)
+/* ---- the journal's end ---- */
+
+#define OLD JOURNAL_DIR ".old"
+
+enum blob_status journal_log_remove_old(int root_fd, struct blob_error *err)
 {
-    if (renameat(root_fd, JOURNAL_DIR, root_fd, JOURNAL_DIR ".old") != 0 && errno != ENOENT)
-        return fail_errno(err, errno, "move", "");
-    if (fsync(root_fd) != 0)
-        return fail_errno(err, errno, "sync", "..");
-    int fd = openat(root_fd, JOURNAL_DIR ".old", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(root_fd, OLD, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "open", "");
+        return errno == ENOENT ? BLOB_OK : blob_fail(err, blob_status_from_errno(errno), errno, "open " OLD);
     for (unsigned i = 0; i < JOURNAL_SEGMENTS_MAX; i++) {
         char name[3] = {(char)('0' + i / 10), (char)('0' + i % 10), '\0'};
         unlinkat(fd, name, 0);
     }
     close(fd);
-    return unlinkat(root_fd, JOURNAL_DIR ".old", AT_REMOVEDIR) == 0 ? BLOB_OK : fail_errno(err, errno, "remove", "");
+    if (unlinkat(root_fd, OLD, AT_REMOVEDIR) == 0)
+        return BLOB_OK;
+    return blob_fail(err, blob_status_from_errno(errno), errno,
+                     "remove " OLD " (a journal that was carried out; what else is in it has to be moved away)");
+}
+
+/*
+ * The directory is moved away first: were the segments removed one by one, a crash in between could leave some of the
+ * older ones to be replayed without the newer. It may also leave the directory that was moved away.
+ */
+enum blob_status journal_log_remove(int root_fd, struct blob_error *err)
+{
+    enum blob_status st = journal_log_remove_old(root_fd, err);
+    if (st != BLOB_OK)
+        return st;
+    if (renameat(root_fd, JOURNAL_DIR, root_fd, OLD) != 0)
+        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "move", "");
+    if (fsync(root_fd) != 0)
+        return fail_errno(err, errno, "sync", "..");
+    return journal_log_remove_old(root_fd, err);
 }

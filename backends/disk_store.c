@@ -255,6 +255,14 @@ static bool keeps_attributes(struct disk_store *s)
     return keeps;
 }
 
+/* What a crash left of a journal that was given up. It only takes room. */
+static void remove_old_journal(struct disk_store *s)
+{
+    struct blob_error why;
+    if (journal_log_remove_old(s->root_fd, &why) != BLOB_OK)
+        log_line(s->log, LOG_WARN, NULL, "%s", why.text);
+}
+
 static enum blob_status open_locked(struct disk_store *s, const struct disk_options *opt, bool first,
                                     struct blob_error *err)
 {
@@ -282,6 +290,8 @@ static enum blob_status open_locked(struct disk_store *s, const struct disk_opti
     bool journal = opt->journal && !opt->shared;
     if (st == BLOB_OK && first && !journal)
         st = journal_log_remove(s->root_fd, err);
+    if (st == BLOB_OK && journal)
+        remove_old_journal(s);
     if (st == BLOB_OK && journal)
         st = open_journal(s, opt, next_segment, err);
     if (st == BLOB_OK && opt->shared)

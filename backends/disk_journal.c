@@ -69,7 +69,7 @@ struct disk_journal {
     unsigned segment_count;
     struct segment *active, *next; /* next: prepared, or NULL */
     bool stale_next;               /* its header names as needed what was freed since */
-    bool starved;                  /* there is no next, nor room to make one: a checkpoint has to free one */
+    bool starved;                  /* there is no next, and none can be made: a checkpoint has to free one */
     uint64_t next_number;
     uint64_t tail; /* where the next entry goes in the active one */
     uint32_t chain;
@@ -235,7 +235,8 @@ static bool has_sealed(const struct disk_journal *j)
 
 /*
  * Makes j->next. Called by the supplier (and by open) only, with the lock held, which it gives up meanwhile.
- * CONFLICT: all segments are in use. NO_SPACE: the disk has no room for one more.
+ * CONFLICT: all segments are in use. NO_SPACE: the disk has no room for one more. UNAVAILABLE: one more cannot be
+ * opened or filled just now (no descriptor is left, say); nothing was ever in it, so that is no failure of the journal.
  */
 static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *err)
 {
@@ -250,6 +251,8 @@ static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *
     if (!seg) {
         seg = &j->segments[j->segment_count];
         st = segment_open(j, j->segment_count, err);
+        if (st != BLOB_OK && st != BLOB_E_NO_SPACE)
+            st = BLOB_E_UNAVAILABLE;
     }
     bool added = st == BLOB_OK && seg == &j->segments[j->segment_count];
     if (st == BLOB_OK)
@@ -520,6 +523,11 @@ static enum blob_status checkpoint(struct disk_journal *j, bool all, struct blob
         j->changed_us = 0;
         if (j->tail > JOURNAL_BLOCK)
             st = switch_segment(j, err);
+        /* Nothing is lost by a write that failed: it is tried again. */
+        if (st != BLOB_OK && j->broken == BLOB_OK) {
+            journal_stuck(j, st, err);
+            st = BLOB_E_CONFLICT;
+        }
     }
     if (st == BLOB_OK)
         st = checkpoint_below(j, j->active->number, err);
@@ -603,8 +611,13 @@ static enum blob_status refresh_next(struct disk_journal *j, struct blob_error *
     pthread_mutex_unlock(&j->lock);
     enum blob_status st = segment_begin(next, next->number, oldest, err);
     pthread_mutex_lock(&j->lock);
-    j->next = next;
-    pthread_cond_broadcast(&j->space);
+    if (st == BLOB_OK) {
+        j->next = next;
+        pthread_cond_broadcast(&j->space);
+    } else { /* nobody knows which header it has: it is prepared anew, under the same number */
+        j->next_number = next->number;
+        next->number = 0;
+    }
     return st;
 }
 
@@ -621,13 +634,14 @@ static void *supplier_thread(void *arg)
             st = refresh_next(j, &why);
         else
             pthread_cond_wait(&j->supply, &j->lock);
-        if (st == BLOB_E_NO_SPACE && !has_sealed(j))
+        bool starved = st == BLOB_E_NO_SPACE || st == BLOB_E_UNAVAILABLE;
+        if (starved && !has_sealed(j))
             journal_stuck(j, st, &why);
         else if (j->starved && st == BLOB_OK)
             j->stuck = BLOB_OK; /* what else keeps changes waiting the next checkpoint finds anew */
-        j->starved = st == BLOB_E_NO_SPACE;
+        j->starved = starved;
         /* No segment to be had: a checkpoint frees some. */
-        if (st == BLOB_E_CONFLICT || st == BLOB_E_NO_SPACE) {
+        if (st == BLOB_E_CONFLICT || starved) {
             if (j->stop)
                 break; /* the next start replays what could not be let go */
             pthread_cond_signal(&j->due);

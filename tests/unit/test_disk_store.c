@@ -14,8 +14,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char root[TEMP_DIR_CHARS];
@@ -421,6 +423,55 @@ static void test_segments_run_out(void)
     blob_store_close(s);
 }
 
+/* How many descriptors this process may have open: as many as it has, or as before. */
+static void leave_no_descriptor(struct rlimit *before)
+{
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    CHECK(lowest >= 0 && close(lowest) == 0 && getrlimit(RLIMIT_NOFILE, before) == 0);
+    const struct rlimit none = {.rlim_cur = (rlim_t)lowest, .rlim_max = before->rlim_max};
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+}
+
+static enum blob_status put_segment(struct blob_store *s, struct blob_error *err)
+{
+    static char value[RECORD_VALUE_MAX];
+    memset(value, 'v', sizeof value);
+    enum blob_status st = BLOB_OK;
+    for (unsigned i = 0; st == BLOB_OK && i < 20; i++)
+        st = record_put(s, "files/a/large", value, sizeof value, 0, err);
+    return st;
+}
+
+/* Nothing was lost when a segment could not be opened, so that is not the end: it is tried again. */
+static void test_no_descriptors(void)
+{
+    reset_root();
+    struct disk_options opt = options(true, false);
+    opt.checkpoint_ms = 60000;
+    struct blob_store *s = NULL;
+    struct blob_error err = {0};
+    struct rlimit before;
+    CU_ASSERT_EQUAL_FATAL(disk_store_open(&opt, &s, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(record_put(s, "files/a/1", "one", 3, 0, NULL), BLOB_OK);
+    leave_no_descriptor(&before);
+    enum blob_status st = BLOB_OK;
+    for (unsigned i = 0; st == BLOB_OK && i < 4; i++)
+        st = put_segment(s, &err);
+    CU_ASSERT_EQUAL(st, BLOB_E_UNAVAILABLE);
+    CU_ASSERT_EQUAL(blob_store_check(s, &err), BLOB_OK);
+    CU_ASSERT_TRUE(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    for (unsigned i = 0; st != BLOB_OK && i < 300; i++) {
+        const struct timespec pause = {.tv_nsec = 50000000};
+        nanosleep(&pause, NULL);
+        st = put_segment(s, &err);
+    }
+    CU_ASSERT_EQUAL(st, BLOB_OK);
+    blob_store_close(s);
+    s = open_or_fail(open_journal);
+    CU_ASSERT_TRUE(record_is(s, "files/a/1", "one"));
+    blob_store_close(s);
+}
+
 /* After a failed sync nobody can know what is on the disk: nothing is acknowledged any more. */
 static void test_failed_sync(void)
 {
@@ -612,6 +663,27 @@ static void test_recovery_killed(void)
     }
 }
 
+/* A crash while a journal was given up leaves it under another name, carried out. */
+static void test_old_journal(void)
+{
+    char old[512], segment[520];
+    for (int journal = 0; journal < 2; journal++) {
+        reset_root();
+        struct blob_store *s = open_or_fail(open_journal);
+        CU_ASSERT_EQUAL(record_put(s, "files/a/1", "one", 3, 0, NULL), BLOB_OK);
+        blob_store_close(s);
+        path_of("journal.old", old);
+        snprintf(segment, sizeof segment, "%s/00", old);
+        CHECK(mkdir(old, 0750) == 0);
+        int fd = open(segment, O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
+        CHECK(fd >= 0 && close(fd) == 0);
+        s = open_or_fail(journal ? open_journal : open_plain);
+        CU_ASSERT_TRUE(record_is(s, "files/a/1", "one"));
+        CU_ASSERT_NOT_EQUAL(access(old, F_OK), 0);
+        blob_store_close(s);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo opening[] = {{"a second process is refused, and told by whom", test_second_refused},
@@ -619,12 +691,14 @@ int main(void)
                              {"a store.json that is none is refused", test_bad_store_file},
                              {"a root that cannot be is refused", test_root_unusable},
                              {"leftovers of a crash are removed", test_leftovers},
+                             {"so is what is left of a journal", test_old_journal},
                              CU_TEST_INFO_NULL};
     CU_TestInfo failing[] = {{"a full disk harms nothing", test_full_disk},
                              {"a queued change waits for room", test_full_disk_lazily},
                              {"what cannot pass by the page cache goes through it", test_direct_refused},
                              {"closing with a full disk ends, and loses nothing", test_close_full},
                              {"a journal that fills up waits for its checkpoint", test_segments_run_out},
+                             {"without descriptors it waits for some", test_no_descriptors},
                              {"after a failed sync nothing is acknowledged", test_failed_sync},
                              {"the reserve is kept free", test_room},
                              CU_TEST_INFO_NULL};

@@ -131,7 +131,8 @@ struct config {
     } retention;
     struct {
         enum config_media_type media_type;
-        uint64_t cache_bytes; /* 0: none */
+        uint64_t cache_bytes;    /* 0: none */
+        uint64_t min_rate_bytes; /* a second; 0: no limit */
     } downloads;
     struct {
         enum config_log_level level;

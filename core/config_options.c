@@ -218,6 +218,10 @@ static const struct config_option options[] = {
      .text = "Content-Type of downloads: application/octet-stream, or the file's own."},
     {"downloads", "cache", SIZE(downloads.cache_bytes, MIB, TIB), .zero = "0", .initial = "16M",
      .text = "Memory for small blobs that are asked for often. 0: none."},
+    {"downloads", "min_rate", SIZE(downloads.min_rate_bytes, 1, GIB), .zero = "", .initial = "",
+     .text =
+         "A client that acknowledges less than so many bytes of an answer a second, over ten seconds in which it could "
+         "have, is cut off; what the storage takes is not counted. Empty: no limit but server.idle_timeout."},
 
     /* ---- log ---- */
     {"log", "level", CHOICE(log.level, "error|warn|info|debug"), .initial = "info", .reloadable = true,

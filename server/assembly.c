@@ -275,6 +275,7 @@ static enum blob_status make_api(struct assembly *a, struct blob_error *err)
         .answer_memory_bytes = a->budget.answers,
         .max_connections = a->budget.max_connections,
         .min_body_rate = cfg->uploads.min_rate_bytes,
+        .min_answer_rate = cfg->downloads.min_rate_bytes,
         .head_timeout_ms = cfg->server.head_timeout_ms,
         .idle_timeout_ms = cfg->server.idle_timeout_ms,
         .proxies = a->proxies,

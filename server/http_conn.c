@@ -33,6 +33,7 @@
 #define WRITE_MAX        (1024 * 1024) /* bytes handed to the kernel at a time */
 #define READ_AHEAD       (16 * 1024)
 #define OVER_LIMIT_MS    2000 /* to ask and be told 503 */
+#define RATE_WINDOW_MS   10000
 #define FLUSH_MAX_WRITES 8
 
 struct evbuffer *http_conn_output(const struct http_conn *conn)
@@ -469,12 +470,48 @@ static bool conn_owes(struct http_conn *conn, int64_t now_ms)
     return owes;
 }
 
+void http_conn_begin_rate(struct http_conn *conn)
+{
+    conn->since_ms = http_now_ms();
+    conn->owed_ms = -1;
+}
+
+/* Has the peer taken less than it must, over a window of such time as it could take something in? Who owes nothing
+ * waits for us. */
+static bool conn_too_slow(struct http_conn *conn, bool owes, int64_t now_ms)
+{
+    uint64_t rate = conn->loop->srv->cfg.min_answer_rate;
+    int64_t passed_ms = now_ms - conn->looked_ms;
+    conn->looked_ms = now_ms;
+    if (rate == 0)
+        return false;
+    if (conn->owed_ms < 0) {
+        conn->owed_ms = 0;
+        conn->rate_from = conn->acked;
+        return false;
+    }
+    if (!owes)
+        return false;
+    conn->owed_ms += passed_ms;
+    if (conn->owed_ms < RATE_WINDOW_MS)
+        return false;
+    uint64_t due = rate * (uint64_t)conn->owed_ms / 1000, taken = conn->acked - conn->rate_from;
+    conn->owed_ms = 0;
+    conn->rate_from = conn->acked;
+    return taken < due;
+}
+
 static void conn_sweep_head(struct http_conn *conn, int64_t now_ms)
 {
     const struct http_config *cfg = &conn->loop->srv->cfg;
     bool idle = http_conn_is_idle(conn);
-    if (idle && conn->owing) /* what was answered is still on its way: the next request cannot be expected yet */
+    if (idle && conn->owing) { /* what was answered is still on its way: the next request cannot be expected yet */
         conn->owing = conn_owes(conn, now_ms);
+        if (conn_too_slow(conn, conn->owing, now_ms)) {
+            http_conn_reset(conn);
+            return;
+        }
+    }
     int64_t limit_ms = idle && conn->served ? cfg->idle_timeout_ms : cfg->head_timeout_ms;
     if ((conn->over_limit || conn->over_share) && limit_ms > OVER_LIMIT_MS)
         limit_ms = OVER_LIMIT_MS;
@@ -504,6 +541,8 @@ void http_conn_sweep(struct http_conn *conn, int64_t now_ms)
         return;
     }
     /* With a reset: the kernel would go on offering what it holds to one who takes nothing. */
-    if (conn_owes(conn, now_ms) && now_ms - conn->since_ms >= conn->loop->srv->cfg.idle_timeout_ms)
+    bool owes = conn_owes(conn, now_ms);
+    bool stalled = owes && now_ms - conn->since_ms >= conn->loop->srv->cfg.idle_timeout_ms;
+    if (conn_too_slow(conn, owes, now_ms) || stalled)
         http_conn_reset(conn);
 }

@@ -138,6 +138,9 @@ struct http_conn {
     /* CONN_HEAD: accepted, last answer acknowledged, or first byte of the head; CONN_BUSY: since when the peer has
      * owed an acknowledgement. */
     int64_t since_ms;
+    /* Of the answer under way, since rate_from was acknowledged: how long the peer has owed. -1: not looked at yet. */
+    int64_t owed_ms, looked_ms;
+    uint64_t rate_from;
     struct evbuffer_cb_entry *input_cb, *output_cb;
     struct http_proxy *proxy; /* a PROXY header is awaited; or NULL */
     struct ip_address client; /* the peer, or whom the PROXY header names */
@@ -150,6 +153,8 @@ enum blob_status http_conn_attach(struct http_loop *loop) BLOB_MUST_CHECK;
 void http_conn_begin(struct http_conn *conn);
 /* Acts on what is overdue by now; conn may be gone afterwards. */
 void http_conn_sweep(struct http_conn *conn, int64_t now_ms);
+/* An answer begins: what is owed, and how fast it is taken, is counted from now on. */
+void http_conn_begin_rate(struct http_conn *conn);
 /* True when nothing of a request has arrived: it may be closed without anybody noticing. */
 bool http_conn_is_idle(const struct http_conn *conn);
 /* Frees the connection at once; its request, if any, learns of it through conn_closed. */

@@ -400,7 +400,7 @@ static void reply_begin(struct http_request *req, int status, enum reply_kind ki
     req->status = status;
     req->reply.kind = kind;
     if (req->conn)
-        req->conn->since_ms = http_now_ms();
+        http_conn_begin_rate(req->conn);
 }
 
 /* How much of the answer's content is refilled when the socket has taken the rest. */

@@ -63,10 +63,11 @@ struct http_config {
     size_t body_memory_bytes;   /* bound on body pieces alive at once, over all loops */
     size_t answer_memory_bytes; /* bound on answers held for slow readers beyond their connections' own; 0: none */
     unsigned max_connections;   /* over all loops; 0: unbounded */
-    bool evicts;             /* at the limit the oldest that asks nothing is closed for a new one; with one loop only */
-    uint64_t min_body_rate;  /* bytes a second, over any 10 s of reading; 0: none */
-    int64_t head_timeout_ms; /* absolute: first byte (or accept) to end of head */
-    int64_t idle_timeout_ms; /* keep-alive, a stalled body, a stalled answer */
+    bool evicts;            /* at the limit the oldest that asks nothing is closed for a new one; with one loop only */
+    uint64_t min_body_rate; /* bytes a second, over any 10 s of reading; 0: none */
+    uint64_t min_answer_rate; /* the same of answers, over 10 s in which the peer owes acknowledgements */
+    int64_t head_timeout_ms;  /* absolute: first byte (or accept) to end of head */
+    int64_t idle_timeout_ms;  /* keep-alive, a stalled body, a stalled answer */
     /* Peers whose connections begin with a PROXY header (version 2), and those whose X-Forwarded-For is believed; of
      * the latter, connections are not counted by address. Borrowed until http_server_free(); NULL: none. */
     const struct ip_networks *proxies, *forwarders;

@@ -133,3 +133,32 @@ def test_a_file_of_another_node_ends_that_its_digest_is_unknown():
             store(here, data)
             whole(download(there, sha256(data), who=None), data)
         assert there.metric("blobd_cache_misses_total") >= 40
+
+
+def test_who_takes_an_answer_too_slowly_is_cut_and_nobody_else():
+    """With downloads.min_rate: over ten seconds in which something was to be taken. One who pauses, but takes enough in
+    all, is not too slow."""
+    content = Content(24 << 20, 3)
+    with Blobd({"downloads.min_rate": "100K"}) as srv:
+        store(srv, content.read(0, content.size))
+        slow, steady = (srv.connect(rcvbuf=65536, timeout=60, source=STRANGERS[0]) for _ in range(2))
+        for c in (slow, steady):
+            c.send_head("GET", f"/api/blobs/{content.digest()}")
+            assert c.read_head().status == 200
+        began, taken, crawled = time.monotonic(), 0, 0
+        while time.monotonic() - began < 13:
+            time.sleep(0.5)
+            steady.stream_body(250000, lambda data: None)
+            taken += 250000
+            crawled += len(slow.sock.recv(10000))
+        try:
+            while piece := slow.sock.recv(1 << 20):
+                crawled += len(piece)
+        except ConnectionResetError:
+            pass
+        assert crawled < content.size // 2, f"{crawled} bytes, and not cut"
+        parts = []
+        steady.stream_body(content.size - taken, parts.append)
+        assert b"".join(parts) == content.read(taken, content.size - taken)
+        steady.close()
+        slow.abort()

@@ -207,10 +207,19 @@ struct disk_names {
 };
 enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
                                  struct disk_names *out, struct blob_error *err) BLOB_MUST_CHECK;
+/* Which of them: the first `most` of those that begin with prefix and are behind `after` ("": all). The others are read
+ * from the directory, and cost no more. */
+struct disk_names_range {
+    const char *prefix, *after;
+    size_t most; /* SIZE_MAX: no bound */
+};
+enum blob_status disk_names_read_range(int root_fd, const char *path, int (*compare)(const char *, const char *),
+                                       const struct disk_names_range *range, struct disk_names *out,
+                                       struct blob_error *err) BLOB_MUST_CHECK;
 /* False: no memory. */
 bool disk_names_add(struct disk_names *names, const char *name);
-/* Takes gone out of sorted names and puts added in. False: no memory. */
-bool disk_names_merge(struct disk_names *names, const struct disk_names *gone, const struct disk_names *added,
+/* Takes gone out of sorted names and puts added in; sorts these two as well. False: no memory. */
+bool disk_names_merge(struct disk_names *names, struct disk_names *gone, struct disk_names *added,
                       int (*compare)(const char *, const char *));
 void disk_names_release(struct disk_names *names);
 

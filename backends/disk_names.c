@@ -52,8 +52,33 @@ static void sort(char **names, size_t count, int (*compare)(const char *, const 
     }
 }
 
-enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
-                                 struct disk_names *out, struct blob_error *err)
+/* Keeps the first range->most: once there are so many they are a heap, whose last is the one to give way. */
+static bool keep(struct disk_names *names, const char *name, int (*compare)(const char *, const char *),
+                 const struct disk_names_range *range)
+{
+    if (strncmp(name, range->prefix, strlen(range->prefix)) != 0 || compare(name, range->after) <= 0)
+        return true;
+    if (names->count < range->most) {
+        if (!disk_names_add(names, name))
+            return false;
+        for (size_t i = names->count == range->most ? names->count / 2 : 0; i-- > 0;)
+            sift_down(names->names, i, names->count, compare);
+        return true;
+    }
+    if (range->most == 0 || compare(name, names->names[0]) >= 0)
+        return true;
+    char *copy = strdup(name);
+    if (!copy)
+        return false;
+    free(names->names[0]);
+    names->names[0] = copy;
+    sift_down(names->names, 0, names->count, compare);
+    return true;
+}
+
+enum blob_status disk_names_read_range(int root_fd, const char *path, int (*compare)(const char *, const char *),
+                                       const struct disk_names_range *range, struct disk_names *out,
+                                       struct blob_error *err)
 {
     struct disk_names names = {0};
     int fd = openat(root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -71,7 +96,7 @@ enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(c
     enum blob_status st = BLOB_OK;
     struct dirent *de;
     while (st == BLOB_OK && (errno = 0, de = readdir(dir)) != NULL) {
-        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && !disk_names_add(&names, de->d_name))
+        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && !keep(&names, de->d_name, compare, range))
             st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", path);
     }
     if (st == BLOB_OK && errno != 0)
@@ -86,28 +111,47 @@ enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(c
     return BLOB_OK;
 }
 
-static bool has(const struct disk_names *names, const char *name)
+enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
+                                 struct disk_names *out, struct blob_error *err)
 {
-    for (size_t i = 0; i < names->count; i++)
-        if (strcmp(names->names[i], name) == 0)
+    const struct disk_names_range all = {.prefix = "", .after = "", .most = SIZE_MAX};
+    return disk_names_read_range(root_fd, path, compare, &all, out, err);
+}
+
+static bool has(const struct disk_names *sorted, const char *name, int (*compare)(const char *, const char *))
+{
+    size_t from = 0, end = sorted->count;
+    while (from < end) {
+        size_t middle = from + (end - from) / 2;
+        int order = compare(sorted->names[middle], name);
+        if (order == 0)
             return true;
+        if (order < 0)
+            from = middle + 1;
+        else
+            end = middle;
+    }
     return false;
 }
 
-bool disk_names_merge(struct disk_names *names, const struct disk_names *gone, const struct disk_names *added,
+bool disk_names_merge(struct disk_names *names, struct disk_names *gone, struct disk_names *added,
                       int (*compare)(const char *, const char *))
 {
     size_t kept = 0;
+    sort(gone->names, gone->count, compare);
+    sort(added->names, added->count, compare);
     for (size_t i = 0; i < names->count; i++) {
-        if (has(gone, names->names[i]))
+        if (has(gone, names->names[i], compare))
             free(names->names[i]);
         else
             names->names[kept++] = names->names[i];
     }
     names->count = kept;
-    for (size_t i = 0; i < added->count; i++)
-        if (!has(names, added->names[i]) && !disk_names_add(names, added->names[i]))
+    for (size_t i = 0; i < added->count; i++) {
+        const struct disk_names sorted = {.names = names->names, .count = kept}; /* it may have been moved */
+        if (!has(&sorted, added->names[i], compare) && !disk_names_add(names, added->names[i]))
             return false;
+    }
     if (names->count > kept)
         sort(names->names, names->count, compare);
     return true;

@@ -4,7 +4,7 @@
  * With the journal, disk_memtable keeps what is not in its file yet. Without one, the new value is written to tmp/
  * before anything is promised, so a full disk is met there, where it harms nothing.
  * A listing reads one directory at a time, in the order of the keys; see disk_layout.h for why the directories do not
- * overlap.
+ * overlap. Of a directory it keeps, and sorts, no more names than it was asked for.
  */
 #include "backends/disk_impl.h"
 #include "backends/disk_memtable.h"
@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,20 +195,55 @@ static enum blob_status give_record(struct record_walk *walk, const char *name, 
     return BLOB_OK;
 }
 
-/* The names in a directory, and those that the memtable knows better. */
+/* Those of the names that the walk is about. */
+static void choose(const struct record_walk *walk, struct disk_names *names)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        char *name = names->names[i];
+        if (strncmp(name, walk->rest, strlen(walk->rest)) == 0 && disk_record_name_compare(name, walk->after_rest) > 0)
+            names->names[kept++] = name;
+        else
+            free(name);
+    }
+    names->count = kept;
+}
+
+/* Behind last there may be more that was not kept. */
+static void end_at(struct disk_names *names, const char *last)
+{
+    while (names->count > 0 && disk_record_name_compare(names->names[names->count - 1], last) > 0)
+        free(names->names[--names->count]);
+}
+
+/*
+ * The names in a directory that the walk may give, and those that the memtable knows better: no more than are asked for
+ * are kept of what may be a directory of many others. last: "", or up to where they are all that there is, as some of
+ * them may prove to be no records.
+ */
 static enum blob_status shard_names(struct record_walk *walk, const char *dir, struct disk_names *names,
-                                    struct blob_error *err)
+                                    char last[NAME_MAX + 1], struct blob_error *err)
 {
     struct disk_names added = {0}, gone = {0};
     enum blob_status st = BLOB_OK;
     if (walk->s->journal)
         st = disk_memtable_names(walk->s->memtable, walk->class, dir, &added, &gone, err);
+    choose(walk, &added);
+    choose(walk, &gone);
+    const struct disk_names_range range = {.prefix = walk->rest,
+                                           .after = walk->after_rest,
+                                           .most =
+                                               walk->left < SIZE_MAX - gone.count ? walk->left + gone.count : SIZE_MAX};
     if (st == BLOB_OK)
-        st = disk_names_read(walk->s->root_fd, dir, disk_record_name_compare, names, err);
+        st = disk_names_read_range(walk->s->root_fd, dir, disk_record_name_compare, &range, names, err);
+    bool full = st == BLOB_OK && names->count > 0 && names->count == range.most;
+    snprintf(last, NAME_MAX + 1, "%s", full ? names->names[names->count - 1] : "");
     if (st == BLOB_OK && !disk_names_merge(names, &gone, &added, disk_record_name_compare)) {
         disk_names_release(names);
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", dir);
     }
+    if (st == BLOB_OK && full)
+        end_at(names, last);
     disk_names_release(&added);
     disk_names_release(&gone);
     return st;
@@ -218,16 +254,21 @@ static enum blob_status walk_shard(struct record_walk *walk, const char *shard, 
     char dir[DISK_PATH_MAX];
     if (snprintf(dir, sizeof dir, DISK_RECORDS "/%s/%s", walk->class, shard) >= (int)sizeof dir)
         return BLOB_OK;
-    struct disk_names names;
-    enum blob_status st = shard_names(walk, dir, &names, err);
-    if (st != BLOB_OK)
-        return st;
-    for (size_t i = 0; st == BLOB_OK && walk->more && walk->left > 0 && i < names.count; i++) {
-        const char *name = names.names[i];
-        if (strncmp(name, walk->rest, strlen(walk->rest)) == 0 && disk_record_name_compare(name, walk->after_rest) > 0)
-            st = give_record(walk, name, err);
-    }
-    disk_names_release(&names);
+    enum blob_status st = BLOB_OK;
+    const char *begin = walk->after_rest;
+    char last[NAME_MAX + 1] = "", after[NAME_MAX + 1];
+    do {
+        struct disk_names names;
+        st = shard_names(walk, dir, &names, last, err);
+        if (st != BLOB_OK)
+            break;
+        for (size_t i = 0; st == BLOB_OK && walk->more && walk->left > 0 && i < names.count; i++)
+            st = give_record(walk, names.names[i], err);
+        disk_names_release(&names);
+        memcpy(after, last, sizeof after);
+        walk->after_rest = after;
+    } while (st == BLOB_OK && walk->more && walk->left > 0 && last[0] != '\0');
+    walk->after_rest = begin;
     return st;
 }
 

@@ -355,9 +355,9 @@ static enum blob_status is_corrupt(struct blob_cache *cache, const struct file_r
 /* No blob, though a record was there a moment ago: destroyed and swept in between, or lost. */
 static enum blob_status blob_is_missing(struct blob_cache *cache, const struct digest *digest, struct blob_error *err)
 {
-    struct file_record file;
-    enum blob_status st = file_catalog_newest(cache->catalog, digest, &file, err);
-    return st == BLOB_OK ? is_corrupt(cache, &file, err, "is missing") : st;
+    struct file_naming naming;
+    enum blob_status st = file_catalog_name(cache->catalog, digest, NULL, &naming, err);
+    return st == BLOB_OK ? is_corrupt(cache, &naming.file, err, "is missing") : st;
 }
 
 /* Small content as it arrives; *right: it is what was asked for. */

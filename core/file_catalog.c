@@ -24,12 +24,29 @@
 #include "core/unnamed.h"
 #include "core/upload_record.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NUMBER_TRIES 64 /* uploads of equal content, made in one millisecond, alike in 22 random bits */
+
+/*
+ * Files past their time stay until the janitor's next sweep, and may be many. Each is read once: what was found is
+ * remembered here, in slots by digest. A slot's turn counts the files that were added since it began: what was found
+ * before such a change is not noted after it, as the file may be of an earlier number (it has that of its upload's
+ * beginning). Not where nodes share the store, who add files without a word here.
+ */
+#define EXPIRED_SLOTS 256
+
+struct expired_slot {
+    struct digest digest;
+    bool set;
+    uint64_t from;    /* the files of this number and above, the older ones, are past their time */
+    int64_t since_ms; /* and later */
+    uint64_t turn;
+};
 
 struct file_catalog {
     struct blob_store *store;
@@ -39,6 +56,8 @@ struct file_catalog {
     file_watch_fn *watch;
     void *watch_arg;
     atomic_flag scanning; /* a listing without the index is under way */
+    pthread_mutex_t expired_lock;
+    struct expired_slot expired[EXPIRED_SLOTS];
 };
 
 struct file_catalog *file_catalog_new(struct blob_store *store, struct session_store *sessions, struct logger *log)
@@ -49,6 +68,7 @@ struct file_catalog *file_catalog_new(struct blob_store *store, struct session_s
     c->sessions = sessions;
     c->log = log;
     c->index = file_index_new(store, sessions, log);
+    CHECK(pthread_mutex_init(&c->expired_lock, NULL) == 0);
     return c;
 }
 
@@ -57,6 +77,7 @@ void file_catalog_free(struct file_catalog *c)
     if (!c)
         return;
     file_index_free(c->index);
+    pthread_mutex_destroy(&c->expired_lock);
     free(c);
 }
 
@@ -184,10 +205,58 @@ uint64_t file_naming_hash(const char *owner)
     return h;
 }
 
+/* ---- which files of a blob are known to be past their time ---- */
+
+static struct expired_slot *expired_slot(struct file_catalog *c, const struct digest *digest)
+{
+    return &c->expired[digest->bytes[0] % EXPIRED_SLOTS];
+}
+
+/* Before the files are listed. UINT64_MAX: none is known. */
+static uint64_t expired_from(struct file_catalog *c, const struct digest *digest, int64_t now_ms, uint64_t *turn)
+{
+    pthread_mutex_lock(&c->expired_lock);
+    const struct expired_slot *slot = expired_slot(c, digest);
+    bool known = slot->set && digest_equal(&slot->digest, digest) && slot->since_ms <= now_ms;
+    uint64_t from = known ? slot->from : UINT64_MAX;
+    *turn = slot->turn;
+    pthread_mutex_unlock(&c->expired_lock);
+    return from;
+}
+
+static void note_expired_from(struct file_catalog *c, const struct digest *digest, uint64_t from, int64_t now_ms,
+                              uint64_t turn)
+{
+    if (c->store->caps & STORE_SHARED)
+        return;
+    pthread_mutex_lock(&c->expired_lock);
+    struct expired_slot *slot = expired_slot(c, digest);
+    if (slot->turn == turn)
+        *slot =
+            (struct expired_slot){.digest = *digest, .set = true, .from = from, .since_ms = now_ms, .turn = slot->turn};
+    pthread_mutex_unlock(&c->expired_lock);
+}
+
+/* After a file was, or may have been, added. */
+static void forget_expired(struct file_catalog *c, const struct digest *digest, uint64_t number)
+{
+    pthread_mutex_lock(&c->expired_lock);
+    struct expired_slot *slot = expired_slot(c, digest);
+    slot->turn++;
+    if (slot->set && digest_equal(&slot->digest, digest) && number >= slot->from)
+        slot->set = false;
+    pthread_mutex_unlock(&c->expired_lock);
+}
+
 /* The ends of a blob's list of files: the newest come first in it. */
 struct file_ends {
+    uint64_t below; /* only files of a lower number count */
+    uint64_t turn;  /* as in struct expired_slot, before they were listed */
+    bool damaged;   /* one of the oldest that were looked at is */
     size_t count;
-    uint64_t newest[NAMING_READS], oldest[NAMING_READS]; /* the latter a ring, the last at (count - 1) % NAMING_READS */
+    size_t ring;      /* how many of the oldest are kept */
+    uint64_t *oldest; /* a ring, the last at (count - 1) % ring */
+    uint64_t newest[NAMING_READS];
 };
 
 static bool note_end(const char *key, const void *value, size_t len, void *arg)
@@ -199,34 +268,81 @@ static bool note_end(const char *key, const void *value, size_t len, void *arg)
     (void)len;
     if (file_key_parse(key, &digest, &number) != BLOB_OK)
         return true;
+    if (number >= ends->below)
+        return false;
     if (ends->count < NAMING_READS)
         ends->newest[ends->count] = number;
-    ends->oldest[ends->count++ % NAMING_READS] = number;
+    ends->oldest[ends->count++ % ends->ring] = number;
     return true;
 }
 
-/* A file that counts; NOT_FOUND: it does not. */
+static enum blob_status list_ends(struct file_catalog *c, const struct digest *digest, struct file_ends *ends,
+                                  struct blob_error *err)
+{
+    char prefix[FILE_PREFIX_CHARS + 1];
+    file_prefix_make(digest, prefix);
+    ends->count = 0;
+    return record_list(c->store, prefix, NULL, 0, false, note_end, ends, err);
+}
+
+/* A file that counts; NOT_FOUND, CORRUPT: it does not. */
 static enum blob_status read_counting(struct file_catalog *c, const struct digest *digest, uint64_t number,
                                       int64_t now_ms, struct file_record *out, struct blob_error *err)
 {
     enum blob_status st = read_record(c, digest, number, out, err);
-    if (st == BLOB_E_CORRUPT || (st == BLOB_OK && expired(out, now_ms)))
-        st = BLOB_E_NOT_FOUND;
+    return st == BLOB_OK && expired(out, now_ms) ? BLOB_E_NOT_FOUND : st;
+}
+
+/* From the oldest on; those found past their time count no more, here and the next time: unless behind a damaged one,
+ * which may be mended. NOT_FOUND: none of them counts, and there may be others before. */
+static enum blob_status find_among_oldest(struct file_catalog *c, const struct digest *digest, struct file_ends *ends,
+                                          int64_t now_ms, struct file_record *out, struct blob_error *err)
+{
+    size_t known = ends->count < ends->ring ? ends->count : ends->ring;
+    uint64_t expired = ends->below;
+    enum blob_status st = BLOB_E_NOT_FOUND;
+    bool was_damaged = ends->damaged, damaged = was_damaged;
+    for (size_t i = 1; st == BLOB_E_NOT_FOUND && i <= known; i++) {
+        uint64_t number = ends->oldest[(ends->count - i) % ends->ring];
+        st = read_counting(c, digest, number, now_ms, out, err);
+        damaged |= st == BLOB_E_CORRUPT;
+        if (st == BLOB_E_CORRUPT)
+            st = BLOB_E_NOT_FOUND;
+        if (st == BLOB_E_NOT_FOUND)
+            ends->below = number;
+        if (!damaged)
+            expired = ends->below;
+    }
+    ends->damaged |= damaged;
+    if (expired != UINT64_MAX && !was_damaged)
+        note_expired_from(c, digest, expired, now_ms, ends->turn);
     return st;
 }
 
-static enum blob_status find_first(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
+#define EXPIRED_AT_A_TIME 8192 /* 64 KiB of numbers for one listing */
+
+static enum blob_status find_first(struct file_catalog *c, const struct digest *digest, struct file_ends *ends,
                                    int64_t now_ms, struct file_record *out, struct blob_error *err)
 {
-    size_t known = ends->count < NAMING_READS ? ends->count : NAMING_READS;
-    for (size_t i = 1; i <= known; i++) {
-        uint64_t number = ends->oldest[(ends->count - i) % NAMING_READS];
-        enum blob_status st = read_counting(c, digest, number, now_ms, out, err);
-        if (st != BLOB_E_NOT_FOUND)
-            return st;
-    }
-    /* So many that are past their time: it is not worth the way to the first of the others. */
-    return file_catalog_newest(c, digest, out, err);
+    enum blob_status st = find_among_oldest(c, digest, ends, now_ms, out, err);
+    if (st != BLOB_E_NOT_FOUND)
+        return st;
+    if (ends->count <= ends->ring)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
+    struct file_ends more = {.below = ends->below,
+                             .turn = ends->turn,
+                             .damaged = ends->damaged,
+                             .ring = EXPIRED_AT_A_TIME,
+                             .oldest = malloc(EXPIRED_AT_A_TIME * 8)};
+    if (!more.oldest)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for the files of a blob");
+    do {
+        st = list_ends(c, digest, &more, err);
+        if (st == BLOB_OK)
+            st = find_among_oldest(c, digest, &more, now_ms, out, err);
+    } while (st == BLOB_E_NOT_FOUND && more.count > 0);
+    free(more.oldest);
+    return st == BLOB_E_NOT_FOUND ? blob_fail(err, st, 0, "no file names this blob") : st;
 }
 
 static enum blob_status find_own(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
@@ -240,7 +356,7 @@ static enum blob_status find_own(struct file_catalog *c, const struct digest *di
             out->file = file;
             return BLOB_OK;
         }
-        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
             return st;
     }
     return BLOB_OK;
@@ -253,7 +369,7 @@ static enum blob_status tell_owners(struct file_catalog *c, const struct digest 
     struct file_record file;
     for (size_t i = 0; i < ends->count; i++) {
         enum blob_status st = read_counting(c, digest, ends->newest[i], now_ms, &file, err);
-        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+        if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
             return st;
         if (st == BLOB_OK && file.owner[0] != '\0' && file.number != out->file.number)
             out->owners[out->owner_count++] = file_naming_hash(file.owner);
@@ -265,12 +381,12 @@ static enum blob_status tell_owners(struct file_catalog *c, const struct digest 
 enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *digest, const char *owner,
                                    struct file_naming *out, struct blob_error *err)
 {
-    char prefix[FILE_PREFIX_CHARS + 1];
-    struct file_ends ends = {0};
+    uint64_t oldest[NAMING_READS];
+    struct file_ends ends = {.ring = NAMING_READS, .oldest = oldest};
     struct file_naming naming = {.personal = false};
     int64_t now_ms = clock_wall_ms();
-    file_prefix_make(digest, prefix);
-    enum blob_status st = record_list(c->store, prefix, NULL, 0, false, note_end, &ends, err);
+    ends.below = expired_from(c, digest, now_ms, &ends.turn);
+    enum blob_status st = list_ends(c, digest, &ends, err);
     if (st == BLOB_OK && ends.count == 0)
         return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
     if (st == BLOB_OK)
@@ -310,7 +426,8 @@ enum blob_status file_catalog_add_begin(struct file_catalog *c, struct file_reco
         if (st != BLOB_OK)
             return st;
         st = record_put(c->store, key, json, len, flags | BLOB_IF_NONE, err);
-        tell_watcher(c, &made.digest); /* also after a failure: it may have happened */
+        forget_expired(c, &made.digest, made.number); /* also after a failure: it may have happened */
+        tell_watcher(c, &made.digest);
         if (st == BLOB_OK) {
             file_index_row(&made, json, len, &row->row);
             row->put.row = &row->row;

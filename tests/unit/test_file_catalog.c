@@ -129,6 +129,129 @@ static void test_add_after_a_lost_answer(void)
     rig_close(&r);
 }
 
+/* ---- what a download costs ---- */
+
+static struct {
+    struct rig *r;
+    unsigned reads;
+    struct file_record *add; /* in the middle of the next listing */
+} costs;
+
+static enum blob_status get_counted(struct blob_store *s, const char *key, struct bytebuf *out, struct blob_error *err)
+{
+    costs.reads++;
+    return costs.r->real->record_get(s, key, out, err);
+}
+
+static enum blob_status list_counted(struct blob_store *s, const char *prefix, const char *after, size_t limit,
+                                     bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
+{
+    enum blob_status st = costs.r->real->record_list(s, prefix, after, limit, with_values, fn, arg, err);
+    struct file_record *add = costs.add;
+    costs.add = NULL;
+    if (add)
+        CU_ASSERT_EQUAL(file_catalog_add(costs.r->catalog, add, 0, NULL), BLOB_OK);
+    return st;
+}
+
+/* How many records naming it reads. name NULL: no file counts. */
+static unsigned naming_reads(struct rig *r, const struct digest *d, const char *name)
+{
+    struct file_naming naming;
+    costs.reads = 0;
+    enum blob_status st = file_catalog_name(r->catalog, d, NULL, &naming, NULL);
+    CU_ASSERT_EQUAL(st, name ? BLOB_OK : BLOB_E_NOT_FOUND);
+    if (name && st == BLOB_OK)
+        CU_ASSERT_STRING_EQUAL(naming.file.name, name);
+    return costs.reads;
+}
+
+enum { EXPIRED = 300 };
+
+static void add_expired(struct rig *r, const struct digest *d, int64_t now)
+{
+    costs.r = r;
+    costs.add = NULL;
+    r->ops.record_get = get_counted;
+    r->ops.record_list = list_counted;
+    for (int i = 0; i < EXPIRED; i++) {
+        struct file_record f = rig_file(d, 5, "expired", "", now - 900000 + i * 1000);
+        f.expires_ms = now - 1;
+        CU_ASSERT_EQUAL_FATAL(file_catalog_add(r->catalog, &f, 0, NULL), BLOB_OK);
+    }
+}
+
+/* However many are past their time, each is read once. What is added is seen at once, before and behind them. */
+static void test_expired_are_read_once(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello");
+    int64_t now = clock_wall_ms();
+    add_expired(&r, &d, now);
+    CU_ASSERT_TRUE(naming_reads(&r, &d, NULL) <= EXPIRED);
+    CU_ASSERT_EQUAL(naming_reads(&r, &d, NULL), 0);
+    rig_add(&r, &d, 5, "newer", "", now);
+    CU_ASSERT_TRUE(naming_reads(&r, &d, "newer") <= 2);
+    struct file_record older = rig_add(&r, &d, 5, "older", "", now - 800500);
+    CU_ASSERT_TRUE(naming_reads(&r, &d, "older") <= EXPIRED + 64);
+    CU_ASSERT_TRUE(naming_reads(&r, &d, "older") <= 2);
+    rig_destroy(&r, older.id, false);
+    CU_ASSERT_TRUE(naming_reads(&r, &d, "newer") <= EXPIRED + 64);
+    CU_ASSERT_TRUE(naming_reads(&r, &d, "newer") <= 2);
+    rig_close(&r);
+}
+
+/* Added while they were looked through, or by another node: seen all the same. */
+static void test_added_behind_the_expired(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello");
+    int64_t now = clock_wall_ms();
+    add_expired(&r, &d, now);
+    struct file_record late = rig_file(&d, 5, "late", "", now - 899500);
+    costs.add = &late;
+    struct file_naming either;
+    (void)!file_catalog_name(r.catalog, &d, NULL, &either, NULL);
+    (void)naming_reads(&r, &d, "late");
+    rig_destroy(&r, late.id, false);
+    (void)naming_reads(&r, &d, NULL);
+    rig_close(&r);
+    rig_open(&r);
+    d = rig_put(&r, "hello");
+    add_expired(&r, &d, now);
+    r.store->caps |= STORE_SHARED;
+    struct file_catalog *other = file_catalog_new(r.store, r.sessions, NULL);
+    (void)naming_reads(&r, &d, NULL);
+    CU_ASSERT_EQUAL(file_catalog_add(other, &late, 0, NULL), BLOB_OK);
+    (void)naming_reads(&r, &d, "late");
+    file_catalog_free(other);
+    rig_close(&r);
+}
+
+/* A damaged record may be mended: it is looked at again. */
+static void test_damaged_among_the_expired(void)
+{
+    struct rig r;
+    char key[FILE_KEY_CHARS + 1];
+    struct bytebuf value;
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello");
+    int64_t now = clock_wall_ms();
+    add_expired(&r, &d, now);
+    struct file_record f = rig_add(&r, &d, 5, "mended", "", now - 850500);
+    file_key_make(&d, f.number, key);
+    bytebuf_init(&value);
+    CU_ASSERT_EQUAL_FATAL(record_get(r.store, key, &value, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(record_put(r.store, key, "{", 1, 0, NULL), BLOB_OK);
+    (void)naming_reads(&r, &d, NULL);
+    CU_ASSERT_EQUAL_FATAL(record_put(r.store, key, value.data, value.len, 0, NULL), BLOB_OK);
+    (void)naming_reads(&r, &d, "mended");
+    bytebuf_release(&value);
+    rig_close(&r);
+}
+
 /* ---- the newest name ---- */
 
 static void test_newest(void)
@@ -538,6 +661,9 @@ int main(void)
         {"adding again finds the first record", test_add_again},
         {"a number taken by another upload is counted down, the same way each time", test_number_taken},
         {"and is found when that other is gone", test_found_behind_a_gap},
+        {"each file past its time is read once", test_expired_are_read_once},
+        {"what is added behind them is seen", test_added_behind_the_expired},
+        {"a damaged one among them may be mended", test_damaged_among_the_expired},
         {"an add whose answer was lost is found by the next one", test_add_after_a_lost_answer},
         {"the newest file names the blob, whatever the order of adding", test_newest},
         {"expired and damaged records name no blob", test_newest_passes_over},

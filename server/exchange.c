@@ -11,7 +11,6 @@
 #include "server/service.h"
 #include "server/telemetry.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,28 +126,14 @@ static void exchange_share_drop(struct share_job *job)
     exchange_post(x);
 }
 
-/* Who is known asks by his name, from wherever; anybody else by his address, of IPv6 the part that he has been given.
- */
+/* Who is known asks by his name, from wherever; anybody else by his address, as limits count it. */
 static uint64_t exchange_asker(const struct exchange *x)
 {
-    const char *from = x->who.known ? x->who.name : http_request_remote(x->req);
-    size_t len = strlen(from);
-    const char *port = x->who.known ? NULL : strrchr(from, ':');
-    struct in6_addr v6;
-    char text[INET6_ADDRSTRLEN];
+    char client[HTTP_CLIENT_MAX];
+    http_request_client_text(x->req, client);
     uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
-    if (port != NULL)
-        len = (size_t)(port - from);
-    if (port != NULL && from[0] == '[' && len - 2 < sizeof text) {
-        memcpy(text, from + 1, len - 2);
-        text[len - 2] = '\0';
-        if (inet_pton(AF_INET6, text, &v6) == 1) {
-            from = (const char *)v6.s6_addr;
-            len = sizeof v6 / 2;
-        }
-    }
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ (unsigned char)from[i]) * UINT64_C(0x100000001b3);
+    for (const char *from = x->who.known ? x->who.name : client; *from; from++)
+        h = (h ^ (unsigned char)*from) * UINT64_C(0x100000001b3);
     return h;
 }
 

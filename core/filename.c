@@ -29,7 +29,8 @@ enum blob_status filename_clean(const char *raw, char out[FILENAME_MAX_BYTES + 1
 
 static bool turns_direction(uint32_t cp)
 {
-    return cp == 0x200e || cp == 0x200f || (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069);
+    return cp == 0x061c || cp == 0x200e || cp == 0x200f || (cp >= 0x202a && cp <= 0x202e) ||
+           (cp >= 0x2066 && cp <= 0x2069);
 }
 
 void filename_shown(const char *name, char out[FILENAME_MAX_BYTES + 1])

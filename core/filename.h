@@ -19,7 +19,7 @@ struct bytebuf;
 enum blob_status filename_clean(const char *raw, char out[FILENAME_MAX_BYTES + 1]) BLOB_MUST_CHECK;
 
 /* The name as a header shows it: without the controls that turn the direction of what follows (U+200E, U+200F, U+202A
- * to U+202E, U+2066 to U+2069), by which an .exe reads as a .wav. Nothing may be left. */
+ * to U+202E, U+2066 to U+2069, U+061C), by which an .exe reads as a .wav. Nothing may be left. */
 void filename_shown(const char *name, char out[FILENAME_MAX_BYTES + 1]);
 
 /*

@@ -131,12 +131,12 @@ static void test_casefold(void)
                "b");
 }
 
-/* U+202A to U+202E, U+2066 to U+2069, U+200E and U+200F are not shown; their neighbours are. */
+/* U+202A to U+202E, U+2066 to U+2069, U+061C, U+200E and U+200F are not shown; their neighbours are. */
 static void test_direction_is_not_turned(void)
 {
     struct bytebuf b;
     bytebuf_init(&b);
-    filename_disposition("a\u202e\u202a\u202b\u202c\u202dgnp\u2066\u2067\u2068\u2069.\u200e\u200fexe", &b);
+    filename_disposition("a\u061c\u202e\u202a\u202b\u202c\u202dgnp\u2066\u2067\u2068\u2069.\u200e\u200fexe", &b);
     CU_ASSERT_STRING_EQUAL(b.data, "attachment; filename=\"agnp.exe\"");
     bytebuf_clear(&b);
     filename_disposition("a\u202f\u2029\u2065\u206a\u200d\u2010", &b);

@@ -162,7 +162,7 @@ enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, st
     s.lease_until_ms = (int64_t)byteview_u64(&v);
     s.writer_epoch = byteview_u64(&v);
     unsigned state = byteview_u8(&v);
-    if (state > SESSION_COMPLETED)
+    if (state > SESSION_DESTROYED)
         return BLOB_E_CORRUPT;
     s.state = (enum session_state)state;
     if (s.state != SESSION_OPEN) {

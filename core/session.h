@@ -19,7 +19,8 @@
 
 #define NO_APPEND UINT64_MAX
 
-enum session_state { SESSION_OPEN, SESSION_COMPLETING, SESSION_COMPLETED };
+/* DESTROYED: its removal has begun. Whoever had the session before can change it no more. */
+enum session_state { SESSION_OPEN, SESSION_COMPLETING, SESSION_COMPLETED, SESSION_DESTROYED };
 
 /* The last append that moved the offset: what a repeat of it must look like. */
 struct session_chunk {

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DESTROY_TRIES 8
+
 static void make_metrics(struct upload_metrics *m, struct metrics *registry)
 {
     if (!registry)
@@ -134,26 +136,85 @@ static enum blob_status remove_upload(struct upload_service *svc, const struct u
     return st == BLOB_OK && full ? forget_upload(svc, id, detail) : st;
 }
 
+/* The session of an upload that may be destroyed; *old is its append in flight here, if any. */
+static enum api_code load_to_destroy(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                                     struct session *s, struct upload_append **old, struct api_error *err)
+{
+    memset(s, 0, sizeof *s);
+    enum api_code code = recover_load(svc, id, who, s, err);
+    *old = live_find(svc, id);
+    if (code == API_UPLOAD_UNKNOWN && s->state == SESSION_DESTROYED && recover_may_use(s, who))
+        return API_OK; /* begun and cut off: what is left goes now */
+    if (code != API_OK)
+        return code;
+    if (s->state == SESSION_COMPLETING && recover_is_busy(svc, s)) {
+        code = recover_completing(svc, s, err);
+        if (code == API_OK && s->state != SESSION_COMPLETED)
+            code = api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; repeat the complete");
+    }
+    if (code != API_OK)
+        return code;
+    /* An old session may show one open that was completed since, or is destroyed. */
+    if (!*old && s->state != SESSION_COMPLETED)
+        code = recover_settle(svc, s, err);
+    if (code != API_OK)
+        return code;
+    if (s->state == SESSION_COMPLETED)
+        return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed; destroy its file instead");
+    return API_OK;
+}
+
+static void end_destroyed(struct upload_append *old)
+{
+    old->destroyed = true;
+    append_end_older(old);
+}
+
+/*
+ * On shared sessions another node may be completing the upload at this moment. Both change the session first, and only
+ * one can: it is destroyed or completed, never both, and nothing that the loser still has to do can bring it back.
+ */
+static enum api_code claim_destruction(struct upload_service *svc, const struct identity *who, struct session *s,
+                                       struct upload_append *old, struct api_error *err)
+{
+    struct blob_error detail;
+    struct uuid id = s->id;
+    enum api_code code = API_OK;
+    for (int tries = 0; tries < DESTROY_TRIES; tries++) {
+        if (old || tries > 0)
+            code = load_to_destroy(svc, &id, who, s, &old, err);
+        if (code != API_OK)
+            return code;
+        s->state = SESSION_DESTROYED;
+        s->append_from = NO_APPEND;
+        enum blob_status st = recover_persist(svc, s, &detail);
+        if (st == BLOB_OK)
+            return API_OK;
+        if (st == BLOB_E_NOT_FOUND)
+            return api_fail(err, API_UPLOAD_UNKNOWN, "there is no such upload");
+        if (st != BLOB_E_CONFLICT)
+            return upload_fail(svc, &id, "destroying it", st, &detail, err);
+    }
+    api_fail(err, API_UPLOAD_BUSY, "other requests for this upload came at the same moment; try again");
+    err->retry_after_s = 1;
+    return API_UPLOAD_BUSY;
+}
+
 enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, const struct identity *who,
                              struct api_error *err)
 {
     struct session s;
     struct blob_error detail = {0};
-    enum api_code code = recover_load(svc, id, who, &s, err);
+    struct upload_append *old;
+    enum api_code code = load_to_destroy(svc, id, who, &s, &old, err);
     if (code != API_OK)
         return code;
-    struct upload_append *old = live_find(svc, id);
-    /* An old session may show one open that was completed since, or is destroyed. */
-    if (!old && s.state != SESSION_COMPLETED)
-        code = recover_settle(svc, &s, err);
+    if (old)
+        end_destroyed(old);
+    if (svc->sessions->caps & SESSIONS_SHARED)
+        code = claim_destruction(svc, who, &s, old, err);
     if (code != API_OK)
         return code;
-    if (s.state == SESSION_COMPLETED)
-        return api_fail(err, API_UPLOAD_COMPLETED, "the upload is completed; destroy its file instead");
-    if (old) {
-        old->destroyed = true;
-        append_end_older(old);
-    }
     enum blob_status st = remove_upload(svc, id, &s.mark, &detail);
     if (st != BLOB_OK)
         return upload_fail(svc, id, "destroying it", st, &detail, err);

@@ -260,7 +260,7 @@ static enum api_code claim(struct upload_append *a, const struct upload_request 
         return API_UPLOAD_BUSY;
     }
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "claiming it", st, &detail, err);
+        return append_persist_failed(a, st, "claiming it", &detail, err);
     if (tell)
         session_announce(svc->sessions, &s->id, s->epoch);
     return API_OK;
@@ -401,8 +401,14 @@ enum api_code upload_append_begin(struct upload_service *svc, const struct uploa
         return code;
     if (s.state == SESSION_COMPLETED || (s.state == SESSION_COMPLETING && s.epoch == 0))
         return answer_settled(svc, req, &s, result, err);
-    if (s.state == SESSION_COMPLETING && !req->completes && recover_is_busy(svc, &s))
-        return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed");
+    /* Not even a complete takes it over: the other may have made its blob already, and each would make a file. */
+    if (s.state == SESSION_COMPLETING && recover_is_busy(svc, &s)) {
+        code = recover_completing(svc, &s, err);
+        if (code != API_OK)
+            return code;
+        return s.state == SESSION_COMPLETED || !req->completes ? answer_settled(svc, req, &s, result, err)
+                                                               : finish_cut_off(svc, req, &s, result, err);
+    }
     s.state = SESSION_OPEN;
     return decide_and_start(svc, req, &s, out, result, err);
 }
@@ -528,14 +534,14 @@ enum api_code upload_append_write_bytes(struct upload_append *a, const void *dat
 /* ---- end -------------------------------------------------------------------------------------------------------- */
 
 /* A session that could not be moved: lost to another writer, or the upload is gone, or try again. */
-static enum api_code persist_failed(struct upload_append *a, enum blob_status st, const struct blob_error *detail,
-                                    struct api_error *err)
+enum api_code append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
+                                    const struct blob_error *detail, struct api_error *err)
 {
     if (st == BLOB_E_CONFLICT)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     if (st == BLOB_E_NOT_FOUND)
         return api_fail(err, API_UPLOAD_UNKNOWN, "the upload was destroyed meanwhile");
-    return upload_fail(a->svc, &a->id, "ending an append", st, detail, err);
+    return upload_fail(a->svc, &a->id, what, st, detail, err);
 }
 
 enum api_code append_settle(struct upload_append *a, struct api_error *err)
@@ -563,12 +569,12 @@ enum api_code append_settle(struct upload_append *a, struct api_error *err)
         return API_OK;
     }
     if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
-        return persist_failed(a, st, &detail, err);
+        return append_persist_failed(a, st, "ending an append", &detail, err);
 
     struct blob_error ignored;
     if (end_at_checkpoint(a, &ignored) != BLOB_OK)
         log_line(a->svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
-    return persist_failed(a, st, &detail, err);
+    return append_persist_failed(a, st, "ending an append", &detail, err);
 }
 
 enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
@@ -594,7 +600,7 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
         writer_close(a->writer);
         a->writer = NULL;
     }
-    return st == BLOB_OK ? API_OK : persist_failed(a, st, &detail, err);
+    return st == BLOB_OK ? API_OK : append_persist_failed(a, st, "ending an append", &detail, err);
 }
 
 static bool same_as_staged(struct upload_append *a, const struct digest *actual, struct blob_error *detail)

@@ -91,6 +91,7 @@ static enum api_code verify_staged(struct upload_append *a, struct api_error *er
 static enum api_code announce_completing(struct upload_append *a, struct session *next, struct api_error *err)
 {
     struct blob_error detail;
+    a->announced_us = clock_steady_us();
     if (!(a->svc->sessions->caps & SESSIONS_SHARED) || a->s.state == SESSION_COMPLETING)
         return API_OK;
     struct session completing = a->s;
@@ -105,9 +106,7 @@ static enum api_code announce_completing(struct upload_append *a, struct session
         next->epoch = completing.epoch;
         return API_OK;
     }
-    if (st == BLOB_E_CONFLICT)
-        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
-    return upload_fail(a->svc, &a->id, "completing it", st, &detail, err);
+    return append_persist_failed(a, st, "completing it", &detail, err);
 }
 
 /* Names the blob, which the caller has committed or touched just now; *file is the file, made now or by an earlier try;
@@ -126,6 +125,25 @@ static enum blob_status make_file(struct upload_service *svc, struct session *s,
     s->file_number = file->number;
     s->state = SESSION_COMPLETED;
     return BLOB_OK;
+}
+
+/* A commit that took so long (a large object, a slow store) that others may have begun to take this node for dead, and
+ * have gone on with the upload: the file is made only if none has. */
+static enum blob_status still_completing(struct upload_append *a, struct session *next, struct blob_error *detail)
+{
+    struct upload_service *svc = a->svc;
+    if (!(svc->sessions->caps & SESSIONS_SHARED) || clock_steady_us() - a->announced_us < svc->opt.lease_ms * 500)
+        return BLOB_OK;
+    struct session ours = *next;
+    ours.append_from = a->start;
+    enum blob_status st = recover_persist(svc, &ours, detail);
+    if (st == BLOB_OK) {
+        next->epoch = ours.epoch;
+        pthread_mutex_lock(&a->lock);
+        a->s.epoch = ours.epoch;
+        pthread_mutex_unlock(&a->lock);
+    }
+    return st;
 }
 
 /* The steps that make it true; each may be repeated. */
@@ -147,6 +165,9 @@ static enum blob_status make_true(struct upload_append *a, struct session *next,
     if (a->mode == APPEND_WRITE)
         a->writer = NULL;
     *what = "writing its file record";
+    st = still_completing(a, next, detail);
+    if (st != BLOB_OK)
+        return st;
     return make_file(svc, next, file, row, detail);
 }
 
@@ -191,6 +212,28 @@ enum api_code complete_committed(struct upload_service *svc, struct session *s, 
     return API_OK;
 }
 
+/*
+ * A step found that the upload is another request's by now, on another node: the staged bytes, or the right to them,
+ * are gone. Where that one completed it with the same content, this answers as it did.
+ */
+static bool was_overtaken(struct upload_append *a, enum blob_status st, struct upload_result *result,
+                          enum api_code *code, struct api_error *err)
+{
+    struct session now;
+    if (!(a->svc->sessions->caps & SESSIONS_SHARED) || (st != BLOB_E_NOT_FOUND && st != BLOB_E_CONFLICT))
+        return false;
+    *code = recover_load(a->svc, &a->id, NULL, &now, err);
+    if (*code != API_OK)
+        return true;
+    if (now.epoch == a->s.epoch)
+        return false;
+    if (now.state == SESSION_COMPLETED && digest_equal(&now.digest, &a->expected))
+        *code = complete_again(a->svc, &now, result, err);
+    else
+        *code = api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
+    return true;
+}
+
 enum api_code complete_finish(struct upload_append *a, struct upload_result *result, struct api_error *err)
 {
     struct upload_service *svc = a->svc;
@@ -207,6 +250,8 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     if (a->fenced)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     enum api_code code = a->s.rehash && a->mode == APPEND_WRITE ? verify_staged(a, err) : API_OK;
+    if (code == API_UNKNOWN && was_overtaken(a, BLOB_E_CONFLICT, result, &code, err)) /* who else cut them short */
+        return code;
     struct session next = a->s;
     if (code == API_OK)
         code = announce_completing(a, &next, err);
@@ -223,6 +268,8 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     enum blob_status st = make_true(a, &next, &result->file, &row, &what, &detail);
     if (st != BLOB_OK) {
         struct api_error ignored;
+        if (was_overtaken(a, st, result, &code, err))
+            return code;
         code = upload_fail(svc, &a->id, what, st, &detail, err);
         a->before->tried = true;
         if (append_roll_back(a, &ignored) != API_OK) {

@@ -106,6 +106,7 @@ struct upload_append {
     bool roll_back;           /* the end takes back what came */
     bool over;                /* ended by a take-over: what is left is to say so */
     struct session *before;   /* as it was when this append began, where a roll-back may be needed; else NULL */
+    int64_t announced_us;     /* a complete: when others were told that it completes */
     enum api_code failed;     /* the first failure: told at the end */
     struct api_error error;
 
@@ -173,7 +174,7 @@ bool recall_take(struct upload_service *svc, const struct uuid *id, struct sessi
 bool recover_may_use(const struct session *s, const struct identity *who);
 
 /* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
- * API_UPLOAD_UNKNOWN. */
+ * API_UPLOAD_UNKNOWN, and so are those whose removal has begun: of these s is given all the same. */
 enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
                            struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Has an append that began on another node and was not ended: its writer may write yet, dead or alive. */
@@ -193,6 +194,9 @@ enum api_code recover_settle_idle(struct upload_service *svc, struct session *s,
  * sessions were lost or rolled back, a completion failed half-way), s becomes what the store knows, as above. */
 enum api_code recover_settle_completed(struct upload_service *svc, struct session *s,
                                        struct api_error *err) BLOB_MUST_CHECK;
+/* Another node that is taken for alive is completing the upload: where its blob is made, s becomes what the store knows
+ * of that, SESSION_COMPLETED or still SESSION_COMPLETING; else UPLOAD_BUSY. */
+enum api_code recover_completing(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Sets s to what the store has, after it turned out to have less than the session says. */
 enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */
@@ -246,6 +250,9 @@ enum blob_status checkpoint_flush(struct upload_append *a, struct session *next,
 
 /* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
 enum api_code append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+/* What its client is told where the session could not be moved. */
+enum api_code append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
+                                    const struct blob_error *detail, struct api_error *err);
 /* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
  * upload_append_end(). */
 void append_end_older(struct upload_append *old);

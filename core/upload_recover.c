@@ -191,7 +191,7 @@ enum api_code recover_load(struct upload_service *svc, const struct uuid *id, co
     } else if (st != BLOB_OK) {
         code = upload_fail(svc, id, "loading its session", st, &detail, err);
     }
-    if (code == API_OK && !recover_may_use(s, who))
+    if (code == API_OK && (s->state == SESSION_DESTROYED || !recover_may_use(s, who)))
         code = unknown_upload(err);
     return code;
 }
@@ -269,6 +269,21 @@ static bool may_be_old(const struct upload_service *svc, const struct session *s
     if (sessions_shared(svc))
         return !s->recalled;
     return atomic_load(&svc->left_behind) || s->epoch < (uint64_t)svc->started_us;
+}
+
+enum api_code recover_completing(struct upload_service *svc, struct session *s, struct api_error *err)
+{
+    struct session found = *s;
+    enum api_code code = settle_by_record(svc, &found, false, err);
+    if (code != API_OK)
+        return code;
+    if (found.state == SESSION_COMPLETED || found.file_number != 0) {
+        *s = found;
+        return API_OK;
+    }
+    api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; try again");
+    err->retry_after_s = 1;
+    return API_UPLOAD_BUSY;
 }
 
 enum api_code recover_settle_completed(struct upload_service *svc, struct session *s, struct api_error *err)
@@ -378,6 +393,11 @@ enum api_code recover_hash(struct upload_service *svc, struct session *s, struct
             hash_update(&s->hash, buf, got);
     }
     free(buf);
+    if (st == BLOB_E_NOT_FOUND && sessions_shared(svc)) { /* completed or destroyed since the session was loaded */
+        api_fail(err, API_UPLOAD_BUSY, "another request for this upload came at the same moment; try again");
+        err->retry_after_s = 1;
+        return API_UPLOAD_BUSY;
+    }
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "hashing it again", st, &detail, err);
     return API_OK;

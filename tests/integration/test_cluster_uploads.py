@@ -129,6 +129,60 @@ def test_fenced_writer_that_was_not_told_cannot_spoil_the_blob():
             assert download(node, sha256(data)).body == data
 
 
+def at_once(*calls):
+    """What each of the calls returns, all of them made at the same moment."""
+    answers, gate = [None] * len(calls), threading.Barrier(len(calls))
+
+    def run(i):
+        gate.wait()
+        answers[i] = calls[i]()
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_upload_destroyed_and_completed_at_once_on_two_nodes_is_one_of_both():
+    with Cluster(balancer=None) as c:
+        one, two = c.nodes
+        for i in range(24):
+            up = Upload(one, filename="either")
+            assert up.append(b"some" * i).status == 203
+            shown = {"PortSIP-Upload-Token": up.token}
+            # A pause, so that the destruction meets the completion at each of its steps.
+            done, gone = at_once(lambda: one.post(up.path("complete"), shown, b"tail%d" % i),
+                                 lambda: time.sleep(i % 8 / 1000) or two.post(up.path("destroy"), shown))
+            assert done.status in (201, 404, 409) and gone.status in (204, 409), f"{done!r}\n{gone!r}"
+            assert not (done.status == 201 and gone.status == 204), f"both:\n{done!r}\n{gone!r}"
+            for node in c.nodes:
+                if gone.status == 204:
+                    refused(node.get(up.path("status")), "UPLOAD_UNKNOWN")
+                    refused(node.post(up.path("complete"), shown), "UPLOAD_UNKNOWN")
+                elif done.status == 201:
+                    assert node.post(up.path("complete"), shown).json()["id"] == done.json()["id"]
+
+
+def test_completes_at_once_on_two_nodes_make_one_file():
+    with Cluster(balancer=None) as c:
+        for i in range(24):
+            up = Upload(c.nodes[i % 2], filename="one")
+            assert up.append(b"base%d" % i).status == 203
+            shown = {"PortSIP-Upload-Token": up.token}
+            bodies = [b"" if i % 2 else b"a" * 50000, b"" if i % 3 else b"b" * 50000, b"c" * (i % 4)]
+            answers = at_once(*[lambda body=body, node=c.nodes[n % 2]: node.post(up.path("complete"), shown, body)
+                                for n, body in enumerate(bodies)])
+            assert all(a.status in (201, 409, 416) for a in answers), answers
+            shown["PortSIP-Upload-Token"] = up.status()["PortSIP-Upload-Token"]
+            answers += [node.post(up.path("complete"), shown) for node in c.nodes]
+            made = {(a.json()["id"], a.json()["digest"]) for a in answers if a.status == 201}
+            assert len(made) == 1, answers
+            assert [a.status for a in answers[-2:]] == [201, 201], answers
+        assert c.nodes[0].get("/api/files").json()["count"] == 24
+
+
 def test_uploads_go_through_nginx_as_shipped():
     need("nginx")
     with Cluster(balancer=Nginx) as c:

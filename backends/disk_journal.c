@@ -41,6 +41,7 @@
 #define SEAL_ROOM          JOURNAL_ENTRY_BYTES
 #define ZERO_CHUNK         (1u << 20)
 #define GROWTH_ROOM        4 /* segments that must fit on the disk before another is made */
+#define SECOND_ROOM        2 /* the same for the second */
 #define PIN_POLL_MS        2
 #define PIN_TRIES          100
 #define RETRY_SECONDS      1
@@ -224,7 +225,8 @@ static struct segment *segment_free(struct disk_journal *j)
 static bool room_to_grow(const struct disk_journal *j)
 {
     struct statvfs fs;
-    return fstatvfs(j->dir_fd, &fs) != 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= GROWTH_ROOM * j->opt.segment_bytes;
+    uint64_t segments = j->segment_count < 2 ? SECOND_ROOM : GROWTH_ROOM;
+    return fstatvfs(j->dir_fd, &fs) != 0 || (uint64_t)fs.f_bavail * fs.f_frsize >= segments * j->opt.segment_bytes;
 }
 
 /* Segments that a checkpoint can free without beginning another. The lock is held. */
@@ -434,6 +436,14 @@ enum blob_status disk_journal_wait(struct disk_journal *j, uint64_t lsn, struct 
 uint64_t disk_journal_durable(const struct disk_journal *j)
 {
     return j->durable;
+}
+
+enum blob_status disk_journal_spare(struct disk_journal *j, struct blob_error *err)
+{
+    pthread_mutex_lock(&j->lock);
+    bool spare = j->segment_count >= 2;
+    pthread_mutex_unlock(&j->lock);
+    return spare ? BLOB_OK : blob_fail(err, BLOB_E_NO_SPACE, 0, "the journal has no room that a start could use");
 }
 
 uint64_t disk_journal_end(const struct disk_journal *j)
@@ -685,14 +695,18 @@ static void journal_release(struct disk_journal *j)
     free(j);
 }
 
-/* Segment files of an earlier run are taken over; two there must be, or a full disk could stop a checkpoint. */
+/*
+ * Segment files of an earlier run are taken over; two there must be, or a full disk could stop a checkpoint. Only where
+ * it is full now one has to do: when that is used up, changes wait for room.
+ */
 static enum blob_status begin_first(struct disk_journal *j, struct blob_error *err)
 {
     enum blob_status st = BLOB_OK;
     for (unsigned i = 0; st == BLOB_OK && i < j->opt.max_segments; i++) {
         char name[SEGMENT_NAME_CHARS];
         segment_name(i, name);
-        if (i >= 2 && faccessat(j->dir_fd, name, F_OK, 0) != 0)
+        bool needed = i == 0 || (i == 1 && room_to_grow(j));
+        if (!needed && faccessat(j->dir_fd, name, F_OK, 0) != 0)
             break;
         st = segment_open(j, i, err);
         if (st == BLOB_OK)

@@ -85,6 +85,9 @@ void disk_journal_fail(struct disk_journal *j, enum blob_status st, const struct
 void disk_journal_unpin(struct disk_journal *j, const struct journal_ticket *ticket);
 /* Everything up to here is durable. */
 uint64_t disk_journal_durable(const struct disk_journal *j);
+/* NO_SPACE: after a start on a full disk there is one segment alone, so that another start would find none to give up
+ * for the files that what is journaled now will need. */
+enum blob_status disk_journal_spare(struct disk_journal *j, struct blob_error *err) BLOB_MUST_CHECK;
 /* Everything appended is below or at this. */
 uint64_t disk_journal_end(const struct disk_journal *j);
 /* OK, or why the journal is broken. */
@@ -102,6 +105,7 @@ struct journal_entry {
 };
 
 struct journal_map {
+    char name[4];
     const uint8_t *data;
     size_t size;
     uint64_t number, oldest;
@@ -117,6 +121,11 @@ struct journal_log {
 
 /* Reads what is to be replayed; none is not an error. The segments are mapped until release. */
 enum blob_status journal_log_read(int root_fd, struct journal_log *out, struct blob_error *err) BLOB_MUST_CHECK;
+/*
+ * Gives the disk back the segments that hold nothing to be replayed, all but one of what there are: on a disk that is
+ * full, recovery goes on in their room.
+ */
+void journal_log_give_room(int root_fd, struct journal_log *log);
 void journal_log_release(struct journal_log *log);
 /* Removes every segment. What they say has been carried out and synced. */
 enum blob_status journal_log_remove(int root_fd, struct blob_error *err) BLOB_MUST_CHECK;

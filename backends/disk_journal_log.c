@@ -58,6 +58,7 @@ static enum blob_status map_segment(struct journal_log *log, int dirfd, const ch
     }
     log->maps[log->map_count++] =
         (struct journal_map){.data = data, .size = (size_t)sb.st_size, .number = h.number, .oldest = h.oldest};
+    memcpy(log->maps[log->map_count - 1].name, name, strlen(name) + 1);
     return BLOB_OK;
 }
 
@@ -181,6 +182,35 @@ void journal_log_release(struct journal_log *log)
     free(log->maps);
     free(log->entries);
     *log = (struct journal_log){0};
+}
+
+/* ---- giving room ---- */
+
+/*
+ * A segment in front of the first entry, or behind the last, may go: what is left of the run begins with an entry that
+ * its header vouches for, and next_segment was told before.
+ */
+void journal_log_give_room(int root_fd, struct journal_log *log)
+{
+    uint64_t first = UINT64_MAX, last = 0;
+    if (log->count > 0) {
+        first = log->entries[0].begin >> 32;
+        last = log->entries[log->count - 1].begin >> 32;
+    } else if (log->map_count > 0) {
+        first = last = log->maps[log->map_count - 1].number;
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < log->map_count; i++) {
+        struct journal_map *map = &log->maps[i];
+        char path[sizeof JOURNAL_DIR + sizeof map->name];
+        snprintf(path, sizeof path, JOURNAL_DIR "/%s", map->name);
+        bool needed = map->number >= first && map->number <= last;
+        if (needed || unlinkat(root_fd, path, 0) != 0)
+            log->maps[kept++] = *map;
+        else
+            munmap((void *)(uintptr_t)map->data, map->size); /* else it would keep its room */
+    }
+    log->map_count = kept;
 }
 
 /* ---- the journal's end ---- */

@@ -276,6 +276,8 @@ static enum blob_status make_place(struct disk_memtable *m, const char *key, str
     struct disk_path path;
     disk_record_path(key, &path);
     enum blob_status st = disk_fits(m->store, FILE_BYTES, 0, err);
+    if (st == BLOB_OK)
+        st = disk_journal_spare(m->store->journal, err);
     return st == BLOB_OK ? disk_parents(m->store, &path, err) : st;
 }
 

@@ -10,6 +10,9 @@
  * Content. An upload's DATA entries are written to where the upload is by then: its own file, or the blob it became.
  * What was too large for the journal was synced before an entry said so. A blob whose size is not the committed one
  * after that must not be served: it is moved to damaged/ and reported; with an intact file system it does not happen.
+ *
+ * Room. Records that only the journal had become files, and directories grow. On a disk that is about full the segments
+ * that hold nothing to be replayed are given up for that first; they are made again when there is room.
  */
 #include "backends/disk_impl.h"
 #include "backends/disk_marks.h"
@@ -24,9 +27,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define REPLAY_TMP DISK_TMP "/replay"
+#define ROOM_BYTES (64u << 20)
 
 enum about { ABOUT_UPLOAD, ABOUT_BLOB, ABOUT_RECORD };
 
@@ -448,12 +453,21 @@ static enum blob_status carry_out(struct replay *r, struct blob_error *err)
     return st;
 }
 
+/* Is there less room than recovery, and the sessions' files after it, might take? */
+static bool room_is_short(int root_fd)
+{
+    struct statvfs fs;
+    return fstatvfs(root_fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < ROOM_BYTES;
+}
+
 enum blob_status disk_replay(int root_fd, struct logger *log, uint64_t *next_segment, struct blob_error *err)
 {
     struct replay r = {.root_fd = root_fd, .log = log};
     enum blob_status st = journal_log_read(root_fd, &r.journal, err);
     if (st != BLOB_OK)
         return st;
+    if (room_is_short(root_fd))
+        journal_log_give_room(root_fd, &r.journal);
     if (r.journal.count > 0) {
         int64_t began_us = clock_steady_us();
         st = sort_entries(&r, err);

@@ -31,7 +31,8 @@ static void open_note(char note[NOTE_MAX])
 static enum blob_status write_note(int fd, const char *note, struct blob_error *err)
 {
     size_t len = strlen(note);
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, note, len, 0) != (ssize_t)len || fdatasync(fd) != 0)
+    /* Written over what is there, so that a full disk cannot be in the way. */
+    if (pwrite(fd, note, len, 0) != (ssize_t)len || ftruncate(fd, (off_t)len) != 0 || fdatasync(fd) != 0)
         return blob_fail(err, blob_status_from_errno(errno), errno, "write the session store's lock file");
     return BLOB_OK;
 }

@@ -162,3 +162,26 @@ def test_destroying_on_a_full_disk_frees_it():
         where = f"/api/blobs/uploads/{again['PortSIP-Upload-ID']}/append"
         token = {"PortSIP-Upload-Token": again["PortSIP-Upload-Token"]}
         wait_for(lambda: srv.post(where, {**token, "Upload-Offset": "0"}, data[:4 * MIB]).status == 203, timeout=5, what="room for its bytes")
+
+
+def test_server_starts_on_a_full_disk_after_kill_9_and_takes_uploads_when_there_is_room():
+    with small_disk("ext4") as mount, Blobd(root=mount / "data") as srv:
+        kept = [store(srv, b"%d" % i * 1000, f"{i}")["digest"] for i in range(200)]
+        weights = []
+        for n in range(3):  # what the first start gives up is filled again
+            weights.append(ballast(mount, 0).rename(mount / f"weight{n}"))
+            srv.kill()
+            srv.start()
+            for digest in kept:
+                a = download(srv, digest)
+                assert a.status == 200 and sha256(a.body) == digest
+            for _ in range(100):
+                assert srv.post("/api/blobs/uploads?filename=x").status in (202, 507)
+        for weight in weights:
+            weight.unlink()
+        wait_for(lambda: srv.post("/api/blobs/uploads").status == 202, timeout=10, what="room again")
+        created(Upload(srv).complete(sha256(b"room"), b"room"), sha256(b"room"), 4)
+        srv.kill()
+        srv.start()
+        assert download(srv, sha256(b"room")).status == 200
+        wait_for(lambda: srv.get("/api/files").json().get("count") == len(kept) + 1, timeout=10, what="the whole listing")

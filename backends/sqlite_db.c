@@ -174,16 +174,17 @@ static enum blob_status open_once(const char *path, const struct sqlite_schema *
 void sqlite_db_set_aside(const char *path, bool keep, struct logger *log, const char *why)
 {
     long long now_s = (long long)(clock_wall_ms() / 1000);
+    bool found = false;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         char from[4096], to[4096 + 48];
         snprintf(from, sizeof from, "%s%s", path, parts[i]);
         snprintf(to, sizeof to, "%s.damaged-%lld%s", path, now_s, parts[i]);
         if (!keep || rename(from, to) != 0)
-            unlink(from);
+            found |= unlink(from) == 0;
     }
     if (keep)
         log_line(log, LOG_WARN, NULL, "%s was moved to %s.damaged-%lld and is made anew: %s", path, path, now_s, why);
-    else
+    else if (found)
         log_line(log, LOG_WARN, NULL, "%s is made anew: %s", path, why);
 }
 

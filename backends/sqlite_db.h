@@ -33,7 +33,7 @@ enum blob_status sqlite_db_open(const char *path, const struct sqlite_schema *sc
                                 struct blob_error *err) BLOB_MUST_CHECK;
 /* Every statement is finalized. Syncs what was written. On failure it is closed all the same. */
 enum blob_status sqlite_db_close(sqlite3 *db, struct blob_error *err) BLOB_MUST_CHECK;
-/* Renames the file and its log, or removes them when keep is false. */
+/* Renames the file and its log, or removes them when keep is false; says so where there was any. */
 void sqlite_db_set_aside(const char *path, bool keep, struct logger *log, const char *why);
 
 /* The status of db's last failure; what goes into the text. */

@@ -281,6 +281,25 @@ def test_second_server_on_the_same_sessions_is_refused_and_told_of_redis():
         store(srv, b"unharmed")
 
 
+def test_nothing_in_the_storage_root_is_for_everybody_and_a_first_start_warns_of_nothing():
+    on_disk()
+    with_embedded_sessions()
+    srv = Blobd()
+    srv.root.mkdir(exist_ok=True)
+    srv.root.chmod(0o755)  # made by hand, before the first start
+    before = os.umask(0o022)
+    try:
+        with srv:
+            assert " warn " not in srv.log(), srv.log()
+            store(srv, b"x")
+            assert (srv.root / "sessions.db-wal").exists(), "the sessions are elsewhere"
+            for path in srv.root.rglob("*"):
+                if "tmp" not in path.parts[len(srv.root.parts):]:  # what is there comes and goes
+                    assert path.stat().st_mode & 0o007 == 0, f"{path} is {path.stat().st_mode:o}"
+    finally:
+        os.umask(before)
+
+
 def test_unknown_store_format_is_refused():
     on_disk()
     with Blobd() as srv:

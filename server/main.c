@@ -13,9 +13,12 @@
 #include "core/log.h"
 #include "core/metrics.h"
 #include "server/assembly.h"
+#include "server/auth.h"
+#include "server/auth_tokens.h"
 #include "server/command_line.h"
 #include "server/http_server.h"
 #include "server/service_notify.h"
+#include "server/tls.h"
 
 #include <malloc.h>
 #include <signal.h>
@@ -275,6 +278,29 @@ static int check_storage(struct program *p)
     return st == BLOB_OK ? EXIT_SUCCESS : complain(err.text);
 }
 
+/* The files that a start and a HUP read: settings that name a wrong one are not right. Each is told of. */
+static int check_files(const struct config *cfg)
+{
+    struct blob_error err;
+    int status = EXIT_SUCCESS;
+    if (cfg->tls.enabled) {
+        const struct http_tls_files files = {.cert_file = cfg->tls.cert_file, .key_file = cfg->tls.key_file};
+        struct tls_server *tls = NULL;
+        if (tls_server_new(&files, &tls, &err) != BLOB_OK)
+            status = complain(err.text);
+        tls_server_free(tls);
+    }
+    if ((enum auth_mode)cfg->auth.mode == AUTH_TOKENS) {
+        struct token_list *tokens = NULL;
+        if (token_list_load(cfg->auth.tokens_file, &tokens, &err) != BLOB_OK)
+            status = complain(err.text);
+        token_list_free(tokens);
+    }
+    if (status == EXIT_SUCCESS)
+        puts("the settings are right");
+    return status == EXIT_SUCCESS ? status : EXIT_SETTINGS;
+}
+
 static int run(struct program *p)
 {
     if (p->cmd.action == COMMAND_VERSION) {
@@ -291,8 +317,7 @@ static int run(struct program *p)
         return EXIT_SETTINGS;
     switch (p->cmd.action) {
     case COMMAND_CHECK_CONFIG:
-        puts("the settings are right");
-        return EXIT_SUCCESS;
+        return check_files(p->cfg);
     case COMMAND_PRINT_CONFIG:
         print_config(p->cfg);
         return EXIT_SUCCESS;

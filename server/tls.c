@@ -15,14 +15,16 @@ struct tls_server {
     char *cert_file, *key_file; /* the reloading thread's */
 };
 
+/* Why, from the first of what OpenSSL has queued: the later ones only say who had called. */
 static enum blob_status tls_fail(struct blob_error *err, const char *what, const char *file)
 {
-    char reason[120] = "unknown reason";
-    unsigned long code = ERR_peek_last_error();
-    if (code)
-        ERR_error_string_n(code, reason, sizeof reason);
+    unsigned long code = ERR_peek_error();
     ERR_clear_error();
-    return blob_fail(err, BLOB_E_INVALID, 0, "%s %s: %s", what, file, reason);
+    if (ERR_SYSTEM_ERROR(code))
+        return blob_fail(err, BLOB_E_INVALID, ERR_GET_REASON(code), "%s %s", what, file);
+    const char *lib = ERR_lib_error_string(code), *reason = ERR_reason_error_string(code);
+    return blob_fail(err, BLOB_E_INVALID, 0, "%s %s: nothing in it can be used (%s: %s)", what, file,
+                     lib ? lib : "OpenSSL", reason ? reason : "unknown reason");
 }
 
 /* A key with a pass phrase must fail, not ask on the terminal. */
@@ -33,6 +35,18 @@ static int no_pass_phrase(char *buf, int size, int writing, void *arg)
     (void)writing;
     (void)arg;
     return -1;
+}
+
+/* Whether it is the certificate's key is looked at by the first call where both are of one kind, else by the second. */
+static enum blob_status use_key(SSL_CTX *ctx, const char *key_file, struct blob_error *err)
+{
+    bool used = SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM) == 1;
+    if (!used && ERR_GET_LIB(ERR_peek_error()) != ERR_LIB_X509)
+        return tls_fail(err, "tls.key_file", key_file);
+    if (used && SSL_CTX_check_private_key(ctx) == 1)
+        return BLOB_OK;
+    ERR_clear_error();
+    return blob_fail(err, BLOB_E_INVALID, 0, "tls.key_file %s is not the key of tls.cert_file's certificate", key_file);
 }
 
 static enum blob_status context_new(const char *cert_file, const char *key_file, SSL_CTX **out, struct blob_error *err)
@@ -52,13 +66,11 @@ static enum blob_status context_new(const char *cert_file, const char *key_file,
     SSL_CTX_set_default_passwd_cb(ctx, no_pass_phrase);
     enum blob_status st = BLOB_OK;
     if (SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1)
-        st = tls_fail(err, "the cipher list", "");
+        st = blob_fail(err, BLOB_E_INVALID, 0, "OpenSSL knows none of the ciphers that are offered");
     else if (SSL_CTX_use_certificate_chain_file(ctx, cert_file) != 1)
-        st = tls_fail(err, "certificate", cert_file);
-    else if (SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM) != 1)
-        st = tls_fail(err, "key", key_file);
-    else if (SSL_CTX_check_private_key(ctx) != 1)
-        st = tls_fail(err, "key does not belong to the certificate:", key_file);
+        st = tls_fail(err, "tls.cert_file", cert_file);
+    else
+        st = use_key(ctx, key_file, err);
     if (st != BLOB_OK) {
         SSL_CTX_free(ctx);
         return st;

@@ -40,6 +40,27 @@ def test_check_config_accepts_a_right_file():
     assert status == 0, err
 
 
+def test_check_config_reads_the_files_that_settings_name():
+    work = temp_dir()
+    cert, key = harness.make_certificate(work)
+    (work / "bad").write_text("no PEM, no token\n")
+    tls = {"enabled": "true", "cert_file": cert, "key_file": key}
+    status, out, err, _ = blobd("--check-config", text=good(tls=tls))
+    assert status == 0 and "the settings are right" in out, out + err
+    for section, key in (("tls", "cert_file"), ("tls", "key_file"), ("auth", "tokens_file")):
+        for file, reason in ((work / "none", "No such file"), (work / "bad", "")):
+            text = good(**{"tls": tls, section: {**(tls if section == "tls" else {}), key: file}})
+            status, out, err, _ = blobd("--check-config", text=text)
+            assert status == 2 and "are right" not in out, (key, out, err)
+            assert str(file) in err and reason in err, (key, err)
+    off = {**tls, "enabled": "false", "cert_file": work / "none"}
+    status, out, err, _ = blobd("--check-config", text=good(tls=off, auth={"mode": "none", "tokens_file": work / "none"}))
+    assert status == 0, f"what no start reads was refused: {err}"
+    both = good(tls={**tls, "cert_file": work / "none"}, auth={"tokens_file": work / "absent"})
+    status, out, err, _ = blobd("--check-config", text=both)
+    assert all(str(work / name) in err for name in ("none", "absent")), f"not both were told: {err}"
+
+
 def test_check_config_names_file_line_and_key_of_every_error():
     cases = [("server", "listen", "nonsense"), ("server", "worker_threads", "-1"), ("server", "worker_threads", "many"),
              ("server", "max_memory", "512X"), ("server", "max_memory", "-5M"), ("server", "idle_timeout", "60 parsecs"),

@@ -166,11 +166,21 @@ def test_wrong_certificate_stops_the_start_and_is_named():
         assert srv.wait(20) != 0 and str(getattr(srv, spoil)) in srv.log(), srv.log()
 
 
+def test_certificate_or_key_that_is_not_there_is_told_by_its_setting_and_the_reason():
+    for setting in ("cert", "key"):
+        srv = Blobd(tls=True)
+        getattr(srv, setting).unlink()
+        srv.spawn()
+        assert srv.wait(20) != 0
+        assert f"tls.{setting}_file {getattr(srv, setting)}: No such file or directory" in srv.log(), srv.log()
+
+
 def test_key_of_another_certificate_stops_the_start():
     srv = Blobd(tls=True)
     shutil.copy(make_certificate(srv.work)[1], srv.key)
     srv.spawn()
-    assert srv.wait(20) != 0 and (str(srv.key) in srv.log() or str(srv.cert) in srv.log()), srv.log()
+    assert srv.wait(20) != 0
+    assert f"tls.key_file {srv.key} is not the key of tls.cert_file's certificate" in srv.log(), srv.log()
 
 
 def test_unfinished_handshakes_are_ended_and_hold_up_nobody():

@@ -6,6 +6,10 @@
  * shared storage the other node has other stripes, so the file is moved aside first, looked at once more, and put back
  * when it was touched: a commit on another node touches it by its name and then looks whether the name is still there,
  * so that it either sees it gone and commits its own file, or has touched what is going to be put back.
+ *
+ * Setting aside is removing after the file was given a second name in damaged/, which is made durable first. So the
+ * journal knows removals only, and which of a digest's removals and commits was the last: no replay can take a blob
+ * that was stored again for the one that was damaged.
  */
 #include "backends/disk_impl.h"
 #include "backends/durable_file.h"
@@ -23,6 +27,7 @@
 #define ASIDE_PREFIX   "removing-"
 #define ASIDE_TRIES    50
 #define ASIDE_PAUSE_MS 10
+#define DAMAGED_MAX    10 /* copies of one blob that are kept */
 
 struct disk_reader {
     struct blob_reader base;
@@ -218,8 +223,19 @@ static enum blob_status put_back(struct disk_store *s, const struct disk_path *a
     return st == BLOB_OK ? file_remove(s->root_fd, aside->text, err) : st;
 }
 
+/* Which state of a blob may go: the one last touched within [from_ms, before_ms). */
+struct removable {
+    int64_t from_ms, before_ms;
+};
+
+static bool may_go(const struct removable *which, const struct stat *sb)
+{
+    int64_t ms = disk_mtime_ms(sb);
+    return ms >= which->from_ms && ms < which->before_ms;
+}
+
 static enum blob_status remove_shared(struct disk_store *s, const struct digest *digest, const struct disk_path *path,
-                                      int64_t before_ms, struct blob_error *err)
+                                      const struct removable *which, struct blob_error *err)
 {
     struct disk_path aside;
     struct stat sb;
@@ -228,7 +244,7 @@ static enum blob_status remove_shared(struct disk_store *s, const struct digest 
         return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "move aside", path->text);
     if (fstatat(s->root_fd, aside.text, &sb, 0) != 0)
         return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "stat", aside.text);
-    if (disk_mtime_ms(&sb) >= before_ms) {
+    if (!may_go(which, &sb)) {
         enum blob_status st = put_back(s, &aside, path, err);
         return st == BLOB_OK ? blob_fail(err, BLOB_E_CONFLICT, 0, "%s was touched", path->text) : st;
     }
@@ -236,9 +252,23 @@ static enum blob_status remove_shared(struct disk_store *s, const struct digest 
     return st == BLOB_OK ? disk_dir_sync_parent(s, path->text, err) : st;
 }
 
+/* In the blob's stripe; it is there. */
+static enum blob_status remove_locked(struct disk_store *s, unsigned stripe, const struct digest *digest,
+                                      const struct disk_path *path, const struct removable *which,
+                                      struct blob_error *err)
+{
+    if (s->shared)
+        return remove_shared(s, digest, path, which, err);
+    const struct disk_change change = {.to = *path};
+    const struct disk_entry entry = {
+        .kind = JOURNAL_REMOVE, .count = 1, .parts = {disk_part(digest->bytes, DIGEST_BYTES)}};
+    return disk_change_run(s, stripe, &change, &entry, 0, err);
+}
+
 enum blob_status disk_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
                                   struct blob_error *err)
 {
+    const struct removable which = {.from_ms = INT64_MIN, .before_ms = before_ms};
     struct disk_store *s = disk_of(base);
     struct disk_path path;
     disk_blob_path(digest, &path);
@@ -249,16 +279,75 @@ enum blob_status disk_blob_remove(struct blob_store *base, const struct digest *
     struct stat sb;
     if (fstatat(s->root_fd, path.text, &sb, 0) != 0) {
         st = errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "stat", path.text);
-    } else if (disk_mtime_ms(&sb) >= before_ms) {
+    } else if (!may_go(&which, &sb)) {
         st = blob_fail(err, BLOB_E_CONFLICT, 0, "%s was touched", path.text);
-    } else if (s->shared) {
-        st = remove_shared(s, digest, &path, before_ms, err);
     } else {
-        const struct disk_change change = {.to = path};
-        const struct disk_entry entry = {
-            .kind = JOURNAL_REMOVE, .count = 1, .parts = {disk_part(digest->bytes, DIGEST_BYTES)}};
-        st = disk_change_run(s, stripe, &change, &entry, 0, err);
+        st = remove_locked(s, stripe, digest, &path, &which, err);
     }
+    disk_stripe_leave(s, stripe);
+    return st;
+}
+
+/* ---- setting aside ---- */
+
+/* Gives the file a name in damaged/. Damage that came again has names of its own, up to a number. */
+static enum blob_status link_damaged(struct disk_store *s, const struct disk_path *path, const struct stat *file,
+                                     struct disk_path *kept, struct blob_error *err)
+{
+    const char *hex = strrchr(path->text, '/') + 1;
+    snprintf(kept->text, sizeof kept->text, DISK_DAMAGED "/%s", hex);
+    for (int n = 1; linkat(s->root_fd, path->text, s->root_fd, kept->text, 0) != 0; n++) {
+        struct stat sb;
+        if (errno != EEXIST)
+            return fail_errno(err, errno, "keep as damaged", path->text);
+        /* An earlier try may have been cut off behind this step. */
+        if (fstatat(s->root_fd, kept->text, &sb, 0) == 0 && sb.st_dev == file->st_dev && sb.st_ino == file->st_ino)
+            break;
+        if (n == DAMAGED_MAX)
+            return blob_fail(err, BLOB_E_NO_SPACE, 0, DISK_DAMAGED "/ holds %d copies of %s: remove them", n, hex);
+        snprintf(kept->text, sizeof kept->text, DISK_DAMAGED "/%s.%d", hex, n);
+    }
+    return BLOB_OK;
+}
+
+static enum blob_status set_aside_locked(struct disk_store *s, unsigned stripe, const struct digest *digest,
+                                         const struct disk_path *path, int64_t touched_ms, struct blob_error *err)
+{
+    const struct removable which = {.from_ms = touched_ms, .before_ms = touched_ms + 1};
+    const struct disk_path damaged = {DISK_DAMAGED "/x"};
+    struct disk_path kept;
+    struct stat sb;
+    enum blob_status st = stat_blob(s, digest, path, &sb, err);
+    if (st != BLOB_OK)
+        return st;
+    if (!may_go(&which, &sb))
+        return blob_fail(err, BLOB_E_CONFLICT, 0, "%s was touched", path->text);
+    st = dir_make_parents(s->root_fd, damaged.text, false, err);
+    if (st == BLOB_OK)
+        st = disk_dirs_sync_above(s, damaged.text, err);
+    if (st == BLOB_OK)
+        st = link_damaged(s, path, &sb, &kept, err);
+    if (st == BLOB_OK)
+        st = disk_dir_sync_parent(s, kept.text, err);
+    if (st != BLOB_OK)
+        return st;
+    st = remove_locked(s, stripe, digest, path, &which, err);
+    if (st == BLOB_E_CONFLICT) /* another node's came in between */
+        unlinkat(s->root_fd, kept.text, 0);
+    return st;
+}
+
+enum blob_status disk_blob_set_aside(struct blob_store *base, const struct digest *digest, int64_t touched_ms,
+                                     struct blob_error *err)
+{
+    struct disk_store *s = disk_of(base);
+    struct disk_path path;
+    disk_blob_path(digest, &path);
+    unsigned stripe = disk_stripe_of(&path);
+    enum blob_status st = disk_stripe_enter(s, stripe, err);
+    if (st != BLOB_OK)
+        return st;
+    st = set_aside_locked(s, stripe, digest, &path, touched_ms, err);
     disk_stripe_leave(s, stripe);
     return st;
 }

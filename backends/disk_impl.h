@@ -167,6 +167,8 @@ enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *d
                                  struct blob_error *err);
 enum blob_status disk_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
                                   struct blob_error *err);
+enum blob_status disk_blob_set_aside(struct blob_store *base, const struct digest *digest, int64_t touched_ms,
+                                     struct blob_error *err);
 enum blob_status disk_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,
                                 struct blob_error *err);
 

@@ -7,7 +7,7 @@
  *     blobs/<aa>/<bb>/<hex>           finished content, named by its SHA-256; its mtime is when it was last touched
  *     records/<class>/<abc>/<name>    one file a record: key "class/rest", whose '/' in rest become ','
  *     tmp/<tag>.<number>              files on their way to another name
- *     damaged/<hex>                   what recovery could not vouch for
+ *     damaged/<hex>[.<n>]             content that is not what its name says: found by recovery, or by reading it
  *     journal/<nn>                    see disk_journal.h
  *
  * <abc> is what the first three characters of <name> are: at most 4096 directories for a class named by hex, so that

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #define COPY_BYTES     (1u << 20)
+#define COMPARE_BYTES  (size_t)(256u << 10)
 #define FENCE_PREFIX   "user.blobd.epoch."
 #define FENCE_NAME_MAX (sizeof FENCE_PREFIX + 16)
 #define FENCE_LIST_MAX 16384
@@ -216,6 +217,24 @@ enum blob_status disk_end_upload(struct disk_store *s, ino_t inode, const struct
         return fail_errno(err, errno, "put back", upload->text);
     enum blob_status st = file_remove(s->root_fd, aside.text, err);
     return st == BLOB_OK ? disk_dir_sync_parent(s, upload->text, err) : st;
+}
+
+bool disk_same_content(struct disk_store *s, int fd, uint64_t size, const struct disk_path *blob)
+{
+    struct stat sb;
+    int other = openat(s->root_fd, blob->text, O_RDONLY | O_CLOEXEC);
+    char *buf = other >= 0 ? malloc(2 * COMPARE_BYTES) : NULL;
+    bool same = buf && fstat(other, &sb) == 0 && (uint64_t)sb.st_size == size;
+    for (uint64_t at = 0; same && at < size; at += COMPARE_BYTES) {
+        size_t len = size - at < COMPARE_BYTES ? (size_t)(size - at) : COMPARE_BYTES, got = 0, there = 0;
+        same = file_read_at(fd, buf, len, at, &got, "upload", NULL) == BLOB_OK &&
+               file_read_at(other, buf + COMPARE_BYTES, len, at, &there, blob->text, NULL) == BLOB_OK && got == len &&
+               there == len && memcmp(buf, buf + COMPARE_BYTES, len) == 0;
+    }
+    free(buf);
+    if (other >= 0)
+        close(other);
+    return same;
 }
 
 enum blob_status disk_link_open_file(struct disk_store *s, int fd, const struct disk_path *as, struct blob_error *err)

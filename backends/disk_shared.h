@@ -25,6 +25,8 @@ enum blob_status disk_still_named(struct disk_store *s, int fd, ino_t inode, con
 /* Takes the upload's name away where it is that of `inode`; OK also where it is not. */
 enum blob_status disk_end_upload(struct disk_store *s, ino_t inode, const struct disk_path *upload,
                                  struct blob_error *err) BLOB_MUST_CHECK;
+/* Does the blob hold what the open file does? False also where that cannot be told. Reads both. */
+bool disk_same_content(struct disk_store *s, int fd, uint64_t size, const struct disk_path *blob);
 /* Gives the open file one more name. CONFLICT: it has none any more. */
 enum blob_status disk_link_open_file(struct disk_store *s, int fd, const struct disk_path *as,
                                      struct blob_error *err) BLOB_MUST_CHECK;

@@ -391,6 +391,7 @@ static const struct blob_store_ops disk_ops = {
     .reader_close = disk_reader_close,
     .blob_touch = disk_blob_touch,
     .blob_remove = disk_blob_remove,
+    .blob_set_aside = disk_blob_set_aside,
     .blob_list = disk_blob_list,
     .record_put = disk_record_put,
     .record_get = disk_record_get,

@@ -381,34 +381,28 @@ void disk_writer_close(struct blob_writer *base)
 
 /* ---- committing ---- */
 
-/* The blob is there with this size: it is touched, and the upload ends. NOT_FOUND: it is not, or was just removed. */
-static enum blob_status commit_present(struct disk_store *s, const struct disk_writer *w, unsigned stripe,
-                                       const struct digest *digest, const struct disk_path *blob, unsigned flags,
-                                       struct blob_error *err)
+/* Another node's readers may lose a file that is replaced, so where nodes share the storage, what is there stays if it
+ * is right. It is touched, and the upload ends. NOT_FOUND: it is not there, or was just removed. */
+static enum blob_status commit_present(struct disk_store *s, const struct disk_writer *w, const struct digest *digest,
+                                       const struct disk_path *blob, struct blob_error *err)
 {
     struct stat sb;
-    if (fstatat(s->root_fd, blob->text, &sb, 0) != 0)
-        return errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
-    if ((uint64_t)sb.st_size != w->base.position)
-        return BLOB_E_NOT_FOUND;
     enum blob_status st = disk_blob_touch_locked(s, digest, blob, NULL, err);
     /* Another node may have moved it aside to remove it: had it been touched in time, it would be back. */
-    if (st == BLOB_OK && s->shared && fstatat(s->root_fd, blob->text, &sb, 0) != 0)
+    if (st == BLOB_OK && fstatat(s->root_fd, blob->text, &sb, 0) != 0)
         st = errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
-    if (st != BLOB_OK)
-        return st;
-    if (s->shared)
-        return disk_end_upload(s, w->inode, &w->path, err);
-    const struct disk_change change = {.to = w->path};
-    const struct disk_entry entry = {.kind = JOURNAL_DISCARD, .count = 1, .parts = {disk_part(w->id.text, UUID_CHARS)}};
-    return disk_change_run(s, stripe, &change, &entry, flags, err);
+    return st == BLOB_OK ? disk_end_upload(s, w->inode, &w->path, err) : st;
 }
 
+/* The blob's name is given to the upload's file, whatever has it: what was there may be damaged, and readers of it keep
+ * what they have open. It costs no more than to drop the upload. */
 static enum blob_status commit_new(struct disk_store *s, const struct disk_writer *w, unsigned stripe,
                                    const struct digest *digest, const struct disk_path *blob, unsigned flags,
                                    struct blob_error *err)
 {
-    int64_t now_ms = clock_wall_ms();
+    struct stat sb;
+    int64_t now_ms =
+        fstatat(s->root_fd, blob->text, &sb, 0) == 0 ? clock_wall_ms_after(disk_mtime_ms(&sb)) : clock_wall_ms();
     if (s->shared)
         return disk_commit_open_file(s, w->fd, w->inode, now_ms, &w->path, blob, err);
     enum blob_status st = disk_set_mtime(s->root_fd, w->path.text, now_ms, err);
@@ -436,13 +430,14 @@ enum blob_status disk_commit(struct blob_writer *base, const struct digest *dige
         return st;
     struct disk_path blob;
     disk_blob_path(digest, &blob);
+    bool present = s->shared && disk_same_content(s, w->fd, base->position, &blob);
     unsigned stripe = disk_stripe_of(&blob);
     st = disk_stripe_enter(s, stripe, err);
     if (st != BLOB_OK)
         return st;
     st = disk_still_named(s, w->fd, w->inode, &w->path, err);
     if (st == BLOB_OK) {
-        st = commit_present(s, w, stripe, digest, &blob, flags, err);
+        st = present ? commit_present(s, w, digest, &blob, err) : BLOB_E_NOT_FOUND;
         if (st == BLOB_E_NOT_FOUND)
             st = commit_new(s, w, stripe, digest, &blob, flags, err);
     }

@@ -408,11 +408,9 @@ static enum blob_status blob_add(struct memory_store *s, const char *hex, struct
         return BLOB_OK;
     }
     blob->modified_ms = clock_wall_ms_after(blob->modified_ms);
-    if (blob->content->size != content->size) {
-        content_drop(s, blob->content);
-        blob->content = content;
-        content->refs++;
-    }
+    content_drop(s, blob->content);
+    blob->content = content;
+    content->refs++;
     return BLOB_OK;
 }
 
@@ -612,6 +610,24 @@ static enum blob_status memory_blob_remove(struct blob_store *base, const struct
     return touched ? blob_fail(err, BLOB_E_CONFLICT, 0, "blob %s was touched", hex) : BLOB_OK;
 }
 
+/* What is wrong in memory tells nobody anything afterwards: it is not kept. */
+static enum blob_status memory_blob_set_aside(struct blob_store *base, const struct digest *digest, int64_t touched_ms,
+                                              struct blob_error *err)
+{
+    struct memory_store *s = store_of(base);
+    char hex[DIGEST_HEX_CHARS + 1];
+    digest_hex(digest, hex);
+    pthread_mutex_lock(&s->lock);
+    const struct item *blob = table_find(&s->blobs, hex);
+    bool missing = !blob, touched = blob && blob->modified_ms != touched_ms;
+    if (blob && !touched)
+        table_remove(s, &s->blobs, hex);
+    pthread_mutex_unlock(&s->lock);
+    if (missing)
+        return blob_missing(hex, err);
+    return touched ? blob_fail(err, BLOB_E_CONFLICT, 0, "blob %s was touched", hex) : BLOB_OK;
+}
+
 static enum blob_status memory_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn,
                                          void *arg, struct blob_error *err)
 {
@@ -747,6 +763,7 @@ static const struct blob_store_ops memory_ops = {
     .reader_close = memory_reader_close,
     .blob_touch = memory_blob_touch,
     .blob_remove = memory_blob_remove,
+    .blob_set_aside = memory_blob_set_aside,
     .blob_list = memory_blob_list,
     .record_put = memory_record_put,
     .record_get = memory_record_get,

@@ -13,6 +13,9 @@
  * the time of that swap, which endpoints refuse after a quarter of an hour. When it is not known what became of it,
  * the tombstone, should it still be there, stays as it is until that time is over, and a commit of the same content
  * has to wait: UNAVAILABLE.
+ *
+ * A blob that was read and found wrong ends by a tombstone as well (s3_damaged.c), one that says "damaged": its data
+ * stay.
  */
 #include "backends/s3_store_internal.h"
 #include "core/bytebuf.h"
@@ -46,17 +49,18 @@ static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
 {
     json_int_t size, touched;
     const char *key;
-    int removing = 0, clearing = 0, own = 0;
+    int removing = 0, clearing = 0, damaged = 0, own = 0;
     json_t *root = json_loadb(text, len, 0, NULL);
     bool ok = root &&
-              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b}", "size", &size, "touched_ms", &touched, "data", &key,
-                          "removing", &removing, "clearing", &clearing, "own", &own) == 0 &&
+              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b,s?b}", "size", &size, "touched_ms", &touched, "data", &key,
+                          "removing", &removing, "clearing", &clearing, "damaged", &damaged, "own", &own) == 0 &&
               size >= 0 && s3_key_ok(key);
     if (ok) {
         *out = (struct s3_pointer){.size = (uint64_t)size,
                                    .touched_ms = touched,
                                    .removed = removing != 0,
                                    .clearing = removing != 0 && clearing != 0,
+                                   .damaged = removing != 0 && damaged != 0,
                                    .own = own != 0};
         memcpy(out->data_key, key, strlen(key) + 1);
     }
@@ -110,9 +114,10 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
     struct uuid nonce; /* makes each version's ETag its own, also where nothing else changes within a millisecond */
     uuid_new(&nonce);
     bytebuf_init(&b);
-    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s%s,\"nonce\":\"%s\"}\n",
+    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s%s%s,\"nonce\":\"%s\"}\n",
                    p->size, p->touched_ms, p->data_key, p->removed ? ",\"removing\":true" : "",
-                   p->clearing ? ",\"clearing\":true" : "", p->own ? ",\"own\":true" : "", nonce.text);
+                   p->clearing ? ",\"clearing\":true" : "", p->damaged ? ",\"damaged\":true" : "",
+                   p->own ? ",\"own\":true" : "", nonce.text);
     const struct s3_body body = {.data = b.data, .length = b.len};
     const struct s3_condition cond = {.absent = !old, .etag = old ? old->etag : NULL};
     enum blob_status st;
@@ -163,6 +168,12 @@ static enum blob_status delete_cleared(struct s3_store *s, const struct digest *
     return undone == BLOB_E_CANCELED ? undone : st;
 }
 
+/* The data of a tombstone. */
+static enum blob_status delete_removed(struct s3_store *s, const struct s3_pointer *p, struct blob_error *err)
+{
+    return p->damaged ? BLOB_OK : s3_delete(s->client, p->data_key, err);
+}
+
 /* Clears a tombstone away if its time has come; else, or where another has changed it, does nothing. */
 static enum blob_status clear_tombstone(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
                                         struct blob_error *err)
@@ -172,7 +183,7 @@ static enum blob_status clear_tombstone(struct s3_store *s, const struct digest 
     pthread_mutex_unlock(&s->lock);
     if (p->clearing ? !clearing_is_over(s, p) : p->touched_ms >= before_ms)
         return BLOB_OK;
-    enum blob_status st = s3_delete(s->client, p->data_key, err); /* its remover may have been cut off */
+    enum blob_status st = delete_removed(s, p, err); /* its remover may have been cut off */
     if (st != BLOB_OK)
         return st;
     struct s3_pointer clearing = *p;
@@ -208,16 +219,6 @@ enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *dig
                      "S3: the tombstone of an earlier blob of this content is just being cleared away");
 }
 
-enum blob_status s3_pointer_verify(struct s3_store *s, const struct s3_pointer *p, struct blob_error *err)
-{
-    struct s3_object object;
-    enum blob_status st = s3_head(s->client, p->data_key, &object, err);
-    if (st == BLOB_OK && object.size != p->size)
-        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 %s has %" PRIu64 " bytes instead of %" PRIu64, p->data_key,
-                         object.size, p->size);
-    return st;
-}
-
 enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
                                 struct blob_error *err)
 {
@@ -245,8 +246,9 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
         st = s3_pointer_write(s, digest, &p, &gone, err);
         if (st != BLOB_OK)
             return st;
+        p = gone;
     }
-    return s3_delete(s->client, p.data_key, err);
+    return delete_removed(s, &p, err);
 }
 
 /* ---- stat, touch, list, url ---- */

@@ -460,11 +460,14 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
     bool there = st == BLOB_OK;
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return st;
+    if (there && old.damaged && is_own_data(w, digest, &old))
+        return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s, made by this upload, is damaged: upload the content again",
+                         old.data_key);
     if (there && old.removed && is_own_data(w, digest, &old))
         return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s, made by this upload before, is just being removed",
                          old.data_key);
     if (there && !old.removed && old.size == w->base.position) {
-        st = s3_pointer_verify(s, &old, err);
+        st = s3_pointer_verify(s, digest, &old, err);
         if (st == BLOB_OK) {
             st = touch_present(s, digest, &old, began_ms, err);
             if (st == BLOB_OK && made->text[0] && strcmp(made->text, old.data_key) != 0)
@@ -484,7 +487,7 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
     now.touched_ms = there ? clock_wall_ms_after(old.touched_ms) : clock_wall_ms();
     memcpy(now.data_key, made->text, sizeof now.data_key);
     st = s3_pointer_write(s, digest, there ? &old : NULL, &now, err);
-    if (st == BLOB_OK && there && strcmp(old.data_key, made->text) != 0)
+    if (st == BLOB_OK && there && !old.damaged && strcmp(old.data_key, made->text) != 0)
         drop_object(s, old.data_key);
     return st;
 }

@@ -185,6 +185,7 @@ static const struct blob_store_ops s3_ops = {
     .cursor_end = s3_cursor_end,
     .blob_touch = s3_blob_touch,
     .blob_remove = s3_blob_remove,
+    .blob_set_aside = s3_blob_set_aside,
     .blob_list = s3_blob_list,
     .blob_url = s3_blob_url,
     .record_put = s3_record_put,

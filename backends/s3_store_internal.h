@@ -55,6 +55,7 @@ struct s3_pointer {
     int64_t touched_ms;
     bool removed;  /* a tombstone: the blob is gone since touched_ms, and its data go */
     bool clearing; /* and that itself is being deleted since touched_ms: not to be overwritten */
+    bool damaged;  /* with removed: its data were wrong, and stay for whoever looks into it */
     bool own;      /* touched_ms is known to its maker as its own: who touches next must change it */
     char data_key[S3_KEY_MAX + 1];
     char etag[S3_ETAG_MAX]; /* of the pointer object, as last read or written */
@@ -70,9 +71,14 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
 /* As read, to be replaced: a blob's pointer, or a tombstone that may be overwritten. UNAVAILABLE: one that may not. */
 enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
                                     struct blob_error *err) BLOB_MUST_CHECK;
-/* Is the blob's data object there, with its size? OK, NOT_FOUND when not, or what kept us from knowing. */
-enum blob_status s3_pointer_verify(struct s3_store *s, const struct s3_pointer *p,
+/* Is the blob's data object there, with its size, and, up to S3_VERIFY_BYTES, with its content? OK, NOT_FOUND when not,
+ * or what kept us from knowing. */
+#define S3_VERIFY_BYTES (1u << 20)
+enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
                                    struct blob_error *err) BLOB_MUST_CHECK;
+/* Does damaged/ name this data object? */
+enum blob_status s3_data_is_damaged(struct s3_store *s, const struct digest *digest, const char *data_key,
+                                    bool *damaged, struct blob_error *err) BLOB_MUST_CHECK;
 
 enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
                               struct blob_error *err);
@@ -80,6 +86,8 @@ enum blob_status s3_blob_touch(struct blob_store *base, const struct digest *dig
                                struct blob_error *err);
 enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
                                 struct blob_error *err);
+enum blob_status s3_blob_set_aside(struct blob_store *base, const struct digest *digest, int64_t touched_ms,
+                                   struct blob_error *err);
 enum blob_status s3_blob_list(struct blob_store *base, const struct digest *after, blob_list_fn *fn, void *arg,
                               struct blob_error *err);
 enum blob_status s3_blob_url(struct blob_store *base, const struct digest *digest, const char *disposition,

@@ -5,8 +5,8 @@
  * A multipart upload belongs to the upload its key names: it stays while that upload's state names it, or tells that it
  * is being copied there. A data object of the form data/<upload>.<digest> tells itself which pointer must name it, or
  * is the copy that its upload's state tells of. One without a digest was announced in its upload's state, and is looked
- * after by s3_upload_discard(). Data objects are looked at once: those made since the sweep before, or in the last week
- * after a start.
+ * after by s3_upload_discard(). What damaged/ names stays for whoever looks into it. Data objects are looked at once:
+ * those made since the sweep before, or in the last week after a start.
  *
  * What is old is told by the endpoint's clock, and that by most of its answers. While any two clocks are more than five
  * minutes apart nothing is removed: a time that one of them has written may be read by another.
@@ -83,7 +83,10 @@ static enum blob_status look_at_data(struct s3_store *s, const char *key, bool *
         if (st == BLOB_OK && is_its_copy(&state, key))
             return BLOB_OK;
     }
-    if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
+    bool damaged = false;
+    if (st == BLOB_OK || st == BLOB_E_NOT_FOUND)
+        st = s3_data_is_damaged(s, &digest, key, &damaged, err);
+    if (st != BLOB_OK || damaged)
         return st;
     log_line(s->log, LOG_INFO, NULL, "S3 %s: deleting data that no blob refers to", key);
     return s3_delete(s->client, key, err);

@@ -29,6 +29,7 @@ enum store_op {
     OP_BLOB_READ,
     OP_BLOB_TOUCH,
     OP_BLOB_REMOVE,
+    OP_BLOB_SET_ASIDE,
     OP_BLOB_LIST,
     OP_BLOB_URL,
     OP_RECORD_PUT,
@@ -57,6 +58,7 @@ static const char *const fault_names[OP_COUNT] = {
     [OP_BLOB_READ] = "store.blob_read",
     [OP_BLOB_TOUCH] = "store.blob_touch",
     [OP_BLOB_REMOVE] = "store.blob_remove",
+    [OP_BLOB_SET_ASIDE] = "store.blob_set_aside",
     [OP_BLOB_LIST] = "store.blob_list",
     [OP_BLOB_URL] = "store.blob_url",
     [OP_RECORD_PUT] = "store.record_put",
@@ -353,6 +355,15 @@ enum blob_status blob_remove(struct blob_store *store, const struct digest *dige
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_BLOB_REMOVE, err);
     return timed_op_end(&t, st ? st : store->ops->blob_remove(store, digest, before_ms, err));
+}
+
+enum blob_status blob_set_aside(struct blob_store *store, const struct digest *digest, int64_t touched_ms,
+                                struct blob_error *err)
+{
+    CHECK(digest);
+    struct timed_op t;
+    enum blob_status st = op_begin(&t, store, OP_BLOB_SET_ASIDE, err);
+    return timed_op_end(&t, st ? st : store->ops->blob_set_aside(store, digest, touched_ms, err));
 }
 
 enum blob_status blob_list(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,

@@ -164,8 +164,10 @@ struct blob_store_ops {
     /*
      * Turns everything written into the blob `digest`, which core has verified, and ends the upload: nothing is copied,
      * whatever the size. The content is durable on OK even where earlier flushes were lazy. Where the blob is already
-     * there with this size, it is touched and the staged bytes are dropped; there with another size, it is replaced (a
-     * damaged leftover heals). The writer is closed on OK, and stays open on failure, to be tried again or closed.
+     * there, it is touched, and still stored once: what was there is replaced wherever it has another size, or is seen
+     * to be damaged, or where replacing costs no more than looking; else the staged bytes are dropped. So an upload of
+     * the same content heals damage: at the latest once that was noticed and blob_set_aside() has told so. The writer
+     * is closed on OK, and stays open on failure, to be tried again or closed.
      */
     enum blob_status (*writer_commit)(struct blob_writer *w, const struct digest *digest, unsigned flags,
                                       struct blob_error *err);
@@ -225,6 +227,15 @@ struct blob_store_ops {
      */
     enum blob_status (*blob_remove)(struct blob_store *store, const struct digest *digest, int64_t before_ms,
                                     struct blob_error *err);
+    /*
+     * Takes a blob out of use whose stored bytes were read and found wrong. It is NOT_FOUND from then on, also after a
+     * crash, and a commit of the same content stores it anew; the wrong bytes are kept apart (damaged/) where the
+     * storage can. Only if it was last touched at touched_ms, which is what blob_open told whoever read it: else
+     * CONFLICT, and it stays, for what is there now may be another's. Atomic against writer_commit as blob_remove is.
+     * Open readers may go on. NOT_FOUND: no such blob.
+     */
+    enum blob_status (*blob_set_aside)(struct blob_store *store, const struct digest *digest, int64_t touched_ms,
+                                       struct blob_error *err);
     /* Every blob in ascending order of digest, those after `after` (NULL: all). */
     enum blob_status (*blob_list)(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
                                   struct blob_error *err);
@@ -331,6 +342,8 @@ enum blob_status blob_touch(struct blob_store *store, const struct digest *diges
                             struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_remove(struct blob_store *store, const struct digest *digest, int64_t before_ms,
                              struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status blob_set_aside(struct blob_store *store, const struct digest *digest, int64_t touched_ms,
+                                struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_list(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
                            struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status blob_url(struct blob_store *store, const struct digest *digest, const char *content_disposition,

@@ -169,6 +169,136 @@ void contract_blob_heals(void)
     blob_store_close(s);
 }
 
+/* Damage of the same size, that nobody has noticed yet: the upload that brings the right bytes heals it. */
+void contract_blob_heals_unnoticed(void)
+{
+    struct blob_store *s = blob_contract_start();
+    struct digest digest;
+    struct blob_info before, after;
+    if (blob_contract()->corrupt) {
+        unsigned count = 0;
+        CU_ASSERT_EQUAL(content_store(s, 30000, 1, 0, &digest), BLOB_OK);
+        blob_contract()->corrupt(&digest);
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &before), BLOB_OK);
+        CU_ASSERT_EQUAL(before.size, 30000);
+        CU_ASSERT_FALSE(content_intact(s, 30000, 1));
+        CU_ASSERT_EQUAL(content_store(s, 30000, 1, 0, &digest), BLOB_OK);
+        CU_ASSERT_TRUE(content_intact(s, 30000, 1));
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &after), BLOB_OK);
+        CU_ASSERT_TRUE(after.touched_ms > before.touched_ms);
+        CU_ASSERT_EQUAL(blob_list(s, NULL, count_blob, &count, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(count, 1);
+    }
+    blob_store_close(s);
+}
+
+/* Once it is noticed, of any size; also when the store is opened again in between, or afterwards. */
+void contract_blob_heals_noticed(void)
+{
+    struct blob_store *s = blob_contract_start();
+    struct digest digest;
+    struct blob_info info;
+    for (unsigned round = 0; blob_contract()->corrupt && round < 3; round++) {
+        CU_ASSERT_EQUAL(content_store(s, 1500000, 2, 0, &digest), BLOB_OK);
+        CU_ASSERT_TRUE(content_intact(s, 1500000, 2));
+        blob_contract()->corrupt(&digest);
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
+        CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms, NULL), BLOB_OK);
+        if (round == 1 && blob_contract()->persists) {
+            blob_store_close(s);
+            s = blob_contract_open();
+        }
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_E_NOT_FOUND);
+        CU_ASSERT_EQUAL(content_store(s, 1500000, 2, round == 2 ? BLOB_LAZY : 0, &digest), BLOB_OK);
+        CU_ASSERT_TRUE(content_intact(s, 1500000, 2));
+    }
+    if (blob_contract()->corrupt && blob_contract()->persists) {
+        blob_store_close(s);
+        s = blob_contract_open();
+        CU_ASSERT_TRUE(content_intact(s, 1500000, 2));
+    }
+    blob_store_close(s);
+}
+
+void contract_blob_set_aside(void)
+{
+    struct blob_store *s = blob_contract_start();
+    struct digest digest, other;
+    struct blob_info info, later;
+    unsigned count = 0;
+    CU_ASSERT_EQUAL(blob_set_aside(s, &(struct digest){{7}}, 1, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(content_store(s, 3000, 1, 0, &digest), BLOB_OK);
+    CU_ASSERT_EQUAL(content_store(s, 3000, 2, 0, &other), BLOB_OK);
+    CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
+    /* What was read may have been another's: touched, or committed, since. */
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms - 1, NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms + 1, NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms, NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
+    CU_ASSERT_EQUAL(content_store(s, 3000, 1, 0, &digest), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms, NULL), BLOB_E_CONFLICT);
+    CU_ASSERT_TRUE(content_intact(s, 3000, 1));
+    CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(stat_of(s, &digest, &later), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_touch(s, &digest, NULL, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(blob_remove(s, &digest, INT64_MAX, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_list(s, NULL, count_blob, &count, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(count, 1);
+    CU_ASSERT_TRUE(content_intact(s, 3000, 2));
+    blob_store_close(s);
+}
+
+void contract_blob_set_aside_open(void)
+{
+    struct blob_store *s = blob_contract_start();
+    struct digest digest;
+    struct blob_reader *r = NULL;
+    struct blob_info info;
+    char want[3000], got[3000];
+    content_fill(want, sizeof want, 0, 1);
+    CU_ASSERT_EQUAL(content_store(s, sizeof want, 1, 0, &digest), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(blob_open(s, &digest, &r, &info, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(blob_set_aside(s, &digest, info.touched_ms, NULL), BLOB_OK);
+    if (reader_read(r, 0, got, sizeof got, NULL) == BLOB_OK)
+        CU_ASSERT_EQUAL(memcmp(got, want, sizeof got), 0);
+    CU_ASSERT_EQUAL(content_store(s, sizeof want, 1, 0, &digest), BLOB_OK);
+    if (reader_read(r, 0, got, sizeof got, NULL) == BLOB_OK)
+        CU_ASSERT_EQUAL(memcmp(got, want, sizeof got), 0);
+    reader_close(r);
+    CU_ASSERT_TRUE(content_intact(s, sizeof want, 1));
+    blob_store_close(s);
+}
+
+/* Whoever set aside what was damaged then has no hold on what came since, on any node. */
+void contract_blob_set_aside_again(void)
+{
+    struct blob_store *s = blob_contract_start();
+    struct blob_store *other = s->caps & STORE_SHARED ? blob_contract_open() : s;
+    struct digest digest;
+    struct blob_info info;
+    int64_t last_ms = 0;
+    for (int i = 0; i < 3; i++) {
+        CU_ASSERT_EQUAL(content_store(s, 3000, 1, 0, &digest), BLOB_OK);
+        CU_ASSERT_EQUAL(stat_of(other, &digest, &info), BLOB_OK);
+        if (last_ms > 0 && last_ms != info.touched_ms)
+            CU_ASSERT_EQUAL(blob_set_aside(other, &digest, last_ms, NULL), BLOB_E_CONFLICT);
+        CU_ASSERT_TRUE(content_intact(other, 3000, 1));
+        CU_ASSERT_EQUAL(blob_set_aside(other, &digest, info.touched_ms, NULL), BLOB_OK);
+        last_ms = info.touched_ms;
+        CU_ASSERT_EQUAL(stat_of(s, &digest, &info), BLOB_E_NOT_FOUND);
+        blob_contract_sleep_ms(2);
+    }
+    CU_ASSERT_EQUAL(blob_store_sweep(s, clock_wall_ms() + 3600000, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(content_store(other, 3000, 1, 0, &digest), BLOB_OK);
+    CU_ASSERT_TRUE(content_intact(s, 3000, 1));
+    if (other != s)
+        blob_store_close(other);
+    blob_store_close(s);
+}
+
 void contract_blob_touch(void)
 {
     struct blob_store *s = blob_contract_start();

@@ -28,6 +28,8 @@ struct blob_contract {
     bool slow;
     /* Shortens the stored bytes of a blob behind the store's back. NULL: cannot be done. */
     void (*damage)(const struct digest *digest);
+    /* Changes some of them, and leaves the size. NULL: cannot be done. */
+    void (*corrupt)(const struct digest *digest);
 };
 
 /* Borrowed until the tests have run. */

@@ -40,8 +40,8 @@ static enum blob_status open_store(struct blob_store **out, struct blob_error *e
     return s3_store_open(&o, NULL, out, err);
 }
 
-/* Replaces the blob's object by its first half. */
-static void damage(const struct digest *digest)
+/* Replaces the blob's object by its first half, or by all of it, one byte changed. */
+static void spoil(const struct digest *digest, bool cut)
 {
     struct s3_options o = options();
     struct s3_client *c = NULL;
@@ -57,20 +57,37 @@ static void damage(const struct digest *digest)
     CU_ASSERT_EQUAL_FATAL(sscanf(at, "\"data\":\"%512[^\"]", data_key), 1);
     struct s3_object object = {0};
     CU_ASSERT_EQUAL_FATAL(s3_head(c, data_key, &object, NULL), BLOB_OK);
-    size_t half = (size_t)object.size / 2, got = 0;
-    char *bytes = malloc(half + 1);
-    if (half > 0)
-        CU_ASSERT_EQUAL(s3_get_range(c, data_key, 0, half, bytes, &got, NULL, NULL), BLOB_OK);
-    const struct s3_body body = {.data = bytes, .length = half};
+    size_t size = cut ? (size_t)object.size / 2 : (size_t)object.size, got = 0;
+    char *bytes = malloc(size + 1);
+    if (size > 0)
+        CU_ASSERT_EQUAL(s3_get_range(c, data_key, 0, size, bytes, &got, NULL, NULL), BLOB_OK);
+    if (!cut)
+        bytes[size / 2] ^= 0x10;
+    const struct s3_body body = {.data = bytes, .length = size};
     CU_ASSERT_EQUAL(s3_put(c, data_key, &body, NULL, NULL, NULL), BLOB_OK);
     free(bytes);
     s3_client_close(c);
 }
 
+static void damage(const struct digest *digest)
+{
+    spoil(digest, true);
+}
+
+static void corrupt(const struct digest *digest)
+{
+    spoil(digest, false);
+}
+
 static int use_s3(void)
 {
-    static const struct blob_contract contract = {
-        .name = "s3", .reset = reset, .open = open_store, .persists = true, .slow = true, .damage = damage};
+    static const struct blob_contract contract = {.name = "s3",
+                                                  .reset = reset,
+                                                  .open = open_store,
+                                                  .persists = true,
+                                                  .slow = true,
+                                                  .damage = damage,
+                                                  .corrupt = corrupt};
     blob_contract_use(&contract);
     return 0;
 }

@@ -145,6 +145,106 @@ static unsigned lose_power(enum mode mode, bool lying)
     return losses;
 }
 
+/* ---- set aside, and stored again ---- */
+
+#define AGAIN 40
+
+/* Content that is stored, found damaged, and stored again. */
+struct again {
+    uint64_t size;
+    unsigned seed;
+    size_t stored; /* when the second time was acknowledged */
+};
+
+struct again_worker {
+    struct blob_store *store;
+    unsigned number, failures;
+    struct again all[AGAIN];
+};
+
+static void *work_again(void *arg)
+{
+    struct again_worker *wk = arg;
+    for (unsigned i = 0; i < AGAIN; i++) {
+        struct again *a = &wk->all[i];
+        struct digest digest;
+        struct blob_info info;
+        bool lazy = i % 3 == 1;
+        a->seed = 5000 + wk->number * AGAIN + i;
+        a->size = i % 4 == 0 ? 200000 : 3000 + i;
+        wk->failures += content_store(wk->store, a->size, a->seed, lazy ? BLOB_LAZY : 0, &digest) != BLOB_OK ||
+                        blob_stat(wk->store, &digest, &info, NULL) != BLOB_OK ||
+                        blob_set_aside(wk->store, &digest, info.touched_ms, NULL) != BLOB_OK ||
+                        content_store(wk->store, a->size, a->seed, lazy ? BLOB_LAZY : 0, &digest) != BLOB_OK;
+        wk->failures += lazy && record_put(wk->store, "files/x/1", "files/x/1", 9, 0, NULL) != BLOB_OK;
+        a->stored = rig_now();
+    }
+    return NULL;
+}
+
+static unsigned look_at_again(const struct again_worker *workers, enum mode mode, size_t moment, enum rig_luck luck,
+                              unsigned seed)
+{
+    char left[TEMP_DIR_CHARS];
+    struct blob_store *s = NULL;
+    unsigned losses = 0;
+    temp_dir_make_in_memory(left);
+    rig_build(left, moment, luck, seed);
+    struct disk_options opt = options(left, mode);
+    CU_ASSERT_EQUAL_FATAL(disk_store_open(&opt, &s, NULL), BLOB_OK);
+    for (unsigned i = 0; i < 2 * AGAIN; i++) {
+        const struct again *a = &workers[i / AGAIN].all[i % AGAIN];
+        losses += a->stored <= moment && !content_intact(s, a->size, a->seed);
+    }
+    losses += life_broken(s);
+    if (losses > 0)
+        tell(moment, "stored again, and not whole");
+    blob_store_close(s);
+    temp_dir_remove(left);
+    return losses;
+}
+
+/* A replay must not take what was stored again for what was damaged. */
+static unsigned lose_power_again(enum mode mode)
+{
+    char root[TEMP_DIR_CHARS];
+    pthread_t threads[2];
+    struct blob_store *s = NULL;
+    unsigned losses = 0, seed = (unsigned)clock_wall_ms();
+    static struct again_worker workers[2];
+    temp_dir_make_in_memory(root);
+    rig_start(root);
+    struct disk_options opt = options(root, mode);
+    CU_ASSERT_EQUAL_FATAL(disk_store_open(&opt, &s, NULL), BLOB_OK);
+    size_t opened = rig_now();
+    for (unsigned t = 0; t < 2; t++) {
+        workers[t] = (struct again_worker){.store = s, .number = t};
+        CU_ASSERT_EQUAL_FATAL(pthread_create(&threads[t], NULL, work_again, &workers[t]), 0);
+    }
+    for (unsigned t = 0; t < 2; t++) {
+        pthread_join(threads[t], NULL);
+        CU_ASSERT_EQUAL(workers[t].failures, 0);
+    }
+    size_t ended = rig_now();
+    blob_store_close(s);
+    rig_stop();
+    printf("(%zu changes, seed %u) ", ended - opened, seed);
+    for (unsigned i = 0; i < MOMENTS / 2 && losses == 0; i++) {
+        unsigned draw = seed + i;
+        size_t moment = opened + (size_t)rand_r(&draw) % (ended - opened + 1);
+        losses = look_at_again(workers, mode, moment, (enum rig_luck)(i % RIG_LUCKS), draw);
+    }
+    rig_release();
+    temp_dir_remove(root);
+    return losses;
+}
+
+static void test_set_aside(void)
+{
+    CU_ASSERT_EQUAL(lose_power_again(JOURNAL), 0);
+    CU_ASSERT_EQUAL(lose_power_again(PLAIN), 0);
+}
+
 static void test_journal(void)
 {
     CU_ASSERT_EQUAL(lose_power(JOURNAL, false), 0);
@@ -171,6 +271,7 @@ int main(void)
     CU_TestInfo tests[] = {{"nothing acknowledged is lost, with the journal", test_journal},
                            {"nothing acknowledged is lost, without it", test_plain},
                            {"nothing acknowledged is lost, shared by nodes", test_shared},
+                           {"what was set aside and stored again is whole", test_set_aside},
                            {"on a disk that does not sync, losses are seen", test_lying_disk},
                            CU_TEST_INFO_NULL};
     return unit_main("disk power loss", tests);

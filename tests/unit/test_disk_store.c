@@ -87,18 +87,41 @@ static void damage(const struct digest *digest)
     CHECK(truncate(whole, 5) == 0);
 }
 
+static void corrupt(const struct digest *digest)
+{
+    struct disk_path path;
+    struct stat sb;
+    char whole[512], byte;
+    disk_blob_path(digest, &path);
+    path_of(path.text, whole);
+    int fd = open(whole, O_RDWR);
+    CHECK(fd >= 0 && fstat(fd, &sb) == 0 && pread(fd, &byte, 1, sb.st_size / 2) == 1);
+    byte ^= 0x10;
+    CHECK(pwrite(fd, &byte, 1, sb.st_size / 2) == 1);
+    const struct timespec times[2] = {sb.st_atim, sb.st_mtim}; /* as a disk does it */
+    CHECK(futimens(fd, times) == 0 && close(fd) == 0);
+}
+
 static int use_journal(void)
 {
-    static const struct blob_contract contract = {
-        .name = "disk", .reset = reset_root, .open = open_journal, .persists = true, .damage = damage};
+    static const struct blob_contract contract = {.name = "disk",
+                                                  .reset = reset_root,
+                                                  .open = open_journal,
+                                                  .persists = true,
+                                                  .damage = damage,
+                                                  .corrupt = corrupt};
     blob_contract_use(&contract);
     return 0;
 }
 
 static int use_plain(void)
 {
-    static const struct blob_contract contract = {
-        .name = "disk without a journal", .reset = reset_root, .open = open_plain, .persists = true, .damage = damage};
+    static const struct blob_contract contract = {.name = "disk without a journal",
+                                                  .reset = reset_root,
+                                                  .open = open_plain,
+                                                  .persists = true,
+                                                  .damage = damage,
+                                                  .corrupt = corrupt};
     blob_contract_use(&contract);
     return 0;
 }
@@ -109,15 +132,20 @@ static int use_direct(void)
                                                   .reset = reset_root,
                                                   .open = open_direct,
                                                   .persists = true,
-                                                  .damage = damage};
+                                                  .damage = damage,
+                                                  .corrupt = corrupt};
     blob_contract_use(&contract);
     return 0;
 }
 
 static int use_shared(void)
 {
-    static const struct blob_contract contract = {
-        .name = "disk shared", .reset = reset_root, .open = open_shared, .persists = true, .damage = damage};
+    static const struct blob_contract contract = {.name = "disk shared",
+                                                  .reset = reset_root,
+                                                  .open = open_shared,
+                                                  .persists = true,
+                                                  .damage = damage,
+                                                  .corrupt = corrupt};
     blob_contract_use(&contract);
     return 0;
 }

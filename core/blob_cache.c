@@ -11,11 +11,12 @@
  * - An entry has an asker: the one identity it is for, or "": then it is for whoever has no name of his own for the
  * blob. Where a blob has few files, that entry knows who they are; otherwise each known identity gets an entry of its
  * own. All entries of a blob are in one bucket, so that an invalidation finds them.
- * - Locks: one shard's at a time; no store, catalog or callback is called under it.
+ * - Locks: one shard's or the suspects' at a time; no store, catalog or callback is called under it.
  */
 #include "core/blob_cache.h"
 
 #include "core/check.h"
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/metrics.h"
 
@@ -28,6 +29,7 @@
 #define SHARDS       16
 #define ABSENT_SLOTS 256 /* of a shard */
 #define CACHED_MAGIC 0x63616368u
+#define SUSPECTS     64
 
 struct cached {
     struct blob_entry entry; /* first: callers hold a pointer to it */
@@ -42,6 +44,7 @@ struct cached {
     unsigned owner_count;
     uint64_t owners[NAMING_OWNERS];
     char asker[OWNER_MAX + 1];
+    int64_t touched_ms; /* of the blob, as it was opened */
     /* Under the lock again. */
     int64_t checked_ms; /* when the catalog was last asked */
 };
@@ -68,6 +71,11 @@ struct shard {
     struct absent *absent; /* ABSENT_SLOTS, or NULL */
 };
 
+struct suspect {
+    struct digest digest;
+    int64_t since_us; /* by the steady clock */
+};
+
 struct blob_cache {
     struct shard shards[SHARDS];
     struct blob_store *store;
@@ -77,6 +85,9 @@ struct blob_cache {
     size_t bucket_mask;
     size_t shard_entries, shard_bytes, shard_readers;
     struct metric *hits, *misses, *unknown, *corrupt, *entries, *bytes, *readers;
+    pthread_mutex_t suspects_lock;
+    struct suspect suspects[SUSPECTS]; /* under it: waiting to be read again, the oldest first */
+    unsigned suspect_count;
 };
 
 static struct cached *cached_of(struct blob_entry *entry)
@@ -335,6 +346,31 @@ void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest
     release_chain(cache, out);
 }
 
+void blob_cache_suspect(struct blob_cache *cache, const struct digest *digest)
+{
+    blob_cache_invalidate(cache, digest);
+    pthread_mutex_lock(&cache->suspects_lock);
+    bool known = cache->suspect_count == SUSPECTS;
+    for (unsigned i = 0; i < cache->suspect_count && !known; i++)
+        known = digest_equal(&cache->suspects[i].digest, digest);
+    if (!known)
+        cache->suspects[cache->suspect_count++] = (struct suspect){*digest, clock_steady_us()};
+    pthread_mutex_unlock(&cache->suspects_lock);
+}
+
+bool blob_cache_next_suspect(struct blob_cache *cache, int64_t min_age_ms, struct digest *out)
+{
+    pthread_mutex_lock(&cache->suspects_lock);
+    bool any = cache->suspect_count > 0 && clock_steady_us() - cache->suspects[0].since_us >= min_age_ms * 1000;
+    if (any) {
+        *out = cache->suspects[0].digest;
+        cache->suspect_count--;
+        memmove(cache->suspects, cache->suspects + 1, cache->suspect_count * sizeof cache->suspects[0]);
+    }
+    pthread_mutex_unlock(&cache->suspects_lock);
+    return any;
+}
+
 static void on_file_change(const struct digest *digest, void *arg)
 {
     blob_cache_invalidate(arg, digest);
@@ -385,22 +421,47 @@ static enum blob_status arrives_wrong(const struct cached *e, struct blob_error 
     return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "blob %s came twice from the store with bytes of another digest", hex);
 }
 
-/* Reads and verifies a small blob; closes the reader. What comes wrong from a remote store is fetched once more. */
+/* Wrong twice. In a local store it is set aside, and known to be damaged; in a remote one it is looked at beside. */
+static enum blob_status is_wrong(struct blob_cache *cache, const struct cached *e, enum blob_status st,
+                                 int64_t touched_ms, struct blob_error *err)
+{
+    const struct digest *digest = &e->entry.digest;
+    const char *what = st == BLOB_E_CORRUPT ? "is cut short" : "does not match its digest";
+    if (cache->store->caps & STORE_REMOTE) {
+        blob_cache_suspect(cache, digest);
+        return st == BLOB_E_CORRUPT ? is_corrupt(cache, &e->entry.file, err, what) : arrives_wrong(e, err);
+    }
+    struct blob_error why;
+    enum blob_status aside = blob_set_aside(cache->store, digest, touched_ms, &why);
+    if (aside != BLOB_OK && aside != BLOB_E_NOT_FOUND && aside != BLOB_E_CONFLICT)
+        log_line(cache->log, LOG_WARN, NULL, "a damaged blob could not be set aside: %s", why.text);
+    return is_corrupt(cache, &e->entry.file, err, what);
+}
+
+/* Reads and verifies a small blob; closes the reader. What is wrong is opened and read once more: it may have been
+ * damaged on its way, or replaced meanwhile. */
 static enum blob_status read_content(struct blob_cache *cache, struct cached *e, struct blob_reader *reader,
-                                     struct blob_error *err)
+                                     int64_t touched_ms, struct blob_error *err)
 {
     uint8_t *content = (uint8_t *)(e + 1);
-    bool remote = cache->store->caps & STORE_REMOTE, right = false;
+    bool right = false;
     enum blob_status st = read_once(e, reader, content, &right, err);
-    if (st == BLOB_OK && !right && remote)
-        st = read_once(e, reader, content, &right, err);
     reader_close(reader);
-    if (st == BLOB_E_CORRUPT)
-        return is_corrupt(cache, &e->entry.file, err, "is cut short");
+    if (st == BLOB_E_CORRUPT || (st == BLOB_OK && !right)) {
+        struct blob_info info;
+        st = blob_open(cache->store, &e->entry.digest, &reader, &info, err);
+        if (st == BLOB_E_NOT_FOUND)
+            return blob_is_missing(cache, &e->entry.digest, err);
+        if (st != BLOB_OK)
+            return st;
+        touched_ms = info.touched_ms;
+        st = info.size == e->entry.size ? read_once(e, reader, content, &right, err) : BLOB_E_CORRUPT;
+        reader_close(reader);
+    }
+    if (st == BLOB_E_CORRUPT || (st == BLOB_OK && !right))
+        return is_wrong(cache, e, st, touched_ms, err);
     if (st != BLOB_OK)
         return st;
-    if (!right)
-        return remote ? arrives_wrong(e, err) : is_corrupt(cache, &e->entry.file, err, "does not match its digest");
     e->entry.content = content;
     return BLOB_OK;
 }
@@ -418,6 +479,7 @@ static enum blob_status open_entry(struct blob_cache *cache, const struct file_n
         return st;
     if (info.size != file->size) {
         reader_close(reader);
+        blob_cache_suspect(cache, &file->digest);
         return is_corrupt(cache, file, err, "has another size than recorded");
     }
     bool small = file->size <= cache->opt.content_max;
@@ -427,10 +489,11 @@ static enum blob_status open_entry(struct blob_cache *cache, const struct file_n
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "cache entry");
     }
     if (small) {
-        st = read_content(cache, e, reader, err);
+        st = read_content(cache, e, reader, info.touched_ms, err);
     } else {
         e->entry.reader = reader;
         e->entry.fd = reader_fd(reader);
+        e->touched_ms = info.touched_ms;
     }
     if (st != BLOB_OK) {
         blob_cache_release(cache, &e->entry);
@@ -470,6 +533,16 @@ static struct cached *find_right(struct blob_cache *cache, struct shard *sh, con
         blob_cache_hold(&known->entry);
     pthread_mutex_unlock(&sh->lock);
     return known;
+}
+
+/* Is the open file still the blob's? Another node may have replaced a damaged one. What is read from a remote store is
+ * hashed as it passes, and need not be asked for. */
+static bool still_stored(struct blob_cache *cache, const struct cached *e)
+{
+    struct blob_info info;
+    struct blob_error ignored;
+    return e->entry.fd < 0 ||
+           (blob_stat(cache->store, &e->entry.digest, &info, &ignored) == BLOB_OK && info.touched_ms == e->touched_ms);
 }
 
 /* What a load has come to. */
@@ -535,6 +608,10 @@ enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *
         const char *whose = asker && (naming.personal || !naming.all_told) ? asker : "";
         /* The same name: only the entry's age was in doubt. */
         loaded.right = find_right(cache, sh, &naming, whose);
+        if (loaded.right && !still_stored(cache, loaded.right)) {
+            blob_cache_release(cache, &loaded.right->entry);
+            loaded.right = NULL;
+        }
         if (!loaded.right)
             st = open_entry(cache, &naming, whose, &loaded.made, err);
     }
@@ -578,6 +655,7 @@ struct blob_cache *blob_cache_new(struct blob_store *store, struct file_catalog 
     while (buckets < cache->shard_entries)
         buckets *= 2;
     cache->bucket_mask = buckets - 1;
+    CHECK(pthread_mutex_init(&cache->suspects_lock, NULL) == 0);
     for (int i = 0; i < SHARDS; i++) {
         struct shard *sh = &cache->shards[i];
         sh->buckets = calloc(buckets, sizeof *sh->buckets);
@@ -608,5 +686,6 @@ void blob_cache_free(struct blob_cache *cache)
         free(sh->absent);
         pthread_mutex_destroy(&sh->lock);
     }
+    pthread_mutex_destroy(&cache->suspects_lock);
     free(cache);
 }

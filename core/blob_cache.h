@@ -75,7 +75,9 @@ enum blob_recall blob_cache_recall(struct blob_cache *cache, const struct digest
 /*
  * Reads catalog and store, and keeps the entry where it fits.
  * NOT_FOUND: no file names this blob. CORRUPT: a file does, but the blob is missing, of another size than recorded, or
- * (content only) not what its digest says: logged, counted, not served.
+ * (content only) not what its digest says, twice in a row: logged, counted, not served, and set aside in the store, so
+ * that an upload of the same content heals it. UNAVAILABLE: from a remote store it arrived wrong twice, which tells
+ * nothing yet of what is stored: it becomes a suspect.
  */
 enum blob_status blob_cache_load(struct blob_cache *cache, const struct digest *digest, const char *asker,
                                  int64_t now_ms, struct blob_entry **out, struct blob_error *err) BLOB_MUST_CHECK;
@@ -86,5 +88,10 @@ void blob_cache_release(struct blob_cache *cache, struct blob_entry *entry);
 
 /* Forgets a blob (the sweeper removed it, scrubbing found it damaged). Holds already given stay valid. */
 void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest);
+/* The same, for one that was read and did not match its digest: remembers it, to be read again (scrubber_recheck).
+ * Where more are waiting than it remembers, the next reading will find this one. */
+void blob_cache_suspect(struct blob_cache *cache, const struct digest *digest);
+/* The one that has waited longest, which is then forgotten. false: none has waited for min_age_ms. */
+bool blob_cache_next_suspect(struct blob_cache *cache, int64_t min_age_ms, struct digest *out);
 
 #endif

@@ -29,7 +29,8 @@
 #define FIRST_LOOK_MS 1000
 #define TICK_MS       250
 #define EXPIRE_BATCH  200
-#define SCRUB_PIECE   (4u << 20) /* how much is read between two looks at `stopping` */
+#define RECHECK_BYTES (64u << 20) /* of what downloads have found wrong, at a time */
+#define SCRUB_PIECE   (4u << 20)  /* how much is read between two looks at `stopping` */
 
 struct janitor {
     struct janitor_parts parts;
@@ -277,6 +278,23 @@ static void scrub_a_little(struct janitor *j, uint64_t budget)
     }
 }
 
+/* What downloads of this node have found wrong. Nothing is to be read nearly always. */
+static void recheck_suspects(struct janitor *j)
+{
+    uint64_t total = 0;
+    for (bool idle = false; !idle && total < RECHECK_BYTES && !atomic_load(&j->stopping);) {
+        struct blob_error err;
+        uint64_t read = 0;
+        enum blob_status st = scrubber_recheck(j->scrubber, SCRUB_PIECE, &read, &idle, &err);
+        if (st != BLOB_OK) {
+            log_line(j->parts.log, LOG_WARN, NULL, "janitor: reading a blob again: %s", err.text);
+            metric_add(j->errors, 1);
+            return;
+        }
+        total += read;
+    }
+}
+
 /* Can what is old be told now? *now_ms is the time of a clock that has been steady for a sweep's interval. */
 static bool clock_is_calm(struct janitor *j, int64_t *now_ms)
 {
@@ -303,6 +321,7 @@ static void *sweeper_main(void *arg)
     pthread_mutex_unlock(&j->lock);
     while (pause_for(j, PAUSE_MS)) {
         keep_index_well(j);
+        recheck_suspects(j);
         if (j->opt.scrub_bytes_per_s > 0 && j->leading)
             scrub_a_little(j, j->opt.scrub_bytes_per_s * PAUSE_MS / 1000);
         if (!clock_is_calm(j, &now_ms) || clock_steady_us() < due_us || atomic_load(&j->stopping))

@@ -7,7 +7,8 @@
  *   3. removes blobs whose last file was destroyed and that were last touched longer than grace_ms ago; others that no
  *      file names (of uploads cut off while completing) when they are older than an upload may become, too,
  *   4. lets the store remove its own leftovers,
- * and between sweeps re-reads blobs against their digests where scrub_bytes_per_s asks for it. On shared sessions,
+ * and between sweeps reads blobs again that a download has found wrong, and all of them, one after the other, where
+ * scrub_bytes_per_s asks for it. On shared sessions,
  * steps 2 to 4 and scrubbing are done by the one node that holds the lease "janitor" for this interval.
  *
  * Steps 2 to 4 go by the wall clock. It is compared with the steady one each second: after it was set, either way, they

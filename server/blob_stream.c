@@ -200,6 +200,8 @@ static void stream_job(struct worker_job *job)
     stream_read(s, s->ahead);
     if (s->mismatch && s->sel.length <= s->piece_bytes)
         stream_read_again(s);
+    if (s->mismatch || s->status == BLOB_E_CORRUPT) /* on its way, or where it is stored: that is found out beside */
+        blob_cache_suspect(s->svc->cache, &s->entry->digest);
     http_loop_post(s->loop, &s->task);
 }
 

@@ -14,6 +14,9 @@ const char command_line_usage[] =
     "      --check-config         say whether the settings, and the files of [tls] and [auth], are right\n"
     "      --print-config         print every setting as a file that can be read back, secrets masked\n"
     "      --check-storage        try everything blobd needs of its storage, and say what works\n"
+    "      --scrub                read all that is stored, and set aside what does not match its digest; exit status "
+    "3:\n"
+    "                             something is damaged or missing, 1: not everything could be looked at\n"
     "      --version              print the version\n"
     "      --help                 print this text and every setting\n";
 
@@ -24,6 +27,7 @@ static const struct {
     {"--check-config", COMMAND_CHECK_CONFIG},
     {"--print-config", COMMAND_PRINT_CONFIG},
     {"--check-storage", COMMAND_CHECK_STORAGE},
+    {"--scrub", COMMAND_SCRUB},
     {"--version", COMMAND_VERSION},
     {"--help", COMMAND_HELP},
     {"-h", COMMAND_HELP},

@@ -1,8 +1,8 @@
 /*
  * command_line - what blobd is asked to do.
  *
- *     blobd [-c FILE] [--set section.key=value]… [--check-config | --print-config | --check-storage | --version |
- * --help]
+ *     blobd [-c FILE] [--set section.key=value]… [--check-config | --print-config | --check-storage | --scrub |
+ * --version | --help]
  *
  * Threads: plain values. Ownership: texts are argv's; command_line_release() frees the list of --set.
  */
@@ -18,6 +18,7 @@ enum command_action {
     COMMAND_CHECK_CONFIG,
     COMMAND_PRINT_CONFIG,
     COMMAND_CHECK_STORAGE,
+    COMMAND_SCRUB,
     COMMAND_VERSION,
     COMMAND_HELP,
 };

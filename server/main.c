@@ -2,7 +2,7 @@
  * main - reads what is asked for, opens the two stores, has the server put together, and then waits for signals: this
  * thread does nothing else, so a signal is an ordinary value here and interrupts nobody.
  *
- * Exit status: 0 fine, 1 it could not start or finish, 2 the arguments or settings are wrong.
+ * Exit status: 0 fine, 1 it could not start or finish, 2 the arguments or settings are wrong; of --scrub also 3.
  */
 #include "backends/registry.h"
 #include "core/blob_store.h"
@@ -17,6 +17,7 @@
 #include "server/auth_tokens.h"
 #include "server/command_line.h"
 #include "server/http_server.h"
+#include "server/scrub_command.h"
 #include "server/service_notify.h"
 #include "server/tls.h"
 
@@ -301,6 +302,24 @@ static int check_files(const struct config *cfg)
     return status == EXIT_SUCCESS ? status : EXIT_SETTINGS;
 }
 
+static int scrub(struct program *p)
+{
+    struct blob_error err = {0};
+    signal(SIGPIPE, SIG_IGN);
+    enum blob_status st = registry_open_store(p->cfg, false, NULL, &p->store, &err);
+    if (st != BLOB_OK) {
+        complain(err.text);
+        if (st == BLOB_E_CONFLICT && p->cfg->storage.backend == CONFIG_BACKEND_DISK)
+            complain(
+                "stop that server and scrub again (systemctl stop blobd; uploads go on after its start), or have it "
+                "scrub while it serves: retention.scrub_rate, and a restart");
+        return EXIT_FAILURE;
+    }
+    int status = scrub_command(p->store);
+    blob_store_close(p->store);
+    return status;
+}
+
 static int run(struct program *p)
 {
     if (p->cmd.action == COMMAND_VERSION) {
@@ -323,6 +342,8 @@ static int run(struct program *p)
         return EXIT_SUCCESS;
     case COMMAND_CHECK_STORAGE:
         return check_storage(p);
+    case COMMAND_SCRUB:
+        return scrub(p);
     default:
         return serve(p);
     }

@@ -108,6 +108,78 @@ static void test_unknown(void)
     rig_close(&r);
 }
 
+/* A store whose reads arrive wrong as often as it is told. */
+static struct {
+    const struct blob_store_ops *real;
+    int times;
+} arriving;
+
+static enum blob_status read_wrong(struct blob_reader *r, uint64_t offset, void *buf, size_t len,
+                                   struct blob_error *err)
+{
+    enum blob_status st = arriving.real->reader_read(r, offset, buf, len, err);
+    if (arriving.times > 0 && len > 0) {
+        arriving.times--;
+        ((char *)buf)[len / 2] ^= 1;
+    }
+    return st;
+}
+
+static void test_arrives_wrong(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct metrics *m = metrics_new();
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, m, &roomy);
+    struct digest d = rig_put(&r, "intact");
+    struct blob_info before, after;
+    rig_add(&r, &d, 6, "intact", ASKER, T0);
+    arriving.real = r.real;
+    r.ops.reader_read = read_wrong;
+    /* Once: it is asked for again, and nobody is told. */
+    arriving.times = 1;
+    CU_ASSERT_EQUAL(blob_stat(r.store, &d, &before, NULL), BLOB_OK);
+    struct blob_entry *e = load(cache, &d, T0);
+    CU_ASSERT_EQUAL(memcmp(e->content, "intact", 6), 0);
+    blob_cache_release(cache, e);
+    CU_ASSERT_EQUAL(blob_stat(r.store, &d, &after, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(before.touched_ms, after.touched_ms);
+    CU_ASSERT_EQUAL(metric_value(metrics_counter(m, "blobd_corrupt_blobs_total", "", NULL)), 0);
+    /* Twice: it is damaged. */
+    blob_cache_invalidate(cache, &d);
+    arriving.times = 2;
+    CU_ASSERT_EQUAL(try_load(cache, &d), BLOB_E_CORRUPT);
+    CU_ASSERT_FALSE(rig_has_blob(&r, &d));
+    blob_cache_free(cache);
+    metrics_free(m);
+    rig_close(&r);
+}
+
+/* Another node has replaced what this one holds open: seen when the name is asked for again. */
+static void test_replaced(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache_options opt = roomy;
+    opt.content_max = 0;
+    opt.max_age_ms = 1000;
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct digest d = rig_digest("whole", 5);
+    char got[5];
+    rig_commit(&r, &d, "wrong", 5);
+    rig_add(&r, &d, 5, "x", ASKER, T0);
+    struct blob_entry *e = load(cache, &d, T0);
+    e->fd = 0; /* memory has no descriptors: as a disk would have */
+    blob_cache_release(cache, e);
+    rig_commit(&r, &d, "whole", 5);
+    e = load(cache, &d, T0 + 2000);
+    CU_ASSERT_EQUAL(reader_read(e->reader, 0, got, 5, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(memcmp(got, "whole", 5), 0);
+    blob_cache_release(cache, e);
+    blob_cache_free(cache);
+    rig_close(&r);
+}
+
 static void test_damage(void)
 {
     struct rig r;
@@ -124,9 +196,18 @@ static void test_damage(void)
     CU_ASSERT_EQUAL(try_load(cache, &changed), BLOB_E_CORRUPT);
     CU_ASSERT_EQUAL(try_load(cache, &missing), BLOB_E_CORRUPT);
     CU_ASSERT_EQUAL(metric_value(metrics_counter(m, "blobd_corrupt_blobs_total", "", NULL)), 3);
+    /* What is wrong is set aside; what has another size is to be looked at. */
+    CU_ASSERT_FALSE(rig_has_blob(&r, &changed));
+    struct digest suspect;
+    CU_ASSERT_TRUE(blob_cache_next_suspect(cache, 0, &suspect));
+    CU_ASSERT_TRUE(digest_equal(&suspect, &cut));
+    CU_ASSERT_FALSE(blob_cache_next_suspect(cache, 0, &suspect));
     /* An upload of the same content heals. */
     rig_commit(&r, &cut, "cut", 3);
     CU_ASSERT_EQUAL(try_load(cache, &cut), BLOB_OK);
+    CU_ASSERT_EQUAL(try_load(cache, &changed), BLOB_E_CORRUPT);
+    rig_commit(&r, &changed, "changed", 7);
+    CU_ASSERT_EQUAL(try_load(cache, &changed), BLOB_OK);
     blob_cache_free(cache);
     metrics_free(m);
     rig_close(&r);
@@ -590,6 +671,8 @@ int main(void)
                            {"a large blob is kept open, and a hold outlives its file", test_reader},
                            {"what no file names is not found, and that is not remembered", test_unknown},
                            {"damaged and missing blobs are not served; a re-upload heals", test_damage},
+                           {"what arrives wrong once is read again", test_arrives_wrong},
+                           {"an open file that was replaced is opened anew", test_replaced},
                            {"changes of this process are seen at once", test_changes_here},
                            {"changes of other nodes are seen after max_age", test_changes_elsewhere},
                            {"a file past its time is not served from the cache", test_expired_file},

@@ -4,6 +4,7 @@
 #include "core/fault.h"
 #include "core/janitor.h"
 #include "core/metrics.h"
+#include "core/scrubber.h"
 #include "core/session.h"
 #include "core/unnamed.h"
 #include "core/upload.h"
@@ -551,9 +552,47 @@ static void test_scrub(void)
     CU_ASSERT_EQUAL(damaged, 1);
     CU_ASSERT_EQUAL(metric_value(metrics_counter(m, "blobd_corrupt_blobs_total", "", NULL)), 1);
     CU_ASSERT_PTR_NULL(blob_cache_get(cache, &bad, NULL, 1));
+    CU_ASSERT_FALSE(rig_has_blob(&r, &bad));
+    CU_ASSERT_TRUE(rig_has_blob(&r, &big));
+    rig_commit(&r, &bad, "what it should be", 17);
+    CU_ASSERT_EQUAL(janitor_scrub(j, &damaged, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(damaged, 0);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &bad));
     janitor_free(j);
     blob_cache_free(cache);
     metrics_free(m);
+    rig_close(&r);
+}
+
+/* What a download has found wrong is read again: it may have been wrong on its way only. */
+static void test_recheck(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct blob_cache_options opt = {.max_entries = 10, .max_bytes = 1 << 20, .max_readers = 10, .content_max = 0};
+    struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, NULL, &opt);
+    struct digest good = rig_put(&r, "good"), bad = rig_digest("bad", 3), other = rig_digest("other", 5),
+                  gone = rig_digest("gone", 4);
+    rig_commit(&r, &bad, "bAd", 3);
+    rig_commit(&r, &other, "Other", 5); /* nobody has read it */
+    struct scrubber *s = scrubber_new(r.store, cache, NULL, NULL);
+    uint64_t read;
+    bool idle = false;
+    CU_ASSERT_EQUAL(scrubber_recheck(s, 100, &read, &idle, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(idle && read == 0);
+    blob_cache_suspect(cache, &good);
+    blob_cache_suspect(cache, &bad);
+    blob_cache_suspect(cache, &bad);
+    blob_cache_suspect(cache, &gone);
+    for (int i = 0; i < 20 && (i == 0 || !idle); i++)
+        CU_ASSERT_EQUAL(scrubber_recheck(s, 2, &read, &idle, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(idle);
+    CU_ASSERT_EQUAL(scrubber_damaged(s), 1);
+    CU_ASSERT_TRUE(rig_has_blob(&r, &good));
+    CU_ASSERT_FALSE(rig_has_blob(&r, &bad));
+    CU_ASSERT_TRUE(rig_has_blob(&r, &other));
+    scrubber_free(s);
+    blob_cache_free(cache);
     rig_close(&r);
 }
 
@@ -678,6 +717,7 @@ int main(void)
         {"an index that is not whole is healed at once", test_index_is_healed_between_sweeps},
         {"a node without the lease leaves the sweep to the other", test_one_node_sweeps},
         {"scrubbing finds the damaged blob among the good ones", test_scrub},
+        {"what a download found wrong is read again", test_recheck},
         {"it starts, sweeps by itself and stops at once", test_start_and_stop},
         {"uploads and a sweeper side by side lose nothing", test_sweep_beside_uploads},
         CU_TEST_INFO_NULL};

@@ -154,7 +154,7 @@ static enum blob_status hear_the_clock(struct s3_store *s, struct blob_error *er
 enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
-    int64_t offset_ms;
+    int64_t offset_ms = 0;
     s3_memory_trim(&s->memory);
     pthread_mutex_lock(&s->lock);
     s->tombstones_before_ms = before_ms;

@@ -23,8 +23,7 @@ static const char *const form_names[] = {[CONFIG_ANY] = "text",
                                          [CONFIG_HTTP_URL] = "https://... or http://...",
                                          [CONFIG_REDIS_URL] =
                                              "redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]",
-                                         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or "
-                                                             "2001:db8::/32"};
+                                         [CONFIG_NETWORKS] = "addresses and networks, as 10.0.0.0/8"};
 
 static const struct unit size_units[] = {
     {"T", UINT64_C(1) << 40}, {"G", UINT64_C(1) << 30}, {"M", UINT64_C(1) << 20}, {"K", UINT64_C(1) << 10}, {"", 1}};

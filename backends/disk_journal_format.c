@@ -1,25 +1,12 @@
 /* disk_journal_format - encoding and checking of the two headers. */
 #include "backends/disk_journal_format.h"
+#include "backends/disk_bytes.h"
 
 #include "backends/crc32c.h"
 
 #include <string.h>
 
 static const uint8_t segment_magic[12] = "blobd-jrnl-1";
-
-static void put_le(uint8_t *p, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = bytes; i-- > 0;)
-        v = v << 8 | p[i];
-    return v;
-}
 
 void segment_header_encode(struct segment_header *h, uint8_t out[JOURNAL_HEADER_BYTES])
 {

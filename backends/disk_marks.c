@@ -11,6 +11,7 @@
 #include "backends/disk_marks.h"
 
 #include "backends/crc32c.h"
+#include "backends/disk_bytes.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -55,20 +56,6 @@ struct disk_marks {
 };
 
 /* ---- the attribute ---- */
-
-static void put_le(uint8_t *p, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        p[i] = (uint8_t)(v >> (8 * i));
-}
-
-static uint64_t get_le(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = bytes; i-- > 0;)
-        v = v << 8 | p[i];
-    return v;
-}
 
 static enum blob_status set(int fd, uint64_t from, uint64_t flushed, uint32_t sum, const char *path,
                             struct blob_error *err)

@@ -52,14 +52,19 @@ struct s3_options s3_options_default(void)
                                .presign_expiry_ms = 3600000};
 }
 
+static size_t plain_chars(const char *text)
+{
+    return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/");
+}
+
 static bool charset_ok(const char *text)
 {
-    return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/") == strlen(text);
+    return plain_chars(text) == strlen(text);
 }
 
 bool s3_key_ok(const char *key)
 {
-    return key[0] && key[0] != '/' && strlen(key) <= S3_KEY_MAX && charset_ok(key);
+    return key[0] && key[0] != '/' && strlen(key) <= S3_KEY_MAX && charset_ok(key[0] == '~' ? key + 1 : key);
 }
 
 /* ---- open and close ---- */

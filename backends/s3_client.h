@@ -16,7 +16,8 @@
  *   UNSUPPORTED  the endpoint (501) or the driver cannot
  *   CANCELED, NO_MEMORY, NO_SPACE (quota), IO (an answer that makes no sense)
  * NOT_FOUND is only ever said on the endpoint's word NoSuchKey or NoSuchUpload, never guessed from a bare 404.
- * Keys: 1 to S3_KEY_MAX of A-Z a-z 0-9 . _ - and /, as s3_key_ok() tells. Anything else is a bug of the caller.
+ * Keys: 1 to S3_KEY_MAX of A-Z a-z 0-9 . _ - and /, the first may be ~, as s3_key_ok() tells. Anything else is a bug of
+ * the caller.
  *
  *     struct s3_client *c;
  *     if ((st = s3_client_open(&opts, &c, &err)) != BLOB_OK)

@@ -2,14 +2,15 @@
  * s3_records - records are objects under their own keys; those whose first part is one of the store's own names go
  * below records/ instead, so that any record key is possible and none can touch a blob.
  */
-#include "backends/s3_store_internal.h"
+#include "backends/s3_below.h"
 #include "core/bytebuf.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ELSEWHERE "records/"
+#define ELSEWHERE   "records/"
+#define FEW_RECORDS 16
 
 static bool is_ours(const char *key)
 {
@@ -92,39 +93,33 @@ enum blob_status s3_record_delete(struct blob_store *base, const char *key, unsi
 enum blob_status s3_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
                                 bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
 {
-    struct s3_store *s = s3_store_of(base);
-    struct s3_key last = {""}, below = object_key(prefix);
+    struct s3_key below = object_key(prefix), begin = object_key(after ? after : prefix);
+    struct s3_below b;
     struct bytebuf value;
     enum blob_status st = BLOB_OK;
     size_t given = 0;
-    bool go_on = true;
-    if (after)
-        last = object_key(after);
+    bool few = strchr(prefix, '/')[1] != '\0'; /* of one digest */
     bytebuf_init(&value);
-    for (bool more = true; more && go_on && st == BLOB_OK && (limit == 0 || given < limit);) {
-        struct s3_page page;
-        size_t left = limit == 0 || limit - given > 1000 ? 1000 : limit - given;
-        st = s3_list(s->client, below.text, last.text[0] ? last.text : NULL, (unsigned)left, &page, err);
+    s3_below_begin(&b, s3_store_of(base), below.text, begin.text, limit ? limit : few ? FEW_RECORDS : SIZE_MAX);
+    for (bool go_on = true; go_on && st == BLOB_OK && (limit == 0 || given < limit);) {
+        const struct s3_entry *e;
+        st = s3_below_next(&b, &e, err);
+        if (st != BLOB_OK || !e)
+            break;
+        const char *key = record_key(e->key, prefix);
+        bytebuf_clear(&value);
+        if (with_values)
+            st = s3_record_get(base, key, &value, err);
+        if (st == BLOB_E_NOT_FOUND) { /* deleted since the page was made */
+            st = BLOB_OK;
+            continue;
+        }
         if (st != BLOB_OK)
             break;
-        more = page.more;
-        for (size_t i = 0; i < page.count && go_on; i++) {
-            snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
-            bytebuf_clear(&value);
-            const char *key = record_key(last.text, prefix);
-            if (with_values)
-                st = s3_record_get(base, key, &value, err);
-            if (st == BLOB_E_NOT_FOUND) { /* deleted since the page was made */
-                st = BLOB_OK;
-                continue;
-            }
-            if (st != BLOB_OK)
-                break;
-            given++;
-            go_on = fn(key, with_values ? value.data : NULL, value.len, arg);
-        }
-        s3_page_release(&page);
+        given++;
+        go_on = fn(key, with_values ? value.data : NULL, value.len, arg);
     }
+    s3_below_end(&b);
     bytebuf_release(&value);
     return st;
 }

@@ -4,35 +4,31 @@
  * Clearing away must never touch a blob. An upload whose last state says that it was becoming a blob may have become
  * it: its data object stays when that blob's pointer names it.
  */
-#include "backends/s3_store_internal.h"
+#include "backends/s3_below.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define PAGES_OF_ONE_KEY 100
 #define STATE_LOOKS      4
+#define FEW_STATES       16
 
 /* The last key below prefix, and when it was written. NOT_FOUND. */
 static enum blob_status last_below(struct s3_store *s, const char *prefix, struct s3_key *key, int64_t *modified_ms,
                                    struct blob_error *err)
 {
-    struct s3_key last = {""};
-    for (bool more = true; more;) {
-        struct s3_page page;
-        enum blob_status st = s3_list(s->client, prefix, last.text[0] ? last.text : NULL, 1000, &page, err);
-        if (st != BLOB_OK)
-            return st;
-        more = page.more;
-        if (page.count > 0) {
-            snprintf(last.text, sizeof last.text, "%s", page.entries[page.count - 1].key);
-            *modified_ms = page.entries[page.count - 1].object.modified_ms;
-        }
-        s3_page_release(&page);
+    struct s3_below b;
+    const struct s3_entry *e = NULL;
+    bool found = false;
+    s3_below_begin(&b, s, prefix, NULL, FEW_STATES);
+    enum blob_status st = s3_below_next(&b, &e, err);
+    for (; st == BLOB_OK && e; st = s3_below_next(&b, &e, err)) {
+        found = true;
+        *modified_ms = e->object.modified_ms;
     }
-    if (!last.text[0])
-        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 has nothing below %s", prefix);
-    *key = last;
-    return BLOB_OK;
+    *key = b.last;
+    s3_below_end(&b);
+    return st == BLOB_OK && !found ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 has nothing below %s", prefix) : st;
 }
 
 /* A listing shows no state of the upload. That proves nothing: a named object must be missing too. */

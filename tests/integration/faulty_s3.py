@@ -211,10 +211,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.error(404, "NoSuchKey")
         self.get(objects[key], etag_of(objects[key]), names)
 
-    def list(self, query):
+    def list(self, query, at_most=None):
         prefix, after = query.get("prefix", [""])[0], query.get("start-after", query.get("marker", [""]))[0]
         keys = sorted(k for k in self.server.objects if k.startswith(prefix) and k > after)
         limit = int(query.get("max-keys", ["1000"])[0])
+        keys = keys[:at_most]
         xml = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.server.objects[k])}</Size><ETag>x</ETag>"
                       f"<LastModified>{self.when(k)}</LastModified></Contents>" for k in keys[:limit])
         more = "true" if len(keys) > limit else "false"
@@ -534,6 +535,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.key() or "uploads" in query:
             return False
         self.send(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        return True
+
+    def fault_cut_list(self):
+        """A listing of objects that shows the first one, and says that this is all."""
+        query = self.query()
+        if self.key() or "uploads" in query:
+            return False
+        self.list(query, at_most=1)
         return True
 
     def fault_more_of_nothing(self):

@@ -9,10 +9,10 @@
  *
  * A tombstone that has rested for the sweep's grace time is cleared away, by the one request that is not a swap. So it
  * must be certain that it cannot meet a newer pointer, however late it takes effect. First the tombstone is swapped to
- * "clearing", which nobody else overwrites for CLEARING_STALE_MS. Then the DELETE is sent, once, under a signature of
+ * "clearing", which the sweep leaves alone for S3_DOUBT_MS. Then the DELETE is sent, once, under a signature of
  * the time of that swap, which endpoints refuse after a quarter of an hour. When it is not known what became of it,
- * the tombstone, should it still be there, stays as it is until that time is over, and a commit of the same content
- * has to wait: UNAVAILABLE.
+ * the tombstone, should it still be there, stays as it is until that time is over. A commit of the same content does
+ * not wait for that: s3_doubt.c.
  *
  * A blob that was read and found wrong ends by a tombstone as well (s3_damaged.c), one that says "damaged": its data
  * stay.
@@ -30,30 +30,36 @@
 #include <string.h>
 #include <time.h>
 
-#define POINTER_MAX       1024
-#define CLEARING_STALE_MS (30 * 60 * 1000) /* a signature's life, and the clocks of two nodes and of S3 */
-#define SWAPS_MAX         10
+#define POINTER_MAX 1024
+#define SWAPS_MAX   10
+#define SETTLE_MS   1000 /* a DELETE that is not held up has been answered by then */
 
-static struct s3_key pointer_key(const struct digest *digest)
+struct s3_key s3_pointer_key(const struct digest *digest, const char *ending)
 {
     char hex[DIGEST_HEX_CHARS + 1];
     struct s3_key k;
     digest_hex(digest, hex);
-    snprintf(k.text, sizeof k.text, "blobs/%.2s/%s.json", hex, hex);
+    snprintf(k.text, sizeof k.text, "blobs/%.2s/%s%s", hex, hex, ending);
     return k;
+}
+
+static struct s3_key pointer_key(const struct digest *digest)
+{
+    return s3_pointer_key(digest, ".json");
 }
 
 /* ---- reading and writing one ---- */
 
 static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
 {
-    json_int_t size, touched;
+    json_int_t size, touched, doubted = 0;
     const char *key;
     int removing = 0, clearing = 0, damaged = 0, own = 0;
     json_t *root = json_loadb(text, len, 0, NULL);
     bool ok = root &&
-              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b,s?b}", "size", &size, "touched_ms", &touched, "data", &key,
-                          "removing", &removing, "clearing", &clearing, "damaged", &damaged, "own", &own) == 0 &&
+              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b,s?b,s?I}", "size", &size, "touched_ms", &touched, "data",
+                          &key, "removing", &removing, "clearing", &clearing, "damaged", &damaged, "own", &own,
+                          "doubted_ms", &doubted) == 0 &&
               size >= 0 && s3_key_ok(key);
     if (ok) {
         *out = (struct s3_pointer){.size = (uint64_t)size,
@@ -61,24 +67,24 @@ static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
                                    .removed = removing != 0,
                                    .clearing = removing != 0 && clearing != 0,
                                    .damaged = removing != 0 && damaged != 0,
-                                   .own = own != 0};
+                                   .own = own != 0,
+                                   .doubted_ms = doubted};
         memcpy(out->data_key, key, strlen(key) + 1);
     }
     json_decref(root);
     return ok;
 }
 
-enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
-                                 struct blob_error *err)
+enum blob_status s3_pointer_get(struct s3_store *s, const struct s3_key *k, struct s3_pointer *out,
+                                struct blob_error *err)
 {
     char text[POINTER_MAX];
     size_t len;
     struct s3_object object;
     struct s3_pointer p;
-    struct s3_key k = pointer_key(digest);
-    enum blob_status st = s3_get(s->client, k.text, text, sizeof text, &len, &object, err);
+    enum blob_status st = s3_get(s->client, k->text, text, sizeof text, &len, &object, err);
     if (st == BLOB_E_TOO_LARGE || (st == BLOB_OK && !parse_pointer(text, len, &p)))
-        return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a pointer of blobd's", k.text);
+        return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a pointer of blobd's", k->text);
     if (st != BLOB_OK)
         return st;
     memcpy(p.etag, object.etag, sizeof p.etag);
@@ -87,14 +93,21 @@ enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest
     return BLOB_OK;
 }
 
+enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
+                                 struct blob_error *err)
+{
+    struct s3_key k = pointer_key(digest);
+    enum blob_status st = s3_pointer_get(s, &k, out, err);
+    return st == BLOB_E_NOT_FOUND ? s3_doubt_restore(s, digest, out, err) : st;
+}
+
 /* Without conditional writes: a look, then the write. Other nodes may come in between, threads of this one may not. */
-static enum blob_status look_and_put(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
-                                     const struct s3_key *k, const struct s3_body *body, struct s3_object *object,
-                                     struct blob_error *err)
+static enum blob_status look_and_put(struct s3_store *s, const struct s3_pointer *old, const struct s3_key *k,
+                                     const struct s3_body *body, struct s3_object *object, struct blob_error *err)
 {
     struct s3_pointer now;
     pthread_mutex_lock(&s->swaps);
-    enum blob_status st = s3_pointer_read(s, digest, &now, err);
+    enum blob_status st = s3_pointer_get(s, k, &now, err);
     if (st == BLOB_OK)
         st = !old ? BLOB_E_EXISTS : strcmp(now.etag, old->etag) != 0 ? BLOB_E_CONFLICT : BLOB_OK;
     else if (st == BLOB_E_NOT_FOUND)
@@ -105,19 +118,27 @@ static enum blob_status look_and_put(struct s3_store *s, const struct digest *di
     return st;
 }
 
+void s3_pointer_text(const struct s3_pointer *p, struct bytebuf *out)
+{
+    struct uuid nonce; /* makes each version's ETag its own, also where nothing else changes within a millisecond */
+    uuid_new(&nonce);
+    bytebuf_printf(out, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s%s%s", p->size,
+                   p->touched_ms, p->data_key, p->removed ? ",\"removing\":true" : "",
+                   p->clearing ? ",\"clearing\":true" : "", p->damaged ? ",\"damaged\":true" : "",
+                   p->own ? ",\"own\":true" : "");
+    if (p->doubted_ms)
+        bytebuf_printf(out, ",\"doubted_ms\":%" PRId64, p->doubted_ms);
+    bytebuf_printf(out, ",\"nonce\":\"%s\"}\n", nonce.text);
+}
+
 enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
                                   struct s3_pointer *p, struct blob_error *err)
 {
     struct bytebuf b;
     struct s3_object object;
     struct s3_key k = pointer_key(digest);
-    struct uuid nonce; /* makes each version's ETag its own, also where nothing else changes within a millisecond */
-    uuid_new(&nonce);
     bytebuf_init(&b);
-    bytebuf_printf(&b, "{\"size\":%" PRIu64 ",\"touched_ms\":%" PRId64 ",\"data\":\"%s\"%s%s%s%s,\"nonce\":\"%s\"}\n",
-                   p->size, p->touched_ms, p->data_key, p->removed ? ",\"removing\":true" : "",
-                   p->clearing ? ",\"clearing\":true" : "", p->damaged ? ",\"damaged\":true" : "",
-                   p->own ? ",\"own\":true" : "", nonce.text);
+    s3_pointer_text(p, &b);
     const struct s3_body body = {.data = b.data, .length = b.len};
     const struct s3_condition cond = {.absent = !old, .etag = old ? old->etag : NULL};
     enum blob_status st;
@@ -126,7 +147,7 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
     else if (s->conditional)
         st = s3_put(s->client, k.text, &body, &cond, &object, err);
     else
-        st = look_and_put(s, digest, old, &k, &body, &object, err);
+        st = look_and_put(s, old, &k, &body, &object, err);
     bytebuf_release(&b);
     if (st == BLOB_E_NOT_FOUND) /* some endpoints say so when If-Match finds nothing */
         return BLOB_E_CONFLICT;
@@ -137,18 +158,9 @@ enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *diges
 
 /* ---- removal ---- */
 
-/* May the tombstone be overwritten: no DELETE of it can be on its way any more? By both clocks, and while they agree:
- * neither may be trusted alone. */
 static bool clearing_is_over(struct s3_store *s, const struct s3_pointer *p)
 {
-    struct blob_error ignored;
-    int64_t offset_ms;
-    if (s3_clocks_agree(s, &offset_ms, &ignored) != BLOB_OK)
-        return false;
-    int64_t now_ms = clock_wall_ms();
-    int64_t age_ms = now_ms - p->touched_ms;
-    int64_t by_s3_ms = p->modified_ms ? now_ms + offset_ms - p->modified_ms : age_ms;
-    return age_ms > CLEARING_STALE_MS && by_s3_ms > CLEARING_STALE_MS;
+    return s3_doubt_is_over(s, p->touched_ms, p->modified_ms);
 }
 
 /* Sends the one DELETE of a tombstone that says "clearing" since p->touched_ms. */
@@ -204,19 +216,19 @@ static void nap(int64_t ms)
 enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
                                     struct blob_error *err)
 {
-    struct s3_pointer p;
-    for (int64_t wait_ms = 20, waited_ms = 0; waited_ms < 5000; waited_ms += wait_ms, wait_ms *= 2) {
-        enum blob_status st = s3_pointer_read(s, digest, &p, err);
-        if (st != BLOB_OK)
+    struct s3_key k = pointer_key(digest);
+    for (int64_t wait_ms = 20, waited_ms = 0;; waited_ms += wait_ms, wait_ms *= 2) {
+        enum blob_status st = s3_pointer_get(s, &k, out, err);
+        if (st != BLOB_OK || !out->clearing)
             return st;
-        if (!p.clearing || clearing_is_over(s, &p)) {
-            *out = p;
+        if (clearing_is_over(s, out)) {
+            out->clearing = false;
             return BLOB_OK;
         }
+        if (waited_ms + wait_ms > SETTLE_MS)
+            return BLOB_OK;
         nap(wait_ms);
     }
-    return blob_fail(err, BLOB_E_UNAVAILABLE, 0,
-                     "S3: the tombstone of an earlier blob of this content is just being cleared away");
 }
 
 enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *digest, int64_t before_ms,
@@ -240,8 +252,16 @@ enum blob_status s3_blob_remove(struct blob_store *base, const struct digest *di
             return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob was touched since");
         if (s3_blob_is_read(s, digest))
             return blob_fail(err, BLOB_E_CONFLICT, 0, "the blob is being read");
+        if (p.doubted_ms) { /* its copy would bring it back */
+            if (!s3_doubt_is_over(s, p.doubted_ms, 0))
+                return blob_fail(err, BLOB_E_CONFLICT, 0, "an earlier removal of the blob may not have ended");
+            st = s3_doubt_drop(s, digest, err);
+            if (st != BLOB_OK)
+                return st;
+        }
         struct s3_pointer gone = p;
         gone.removed = true;
+        gone.doubted_ms = 0;
         gone.touched_ms = clock_wall_ms_after(p.touched_ms);
         st = s3_pointer_write(s, digest, &p, &gone, err);
         if (st != BLOB_OK)
@@ -329,8 +349,10 @@ enum blob_status s3_blob_list(struct blob_store *base, const struct digest *afte
             struct digest digest;
             struct s3_pointer p;
             snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
-            if (!digest_of_key(last.text, &digest))
+            if (!digest_of_key(last.text, &digest)) {
+                s3_doubt_see(s, &page.entries[i]);
                 continue;
+            }
             st = s3_pointer_read(s, &digest, &p, err);
             if (st == BLOB_OK && p.removed)
                 see_tombstone(s, &digest, &p);

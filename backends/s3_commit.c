@@ -431,12 +431,18 @@ static void drop_object(struct s3_store *s, const char *key)
         log_line(s->log, LOG_WARN, NULL, "S3 %s stays behind: %s", key, ignored.text);
 }
 
-/* The blob is there, whole: starts its grace time again, unless somebody has since `began`. CONFLICT: look again. */
+/* The blob is there, whole: starts its grace time again, unless somebody has since `began`. CONFLICT: look again. Whose
+ * pointer is doubted may have been told nothing yet: then its copy is not there. */
 static enum blob_status touch_present(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
                                       int64_t began_ms, struct blob_error *err)
 {
-    if (old->touched_ms > began_ms && !old->own)
+    if (old->doubted_ms) {
+        enum blob_status st = s3_doubt_copy(s, digest, old, err);
+        if (st != BLOB_OK)
+            return st;
+    } else if (old->touched_ms > began_ms && !old->own) {
         return BLOB_OK;
+    }
     struct s3_pointer touched = *old;
     touched.touched_ms = clock_wall_ms_after(old->touched_ms);
     touched.own = false;
@@ -486,7 +492,10 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
     }
     now.touched_ms = there ? clock_wall_ms_after(old.touched_ms) : clock_wall_ms();
     memcpy(now.data_key, made->text, sizeof now.data_key);
+    now.doubted_ms = !there ? 0 : old.clearing ? now.touched_ms : old.doubted_ms;
     st = s3_pointer_write(s, digest, there ? &old : NULL, &now, err);
+    if (st == BLOB_OK && now.doubted_ms)
+        st = s3_doubt_copy(s, digest, &now, err);
     if (st == BLOB_OK && there && !old.damaged && strcmp(old.data_key, made->text) != 0)
         drop_object(s, old.data_key);
     return st;

@@ -130,5 +130,5 @@ enum blob_status s3_blob_set_aside(struct blob_store *base, const struct digest 
     gone.removed = gone.damaged = true;
     gone.touched_ms = clock_wall_ms_after(p.touched_ms);
     st = s3_pointer_write(s, digest, &p, &gone, err);
-    return st;
+    return st == BLOB_OK && p.doubted_ms ? s3_doubt_drop(s, digest, err) : st;
 }

@@ -328,20 +328,33 @@ def test_late_steps_of_a_removal_do_not_reach_content_that_was_stored_again():
             assert len([k for k in s3.objects if "/data/" in k]) == 1, s3.objects.keys()
 
 
-def test_late_end_of_a_tombstone_holds_up_the_content_and_takes_nothing_with_it():
+def test_late_end_of_a_tombstone_holds_up_nothing_and_takes_nothing_with_it():
+    """The answer to the DELETE of a tombstone is lost: it may take effect at any time. The content is stored at the next
+    request, and is there before and after."""
     data = Content(1000, 3).read(0, 1000)
     with faulty(**SWEEPING) as (s3, srv):
         holding, rule = removed_with_held_deletes(s3, srv, data, "DELETE .*/blobs/")
-        up = Upload(srv, mode="offset")
-        accepted(up.append(data), 203, len(data), up)
-        answer = up.complete(sha256(data))
-        refused(answer, "UNAVAILABLE")  # the tombstone may go at any moment, and whatever stands there with it
-        assert int(answer["Retry-After"]) >= 1
+        made = store(srv, data)
+        whole(download(srv, sha256(data)), data)
+        assert pointer_of(s3, sha256(data))
         rule.released.set()
-        wait_for(lambda: not pointer_of(s3, sha256(data)), what="the tombstone to go")
+        wait_for(lambda: not pointer_of(s3, sha256(data)), what="the late DELETE")
         holding.__exit__(None, None, None)
-        created(up.complete(sha256(data)), sha256(data), len(data))
+        whole(download(srv, sha256(data)), data)
+        wait_for(lambda: pointer_of(s3, sha256(data)), what="the pointer to be put back")
         time.sleep(2)
+        whole(download(srv, sha256(data)), data)
+        srv.stop()
+        srv.start()
+        whole(download(srv, sha256(data)), data)
+        assert srv.get(f"/api/files/{made['id']}").status == 200
+        # When it can happen no more the copy goes.
+        for key in [k for k in s3.objects if f"/{sha256(data)}." in k]:
+            pointer = json.loads(s3.objects[key])
+            s3.objects[key] = json.dumps(pointer | {"doubted_ms": pointer["doubted_ms"] - 3_600_000}).encode()
+            s3.modified[key] -= 3600
+        wait_for(lambda: not [k for k in s3.objects if k.endswith(".again.json")], 10, what="the copy to go")
+        wait_for(lambda: b"doubted" not in s3.objects[pointer_of(s3, sha256(data))], 10, what="the doubt to end")
         whole(download(srv, sha256(data)), data)
 
 

@@ -28,30 +28,83 @@ static void test_late_remover(void)
     CU_ASSERT_EQUAL(s3_pointer_write(s, &digest, &gone, &now, NULL), BLOB_E_CONFLICT);
     check_blob(&r, data, 1000, &digest);
 
-    /* Cut off, or of an unknown end, while the tombstone was being cleared away: that may happen yet, till it is old.
-     */
-    OK(blob_remove(r.store, &digest, INT64_MAX, err));
-    OK(s3_pointer_read(s, &digest, &gone, err));
+    free(data);
+    rig_close(&r);
+}
+
+/* A tombstone that is being cleared away since ago_ms, by a request of which nothing more was heard. */
+static struct s3_pointer clear_half(struct rig *r, const struct digest *digest, int64_t ago_ms)
+{
+    struct s3_store *s = s3_store_of(r->store);
+    struct s3_pointer gone, now;
+    OK(blob_remove(r->store, digest, INT64_MAX, err));
+    OK(s3_pointer_read(s, digest, &gone, err));
     CU_ASSERT_TRUE(gone.removed && !gone.clearing);
     now = gone;
     now.clearing = true;
-    now.touched_ms = clock_wall_ms() - 20 * 60000;
-    OK(s3_pointer_write(s, &digest, &gone, &now, err));
-    OK(blob_store_sweep(r.store, clock_wall_ms() + 1000, err));
-    OK(blob_list(r.store, NULL, no_blob, NULL, err));
-    CU_ASSERT_EQUAL(s3_pointer_read(s, &digest, &live, NULL), BLOB_OK);
-    CU_ASSERT_STRING_EQUAL(live.etag, now.etag);
-    struct blob_writer *w = NULL;
-    struct upload_mark none = {0};
-    struct uuid id;
-    uuid_new(&id);
-    OK(upload_open(r.store, &id, &none, 1, &w, err));
-    OK(writer_write_bytes(w, data, 1000, err));
-    CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_E_UNAVAILABLE);
-    OK(s3_delete_once(r.s3, pointer_name(&digest).text, clock_wall_ms(), err)); /* it happens */
-    OK(writer_commit(w, &digest, 0, err));
+    now.touched_ms = clock_wall_ms() - ago_ms;
+    OK(s3_pointer_write(s, digest, &gone, &now, err));
+    return now;
+}
+
+/* The sweep leaves it alone; an upload of the same content does not wait, and loses nothing when the request takes
+ * effect after all: at once, once its pointer was changed again, or never. */
+static void test_late_clearing(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        struct rig r = rig_open();
+        struct s3_store *s = s3_store_of(r.store);
+        uint8_t *data = content(1000, 30 + i);
+        struct digest digest = store_small(&r, data, 1000);
+        struct s3_pointer before = clear_half(&r, &digest, 20 * 60000), now;
+        OK(blob_store_sweep(r.store, clock_wall_ms() + 1000, err));
+        OK(blob_list(r.store, NULL, no_blob, NULL, err));
+        OK(s3_pointer_read(s, &digest, &now, err));
+        CU_ASSERT_STRING_EQUAL(now.etag, before.etag);
+        store_small(&r, data, 1000);
+        check_blob(&r, data, 1000, &digest);
+        CU_ASSERT_EQUAL(blob_remove(r.store, &digest, INT64_MAX, NULL), BLOB_E_CONFLICT);
+        if (i == 1)
+            OK(blob_touch(r.store, &digest, NULL, err));
+        if (i == 2)
+            store_small(&r, data, 1000);
+        if (i != 3)
+            OK(s3_delete(r.s3, pointer_name(&digest).text, err)); /* it happens */
+        check_blob(&r, data, 1000, &digest);
+        OK(blob_touch(r.store, &digest, NULL, err));
+        check_blob(&r, data, 1000, &digest);
+        OK(blob_store_sweep(r.store, clock_wall_ms() + 3600000, err));
+        check_blob(&r, data, 1000, &digest);
+
+        /* When it cannot happen any more, no copy is kept, and the blob may be removed. */
+        OK(s3_pointer_read(s, &digest, &before, err));
+        now = before;
+        now.doubted_ms -= 31 * 60000;
+        OK(s3_pointer_write(s, &digest, &before, &now, err));
+        OK(blob_remove(r.store, &digest, INT64_MAX, err));
+        CU_ASSERT_EQUAL(blob_stat(r.store, &digest, &(struct blob_info){0}, NULL), BLOB_E_NOT_FOUND);
+        CU_ASSERT_EQUAL(count_below(&r, "blobs/"), 1);
+        CU_ASSERT_EQUAL(count_below(&r, "data/"), 0);
+        free(data);
+        rig_close(&r);
+    }
+}
+
+/* What was doubted and found damaged does not come back. */
+static void test_doubted_and_damaged(void)
+{
+    struct rig r = rig_open();
+    uint8_t *data = content(1000, 40);
+    struct digest digest = store_small(&r, data, 1000);
+    struct blob_info info = {0};
+    clear_half(&r, &digest, 60000);
+    store_small(&r, data, 1000);
+    OK(blob_stat(r.store, &digest, &info, err));
+    OK(blob_set_aside(r.store, &digest, info.touched_ms, err));
+    OK(s3_delete(r.s3, pointer_name(&digest).text, err));
+    CU_ASSERT_EQUAL(blob_stat(r.store, &digest, &info, NULL), BLOB_E_NOT_FOUND);
+    store_small(&r, data, 1000);
     check_blob(&r, data, 1000, &digest);
-    check_only_blob(&r, 1000);
     free(data);
     rig_close(&r);
 }
@@ -195,6 +248,8 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     CU_TestInfo tests[] = {
         {"a removal's late steps do not reach what was stored since", test_late_remover},
+        {"the late end of a tombstone holds up no upload, and takes nothing with it", test_late_clearing},
+        {"what was doubted and found damaged does not come back", test_doubted_and_damaged},
         {"a deletion signed long ago is refused", test_late_delete},
         {"the sweeper takes orphans only", test_sweep},
         {"what an open writer has made is no orphan", test_sweep_beside_a_writer},

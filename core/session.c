@@ -15,7 +15,8 @@
 #define PROGRESS_VERSION 1
 
 enum { FLAG_TEMPORARY = 1, FLAG_TRIED = 2 };
-enum { PROGRESS_APPENDS_KNOWN = 1, PROGRESS_ROTATING = 2, PROGRESS_REHASH = 4, PROGRESS_CHUNK_HASHED = 8 };
+enum { PROGRESS_APPENDS_KNOWN = 1, PROGRESS_ROTATING = 2, PROGRESS_REHASH = 4 };
+enum { PROGRESS_CHUNK_HASHED = 8, PROGRESS_CHUNK_BEFORE = 16 };
 
 void session_init(struct session *s, int64_t now_ms)
 {
@@ -24,6 +25,7 @@ void session_init(struct session *s, int64_t now_ms)
     upload_token_new_key(s->token_key);
     s->created_ms = now_ms;
     hash_init(&s->hash);
+    hash_init(&s->chunk.before);
     s->appends_known = true;
     s->append_from = NO_APPEND;
 }
@@ -55,31 +57,54 @@ static void get_bytes(struct byteview *v, void *out, size_t len)
         memcpy(out, p, len);
 }
 
+bool session_knows_chunk(const struct session *s, struct hash *from)
+{
+    const struct session_chunk *chunk = &s->chunk;
+    if (chunk->length == 0 || chunk->offset + chunk->length != s->mark.offset ||
+        hash_length(&s->hash) != s->mark.offset)
+        return false;
+    if (chunk->offset == 0)
+        hash_init(from);
+    else
+        *from = chunk->before;
+    return hash_length(from) == chunk->offset;
+}
+
 void session_encode_progress(const struct session *s, struct bytebuf *out)
 {
     uint8_t state[HASH_STATE_BYTES];
+    bool before = hash_length(&s->chunk.before) > 0;
     hash_save(&s->hash, state);
     bytebuf_u8(out, PROGRESS_VERSION);
     bytebuf_u8(out, (uint8_t)((s->appends_known ? PROGRESS_APPENDS_KNOWN : 0) | (s->rotating ? PROGRESS_ROTATING : 0) |
-                              (s->rehash ? PROGRESS_REHASH : 0) | (s->chunk.hashed ? PROGRESS_CHUNK_HASHED : 0)));
+                              (s->rehash ? PROGRESS_REHASH : 0) | (before ? PROGRESS_CHUNK_BEFORE : 0)));
     bytebuf_add(out, state, sizeof state);
     bytebuf_u32(out, s->appends);
     bytebuf_u64(out, s->append_from);
     bytebuf_u64(out, s->chunk.offset);
     bytebuf_u64(out, s->chunk.length);
-    if (s->chunk.hashed)
-        bytebuf_add(out, s->chunk.digest.bytes, DIGEST_BYTES);
+    if (!before)
+        return;
+    hash_save(&s->chunk.before, state);
+    bytebuf_add(out, state, sizeof state);
+}
+
+static void get_hash(struct byteview *v, struct hash *hash)
+{
+    uint8_t state[HASH_STATE_BYTES] = {0};
+    get_bytes(v, state, sizeof state);
+    if (!v->failed && hash_restore(hash, state) != BLOB_OK)
+        v->failed = true;
 }
 
 static void get_progress(struct byteview *v, struct session *s)
 {
-    uint8_t state[HASH_STATE_BYTES] = {0};
     if (byteview_u8(v) != PROGRESS_VERSION) {
         v->failed = true;
         return;
     }
     unsigned flags = byteview_u8(v);
-    get_bytes(v, state, sizeof state);
+    get_hash(v, &s->hash);
     s->appends = byteview_u32(v);
     s->append_from = byteview_u64(v);
     s->chunk.offset = byteview_u64(v);
@@ -87,11 +112,11 @@ static void get_progress(struct byteview *v, struct session *s)
     s->appends_known = flags & PROGRESS_APPENDS_KNOWN;
     s->rotating = flags & PROGRESS_ROTATING;
     s->rehash = flags & PROGRESS_REHASH;
-    s->chunk.hashed = flags & PROGRESS_CHUNK_HASHED;
-    if (s->chunk.hashed)
-        get_bytes(v, s->chunk.digest.bytes, DIGEST_BYTES);
-    if (!v->failed && hash_restore(&s->hash, state) != BLOB_OK)
-        v->failed = true;
+    if (flags & PROGRESS_CHUNK_HASHED) /* the chunk's own digest, by versions that had it instead */
+        (void)byteview_bytes(v, DIGEST_BYTES);
+    hash_init(&s->chunk.before);
+    if (flags & PROGRESS_CHUNK_BEFORE)
+        get_hash(v, &s->chunk.before);
 }
 
 enum blob_status session_decode_progress(const void *data, size_t len, struct session *s)

@@ -22,12 +22,15 @@
 /* DESTROYED: its removal has begun. Whoever had the session before can change it no more. */
 enum session_state { SESSION_OPEN, SESSION_COMPLETING, SESSION_COMPLETED, SESSION_DESTROYED };
 
-/* The last append that moved the offset: what a repeat of it must look like. */
+/*
+ * The last append that moved the offset: what a repeat of it must look like. Staged bytes that can be read are compared
+ * themselves. Else a repeat is hashed on from where the chunk began, and must end where the upload stands: so nothing
+ * has to be hashed twice for a repeat that may never come.
+ */
 struct session_chunk {
     uint64_t offset;
-    uint64_t length; /* 0: none */
-    bool hashed;     /* else a repeat is compared with the staged bytes themselves */
-    struct digest digest;
+    uint64_t length;    /* 0: none */
+    struct hash before; /* of all that is before it; for use only where its length is offset, and that is not 0 */
 };
 
 struct session {
@@ -71,6 +74,9 @@ struct session {
 
 /* A new session for a new upload: key and id made, everything else zero. */
 void session_init(struct session *s, int64_t now_ms);
+
+/* Can a repeat of its last chunk be told by hashing? If so, from is what to hash it on from. */
+bool session_knows_chunk(const struct session *s, struct hash *from);
 
 void session_encode(const struct session *s, struct bytebuf *out);
 /* CORRUPT: not an encoding of ours. epoch is set from the argument. */

@@ -90,6 +90,7 @@ struct upload_request {
     uint64_t length;
     bool body_known; /* Content-Length, or no body (then 0) */
     uint64_t body_length;
+    bool body_begun; /* its first byte is there: it is not empty, however it is framed */
     bool completes;
     bool has_digest;      /* a complete may name it; without, the upload completes with whatever it hashes to */
     struct digest digest; /* what the client says the whole upload hashes to */
@@ -101,6 +102,7 @@ struct upload_request {
 
 /* What a finished append or complete answers. */
 struct upload_result {
+    bool waits;    /* of a begin: ask again, see there */
     bool has_view; /* view holds the current state: also beside a 416 or 409 */
     struct upload_view view;
     bool completed; /* 201: file is set */
@@ -109,8 +111,10 @@ struct upload_result {
 
 /*
  * Decides by everything that comes before the body. API_OK with *out set: feed the body, then end. API_OK with *out
- * NULL: answered already (a repeated complete), result is filled, the body is to be ignored. Anything else: refused.
- * A complete without a body is begun and ended like any other.
+ * NULL: answered already (a repeated complete), result is filled, the body is to be ignored; but where result->waits is
+ * set, all depends on whether the body has a byte: nothing was changed, and begin is to be called again when the first
+ * is there (body_begun) or it has ended without (body_known, of length 0). Anything else: refused. A complete without a
+ * body is begun and ended like any other.
  */
 enum api_code upload_append_begin(struct upload_service *svc, const struct upload_request *req,
                                   struct upload_append **out, struct upload_result *result,

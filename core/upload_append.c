@@ -57,17 +57,17 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     a->arg = req->arg;
     a->s = *s;
     a->start = s->mark.offset;
+    a->by_hash = mode == APPEND_REPEAT && !(svc->store->caps & STORE_READ_STAGED);
     a->written = a->start;
     a->flush_offset = a->start;
     a->flush_us = clock_steady_us();
     a->tick_job.run = checkpoint_tick_run;
     a->refs = 1;
-    if (mode == APPEND_REPEAT)
+    a->hash = s->hash;
+    if (mode == APPEND_REPEAT && (!a->by_hash || !session_knows_chunk(s, &a->hash)))
         hash_init(&a->hash);
-    else
-        a->hash = s->hash;
-    a->hash_chunk = mode == APPEND_WRITE && s->rotating && !req->has_offset && !(svc->store->caps & STORE_READ_STAGED);
-    hash_init(&a->chunk_hash);
+    a->keeps_before = mode == APPEND_WRITE && !(svc->store->caps & STORE_READ_STAGED);
+    a->before_hash = s->hash;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->flushed, NULL);
     side_hash_init(&a->side);
@@ -79,7 +79,7 @@ static enum blob_status end_at_checkpoint(struct upload_append *a, struct blob_e
 {
     struct session next = a->s;
     next.append_from = a->start;
-    recover_count_append(&next, NULL);
+    recover_count_append(&next);
     enum blob_status st = recover_persist(a->svc, &next, detail);
     if (st == BLOB_OK)
         set_session(a, &next);
@@ -345,6 +345,10 @@ static enum api_code decide_and_start(struct upload_service *svc, const struct u
         return answer_settled(svc, req, s, result, err);
     bool moved = s->mark.offset != was_at && !busy;
     code = decide_append(req, svc->store->caps & STORE_READ_STAGED, s, &mode, err);
+    if (code == API_OK && mode == APPEND_WAITS) {
+        result->waits = true;
+        return API_OK;
+    }
     if (mode == APPEND_REPEAT || code == API_UPLOAD_OFFSET_MISMATCH)
         remember(svc, s, moved || (s->rotating && !was_rotating));
     if (code == API_OK) {
@@ -460,8 +464,6 @@ static enum api_code write_new(struct upload_append *a, const struct run *run)
         a->hash = *side;
     else
         hash_parts(&a->hash, run->parts, run->count);
-    if (a->hash_chunk)
-        hash_parts(&a->chunk_hash, run->parts, run->count);
     return API_OK;
 }
 
@@ -544,6 +546,12 @@ enum api_code append_persist_failed(struct upload_append *a, enum blob_status st
     return upload_fail(a->svc, &a->id, what, st, detail, err);
 }
 
+void append_note_before(const struct upload_append *a, struct session *next)
+{
+    if (a->keeps_before)
+        next->chunk.before = a->before_hash;
+}
+
 enum api_code append_settle(struct upload_append *a, struct api_error *err)
 {
     struct blob_error detail = {0};
@@ -552,13 +560,12 @@ enum api_code append_settle(struct upload_append *a, struct api_error *err)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
 
     struct session next = a->s;
-    struct digest chunk;
     next.append_from = a->start;
     next.hash = a->hash;
     next.mark.offset = a->start + a->received;
-    if (a->hash_chunk)
-        hash_peek(&a->chunk_hash, &chunk);
-    recover_count_append(&next, a->hash_chunk ? &chunk : NULL);
+    if (a->received > 0)
+        append_note_before(a, &next);
+    recover_count_append(&next);
     enum blob_status st;
     if (a->received > 0)
         st = checkpoint_flush(a, &next, a->start + a->received, &detail);
@@ -630,9 +637,11 @@ static enum api_code end_repeat(struct upload_append *a, struct api_error *err)
 {
     struct digest actual;
     struct blob_error detail = {0};
+    struct digest upload;
     hash_peek(&a->hash, &actual);
+    hash_peek(&a->s.hash, &upload);
     bool same = a->received == a->s.chunk.length &&
-                (a->s.chunk.hashed ? digest_equal(&actual, &a->s.chunk.digest) : same_as_staged(a, &actual, &detail));
+                (a->by_hash ? digest_equal(&actual, &upload) : same_as_staged(a, &actual, &detail));
     if (same) {
         metric_add(a->svc->metrics.repeats, 1);
         return API_OK;

@@ -85,6 +85,7 @@ static void run_queued(struct upload_append *a)
     uint64_t offset = a->flush_offset;
     next.hash = a->flush_hash;
     next.append_from = a->start;
+    append_note_before(a, &next);
     a->flush_queued = false;
     a->flushing = true;
     pthread_mutex_unlock(&a->lock);

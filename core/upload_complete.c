@@ -260,7 +260,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
 
     next.append_from = a->start;
     next.mark.offset = a->start + a->received;
-    recover_count_append(&next, NULL);
+    recover_count_append(&next);
     next.hash = a->hash;
     next.mark.state_len = 0;
     next.digest = actual;

@@ -2,9 +2,10 @@
  * upload_decide - what an append may do, decided before its body.
  *
  * An explicit offset decides alone. Otherwise the token does: a client that rotates its tokens means the offset its
- * token was issued at; but for a complete without a body, which adds nothing anywhere. Where that is not where the
- * upload stands, it may be a repeat of the last chunk, whose answer was lost: the number of appends in the token tells.
- * After a session was rebuilt from the store, which does not count appends, the number is learnt from the token itself.
+ * token was issued at; but for a complete that brings no byte, which adds nothing anywhere: where its framing does not
+ * tell, the body's first byte or its end is waited for. Where that is not where the upload stands, it may be a repeat
+ * of the last chunk, whose answer was lost: the number of appends in the token tells. After a session was rebuilt from
+ * the store, which does not count appends, the number is learnt from the token itself.
  */
 #include "core/upload_internal.h"
 
@@ -53,7 +54,8 @@ static void learn_appends(struct session *s, const struct upload_token *token)
         s->appends = token->appends;
     } else { /* issued before the last bytes came: its chunk is everything since */
         s->appends = token->appends + 1;
-        s->chunk = (struct session_chunk){.offset = token->offset, .length = s->mark.offset - token->offset};
+        s->chunk.offset = token->offset;
+        s->chunk.length = s->mark.offset - token->offset;
     }
     s->appends_known = true;
 }
@@ -63,11 +65,18 @@ bool decide_adds_nothing(const struct upload_request *req)
     return req->completes && req->body_known && req->body_length == 0;
 }
 
+/* A complete whose body may yet turn out to have no byte. */
+static bool may_add_nothing(const struct upload_request *req)
+{
+    return req->completes && !req->body_known && !req->body_begun;
+}
+
 static bool may_be_repeat(const struct upload_request *req, const struct session *s, const struct upload_token *token,
                           bool readable)
 {
+    struct hash from;
     return !req->completes && token->appends + 1 == s->appends && token->offset == s->chunk.offset &&
-           s->chunk.length > 0 && (s->chunk.hashed || readable) &&
+           s->chunk.length > 0 && (readable || session_knows_chunk(s, &from)) &&
            (!req->body_known || req->body_length == s->chunk.length);
 }
 
@@ -92,6 +101,10 @@ enum api_code decide_append(const struct upload_request *req, bool readable, str
      */
     if (!s->rotating || token.offset == s->mark.offset || decide_adds_nothing(req))
         return API_OK;
+    if (may_add_nothing(req)) {
+        *mode = APPEND_WAITS;
+        return API_OK;
+    }
     if (!may_be_repeat(req, s, &token, readable))
         return mismatch(s, false, token.offset, err);
     *mode = APPEND_REPEAT;

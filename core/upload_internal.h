@@ -64,6 +64,7 @@ struct upload_service {
 enum append_mode {
     APPEND_WRITE,  /* new bytes */
     APPEND_REPEAT, /* a chunk whose answer was lost: compared, not written */
+    APPEND_WAITS,  /* not to be decided before its first byte, or its end: never an append's */
     APPEND_REST,   /* a complete whose blob is there already (a crash came between): hashed, not written */
 };
 
@@ -97,10 +98,11 @@ struct upload_append {
 
     /* touched in the upload's lane only */
     struct blob_writer *writer; /* NULL until the first byte */
-    struct hash hash;           /* of the whole upload as received (APPEND_REPEAT: of this body) */
+    struct hash hash;           /* of the whole upload as received (APPEND_REPEAT: of this body, or by_hash) */
     struct hash part_hash;      /* the same as it was at the end of the last whole part, on a store of parts */
-    bool hash_chunk;
-    struct hash chunk_hash;
+    struct hash before_hash;    /* of the whole upload as it was before this body */
+    bool keeps_before;          /* the session is to know it: staged bytes cannot be read */
+    bool by_hash;               /* APPEND_REPEAT: hashed on from the chunk's beginning, for the same reason */
     uint64_t start, received;
     _Atomic uint64_t written; /* start + received, for the timer's eyes */
     bool roll_back;           /* the end takes back what came */
@@ -214,7 +216,7 @@ enum blob_status recover_persist_listed(struct upload_service *svc, struct sessi
 enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
                                     struct blob_error *err) BLOB_MUST_CHECK;
 /* One append less in flight: counts it where it moved the offset. */
-void recover_count_append(struct session *s, const struct digest *chunk);
+void recover_count_append(struct session *s);
 /* Logs a store's or session store's failure, and says what the client is told. */
 enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, const char *what, enum blob_status st,
                           const struct blob_error *detail, struct api_error *err);
@@ -248,6 +250,8 @@ enum blob_status checkpoint_flush(struct upload_append *a, struct session *next,
 
 /* ---- upload_append.c, upload_complete.c ---- */
 
+/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
+void append_note_before(const struct upload_append *a, struct session *next);
 /* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
 enum api_code append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
 /* What its client is told where the session could not be moved. */

@@ -112,6 +112,7 @@ enum blob_status upload_record_decode(const void *data, size_t len, struct sessi
     if (!ok)
         return BLOB_E_CORRUPT;
     hash_init(&s.hash);
+    hash_init(&s.chunk.before);
     s.append_from = NO_APPEND;
     *out = s;
     return BLOB_OK;

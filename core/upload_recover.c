@@ -208,7 +208,7 @@ bool recover_is_busy(const struct upload_service *svc, const struct session *s)
     return recover_is_contended(svc, s) && left_ms > 0 && left_ms <= svc->opt.lease_ms + LEASE_SKEW_MS;
 }
 
-void recover_count_append(struct session *s, const struct digest *chunk)
+void recover_count_append(struct session *s)
 {
     uint64_t from = s->append_from;
     s->append_from = NO_APPEND;
@@ -217,9 +217,8 @@ void recover_count_append(struct session *s, const struct digest *chunk)
     if (from == NO_APPEND || s->mark.offset <= from)
         return;
     s->appends++;
-    s->chunk = (struct session_chunk){.offset = from, .length = s->mark.offset - from, .hashed = chunk != NULL};
-    if (chunk)
-        s->chunk.digest = *chunk;
+    s->chunk.offset = from; /* chunk.before is of it, or its length tells that it is not */
+    s->chunk.length = s->mark.offset - from;
 }
 
 /* Neither bytes nor a record, which was there before the session was: the upload was destroyed, and the session is one
@@ -315,13 +314,13 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has %llu bytes, its session %llu: taking the store's",
              s->id.text, (unsigned long long)s->mark.offset, (unsigned long long)from);
     if (stat.keep_len > 0) {
-        recover_count_append(s, NULL);
+        recover_count_append(s);
         if (s->appends > appends)
             return API_OK;
     }
     s->appends = appends;
     s->append_from = from;
-    recover_count_append(s, NULL);
+    recover_count_append(s);
     return API_OK;
 }
 
@@ -329,7 +328,7 @@ enum api_code recover_settle(struct upload_service *svc, struct session *s, stru
 {
     if (recover_is_contended(svc, s) && (svc->store->caps & STORE_READ_STAGED))
         s->rehash = true;
-    recover_count_append(s, NULL);
+    recover_count_append(s);
     return sessions_shared(svc) ? catch_up(svc, s, err) : API_OK;
 }
 

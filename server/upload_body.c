@@ -8,6 +8,9 @@
  *
  * Tasks run on the loop in the order they were posted. `stop` may be posted by another upload's begin or by shutdown,
  * at any time before `done` is handled; the answer, which frees everything, waits for it.
+ *
+ * A complete whose body has no told length is begun when it is clear whether it brings a byte, where that matters: it
+ * is let in first (`asked`), and its first piece or its end decides (`begun`).
  */
 #include "server/upload_body.h"
 
@@ -31,6 +34,8 @@
 /* So much is written at once, of what has come; what is being written must leave the loop pieces to read into. */
 #define BATCH_BYTES  (1u << 20)
 #define BATCH_PIECES 16
+
+#define NOTHING_CAME "; nothing of it had arrived"
 
 struct upload_body {
     unsigned magic;
@@ -58,6 +63,7 @@ struct upload_body {
     bool stop_posted;
 
     /* The jobs', and from `done` on the loop's. */
+    bool asked; /* for a begin, which may have been put off till the first byte */
     bool begun;
     struct upload_append *append;
     enum api_code code;
@@ -162,6 +168,12 @@ static void body_finish(struct upload_body *b)
     http_loop_post(http_request_loop(b->x->req), &b->done_task);
 }
 
+/* Nothing of the body is there yet, and it may be that nothing comes: a complete is judged by that. */
+static bool may_be_empty(const struct upload_body *b)
+{
+    return b->request.completes && !b->request.body_known && !b->request.body_begun;
+}
+
 /* Is there room for the body, as far as its length is known? */
 static enum api_code check_room(struct upload_body *b)
 {
@@ -176,16 +188,40 @@ static enum api_code check_room(struct upload_body *b)
     return api_fail_status(&b->x->err, st);
 }
 
-/* False: refused, or answered already. */
-static bool body_begin(struct upload_body *b)
+static void release(struct upload_body *b, struct http_piece *piece)
 {
-    struct service *svc = b->x->svc;
-    b->begun = true;
+    for (struct http_piece *next; piece != NULL; piece = next) {
+        next = piece->next;
+        http_piece_release(b->x->svc->http, piece);
+    }
+}
+
+/* What is known of the body by now. */
+struct seen {
+    struct http_piece *pieces;
+    bool ended;
+    enum upload_body_end how;
+};
+
+/* False: refused, or answered already. What can only be told when the body's first byte or its end is there is put off
+ * till then: not begun. */
+static bool body_begin(struct upload_body *b, const struct seen *seen)
+{
+    struct upload_request *req = &b->request;
+    req->body_begun = seen->pieces != NULL;
+    if (seen->ended && seen->how == UPLOAD_BODY_WHOLE && seen->pieces == NULL)
+        req->body_known = true; /* its length is 0 */
+    bool unclear = may_be_empty(b);
     b->code = check_room(b);
-    if (b->code != API_OK)
-        return false;
-    b->code = upload_append_begin(svc->uploads, &b->request, &b->append, &b->result, &b->x->err);
-    return b->code == API_OK && b->append != NULL;
+    bool waits = unclear && b->code != API_OK;
+    if (b->code == API_OK) {
+        b->code = upload_append_begin(b->x->svc->uploads, req, &b->append, &b->result, &b->x->err);
+        waits = b->code == API_OK && b->result.waits;
+    }
+    b->begun = !waits;
+    if (waits)
+        b->code = seen->ended ? API_BAD_REQUEST : API_OK; /* cut: explain_cut() says how */
+    return b->code == API_OK && (waits || b->append != NULL);
 }
 
 /* Takes off the pieces that are written at once, and names their bytes. */
@@ -230,28 +266,32 @@ static void body_end(struct upload_body *b, enum upload_body_end how)
     }
 }
 
+static struct seen body_take(struct upload_body *b)
+{
+    pthread_mutex_lock(&b->lock);
+    struct seen seen = {.pieces = b->first, .ended = b->ended, .how = b->how};
+    b->first = NULL;
+    b->last = &b->first;
+    pthread_mutex_unlock(&b->lock);
+    return seen;
+}
+
 static void body_run(struct worker_job *job)
 {
     struct upload_body *b = BODY_OF(job, job);
-    if (!b->begun) {
-        if (!body_begin(b)) {
-            body_finish(b);
-            return;
-        }
-        if (asks_first(b))
-            http_loop_post(http_request_loop(b->x->req), &b->begun_task);
+    struct seen seen = body_take(b);
+    if (!b->begun && !body_begin(b, &seen)) {
+        release(b, seen.pieces);
+        body_finish(b);
+        return;
     }
-    pthread_mutex_lock(&b->lock);
-    struct http_piece *pieces = b->first;
-    b->first = NULL;
-    b->last = &b->first;
-    bool ended = b->ended;
-    enum upload_body_end how = b->how;
-    pthread_mutex_unlock(&b->lock);
+    if (!b->asked && asks_first(b))
+        http_loop_post(http_request_loop(b->x->req), &b->begun_task);
+    b->asked = true;
 
-    body_write(b, pieces);
-    if (ended || b->code != API_OK) {
-        body_end(b, how);
+    body_write(b, seen.pieces);
+    if (seen.ended || b->code != API_OK) {
+        body_end(b, seen.how);
         body_finish(b);
         return;
     }
@@ -268,10 +308,7 @@ static void body_run(struct worker_job *job)
 
 static void release_pieces(struct upload_body *b)
 {
-    for (struct http_piece *piece = b->first, *next; piece != NULL; piece = next) {
-        next = piece->next;
-        http_piece_release(b->x->svc->http, piece);
-    }
+    release(b, b->first);
     b->first = NULL;
     b->last = &b->first;
 }
@@ -310,8 +347,8 @@ static enum api_code end_fail(struct upload_body *b, const char *kept)
 static void explain_cut(struct upload_body *b)
 {
     bool cut = b->cut_by_stop || b->wire_end != HTTP_BODY_COMPLETE;
-    if (b->begun && cut && b->code == API_BAD_REQUEST)
-        b->code = end_fail(b, "; what arrived is kept");
+    if (cut && b->code == API_BAD_REQUEST)
+        b->code = end_fail(b, b->begun ? "; what arrived is kept" : NOTHING_CAME);
 }
 
 /* The last act: the answer frees b with its exchange. */
@@ -358,7 +395,7 @@ static void body_refuse(struct upload_body *b)
  * the one that was sent in its place. */
 static void body_never_came(struct upload_body *b)
 {
-    b->code = end_fail(b, "; nothing of it had arrived");
+    b->code = end_fail(b, NOTHING_CAME);
     body_done(&b->done_task);
 }
 

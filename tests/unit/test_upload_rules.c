@@ -162,6 +162,87 @@ static void test_repeats_without_staged_bytes(void)
     repeats(false);
 }
 
+/* How a client sent it does not matter: with an offset, with its first token, in pieces of which some were flushed
+ * before it was cut off; nor what became of the session. */
+static void repeats_however(bool readable, int lost, bool chunked)
+{
+    struct upload_rig u;
+    struct upload_options opt = rig_upload_options;
+    opt.checkpoint_bytes = 4;
+    upload_rig_open(&u, &opt, 1);
+    if (!readable)
+        u.base.store->caps &= ~STORE_READ_STAGED;
+    struct client c = client_new(&u);
+    char t[UPLOAD_TOKEN_CHARS + 1], latest[UPLOAD_TOKEN_CHARS + 1];
+    static const char *const chunk[] = {"first, by its first token", ", by offset", ", and the last"};
+    uint64_t at = 0;
+    CU_ASSERT_EQUAL(client_status(&c), API_OK);
+    for (int i = 0; i < 3; i++) {
+        size_t len = strlen(chunk[i]);
+        struct ask ask = {.data = chunk[i], .len = len, .length_unknown = chunked};
+        memcpy(t, c.token, sizeof t);
+        ask.token = i == 0 ? c.first : t;
+        ask.has_offset = i == 1;
+        ask.offset = at;
+        CU_ASSERT_EQUAL_FATAL(client_ask(&c, &ask), API_OK);
+        memcpy(latest, c.token, sizeof latest);
+        at += len;
+        if (lost)
+            CU_ASSERT_EQUAL(session_remove(u.base.sessions, &c.id, NULL), BLOB_OK);
+        ask.has_offset = false;
+        ask.token = t;
+        CU_ASSERT_EQUAL(client_ask(&c, &ask), API_OK);
+        CU_ASSERT_EQUAL(c.offset, at);
+        CU_ASSERT_EQUAL(client_append(&c, t, "something else"), API_UPLOAD_OFFSET_MISMATCH);
+        char *other = strdup(chunk[i]);
+        other[len / 2] ^= 1;
+        ask.data = other;
+        CU_ASSERT_EQUAL(client_ask(&c, &ask), API_UPLOAD_OFFSET_MISMATCH);
+        free(other);
+        CU_ASSERT_EQUAL(client_peek(&c), at);
+        CU_ASSERT_STRING_EQUAL(c.token, latest);
+    }
+    /* A body that was cut: what was kept of it is the last chunk. */
+    memcpy(t, c.token, sizeof t);
+    struct ask cut = {
+        .token = t, .has_offset = true, .offset = at, .data = "and on", .len = 6, .cut = true, .arrives = 3};
+    CU_ASSERT_NOT_EQUAL(client_ask(&c, &cut), API_OK);
+    if (lost)
+        CU_ASSERT_EQUAL(session_remove(u.base.sessions, &c.id, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(client_append(&c, t, "and on"), API_UPLOAD_OFFSET_MISMATCH);
+    CU_ASSERT_EQUAL(client_append(&c, t, "and"), API_OK);
+    CU_ASSERT_EQUAL(client_append(&c, NULL, " on"), API_OK);
+    static const char all[] = "first, by its first token, by offset, and the lastand on";
+    struct digest d = text_digest(all);
+    CU_ASSERT_EQUAL(client_complete(&c, NULL, &d, NULL), API_OK);
+    upload_rig_close(&u);
+}
+
+static void test_repeats_however_it_was_sent(void)
+{
+    for (int way = 0; way < 8; way++)
+        repeats_however(way & 1, way & 2, way & 4);
+}
+
+/* The first append that shows a later token may be the repeat itself. */
+static void test_repeat_of_a_first_tokens_chunk(void)
+{
+    for (int readable = 0; readable < 2; readable++) {
+        struct upload_rig u;
+        upload_rig_open(&u, NULL, 1);
+        if (!readable)
+            u.base.store->caps &= ~STORE_READ_STAGED;
+        struct client c = client_new(&u);
+        char t1[UPLOAD_TOKEN_CHARS + 1];
+        CU_ASSERT_EQUAL(client_append(&c, c.first, "one"), API_OK);
+        memcpy(t1, c.token, sizeof t1);
+        CU_ASSERT_EQUAL(client_append(&c, c.first, "two"), API_OK);
+        CU_ASSERT_EQUAL(client_append(&c, t1, "two"), API_OK);
+        CU_ASSERT_EQUAL(client_peek(&c), 6);
+        upload_rig_close(&u);
+    }
+}
+
 /* Showing a status's token, before any answer of an append was seen, makes a client a rotating one, too. */
 static void test_status_token_rotates(void)
 {
@@ -386,7 +467,7 @@ static void test_empty_upload(void)
 }
 
 /* With a body it is 416; without one, which adds nothing, any token of the upload will do. */
-static void rotating_complete(int nodes, bool by_first)
+static void rotating_complete(int nodes, bool by_first, bool chunks)
 {
     struct upload_rig u;
     upload_rig_open(&u, NULL, nodes);
@@ -398,9 +479,12 @@ static void rotating_complete(int nodes, bool by_first)
     CU_ASSERT_EQUAL(client_append(&c, t1, "two"), API_OK);
     CU_ASSERT_EQUAL(client_complete(&c, t1, &twice, "two"), API_UPLOAD_OFFSET_MISMATCH);
     CU_ASSERT_EQUAL(client_complete(&c, c.first, &twice, "two"), API_UPLOAD_OFFSET_MISMATCH);
-    /* Nobody knows yet that nothing follows. */
-    struct ask chunked = {.completes = true, .digest = &twice, .token = t1, .length_unknown = true};
+    struct ask chunked = {
+        .completes = true, .digest = &twice, .token = t1, .length_unknown = true, .data = "two", .len = 3};
     CU_ASSERT_EQUAL(client_ask(&c, &chunked), API_UPLOAD_OFFSET_MISMATCH);
+    /* Where nothing comes, it is its digest that is wrong. */
+    chunked.len = 0;
+    CU_ASSERT_EQUAL(client_ask(&c, &chunked), API_DIGEST_INVALID);
     /* An offset decides, also where nothing is brought; and another upload's token never will do. */
     struct ask at = {.completes = true, .digest = &d, .token = t1, .has_offset = true, .offset = 3};
     CU_ASSERT_EQUAL(client_ask(&c, &at), API_UPLOAD_OFFSET_MISMATCH);
@@ -408,7 +492,8 @@ static void rotating_complete(int nodes, bool by_first)
     CU_ASSERT_EQUAL(client_complete(&c, other.first, &d, NULL), API_UPLOAD_TOKEN_INVALID);
     CU_ASSERT_EQUAL(client_peek(&c), 6);
     c.node = nodes - 1;
-    CU_ASSERT_EQUAL(client_complete(&c, by_first ? c.first : t1, &d, NULL), API_OK);
+    struct ask bare = {.completes = true, .token = by_first ? c.first : t1, .length_unknown = chunks};
+    CU_ASSERT_EQUAL(client_ask(&c, &bare), API_OK);
     CU_ASSERT_TRUE(rig_serves(&u, "onetwo", 6));
     at.offset = 6;
     CU_ASSERT_EQUAL(client_ask(&c, &at), API_OK);
@@ -418,9 +503,40 @@ static void rotating_complete(int nodes, bool by_first)
 static void test_rotating_complete_with_an_old_token(void)
 {
     for (int nodes = 1; nodes <= 2; nodes++) {
-        rotating_complete(nodes, true);
-        rotating_complete(nodes, false);
+        for (int chunks = 0; chunks < 2; chunks++) {
+            rotating_complete(nodes, true, chunks);
+            rotating_complete(nodes, false, chunks);
+        }
     }
+}
+
+/* What is not to be decided yet changes nothing, whoever comes in between; what can be, is. */
+static void test_complete_that_waits(void)
+{
+    struct upload_rig u;
+    struct upload_append *a = NULL;
+    upload_rig_open(&u, NULL, 1);
+    struct client c = client_new(&u);
+    char t1[UPLOAD_TOKEN_CHARS + 1];
+    CU_ASSERT_EQUAL(client_append(&c, NULL, "one"), API_OK);
+    memcpy(t1, c.token, sizeof t1);
+    CU_ASSERT_EQUAL(client_append(&c, t1, "two"), API_OK);
+    struct ask ask = {.completes = true, .token = t1, .length_unknown = true};
+    CU_ASSERT_EQUAL(client_begin(&c, &ask, &a), API_OK);
+    CU_ASSERT_TRUE(c.result.waits && a == NULL && !c.result.has_view);
+    CU_ASSERT_EQUAL(client_append(&c, NULL, "three"), API_OK);
+    struct client other = client_new(&u);
+    struct ask wrong = ask;
+    wrong.token = other.token;
+    CU_ASSERT_EQUAL(client_begin(&c, &wrong, &a), API_UPLOAD_TOKEN_INVALID);
+    wrong = ask;
+    wrong.has_offset = true;
+    wrong.offset = 6;
+    CU_ASSERT_EQUAL(client_begin(&c, &wrong, &a), API_UPLOAD_OFFSET_MISMATCH);
+    ask.empty = true;
+    CU_ASSERT_EQUAL(client_ask(&c, &ask), API_OK);
+    CU_ASSERT_TRUE(rig_serves(&u, "onetwothree", 11));
+    upload_rig_close(&u);
 }
 
 /* What a completed upload answers, whatever is left of its session. */
@@ -627,6 +743,8 @@ int main(void)
         {"a missing, malformed or foreign token is refused", test_bad_tokens},
         {"the last chunk again is answered again, anything else is 416", test_repeats},
         {"the same where staged bytes cannot be read back", test_repeats_without_staged_bytes},
+        {"however the chunk was sent, and whatever became of its session", test_repeats_however_it_was_sent},
+        {"also where its chunk was sent with the first token", test_repeat_of_a_first_tokens_chunk},
         {"the token of a status rotates, too", test_status_token_rotates},
         {"a refused request and a repeat mark a client as rotating", test_rotation_is_remembered},
         {"the token of a status in mid-append continues there", test_token_of_a_status_in_mid_append},
@@ -637,6 +755,7 @@ int main(void)
         {"a wrong digest rolls its body back and keeps the upload", test_wrong_digest},
         {"an upload without bytes becomes the empty blob", test_empty_upload},
         {"a rotating client's complete with an older token is 416", test_rotating_complete_with_an_old_token},
+        {"a complete whose body may have no byte is decided by its first byte or its end", test_complete_that_waits},
         {"a completed upload answers repeats, also from its record alone", test_completed},
         {"a completed upload is forgotten after its time, its file is not", test_completed_is_forgotten},
         {"equal content twice is two files of one blob", test_same_content_twice},

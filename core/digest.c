@@ -144,14 +144,7 @@ enum blob_status digest_parse(const char *text, struct digest *out)
     struct digest d;
     if (strncasecmp(text, DIGEST_PREFIX, sizeof DIGEST_PREFIX - 1) == 0)
         text += sizeof DIGEST_PREFIX - 1;
-    for (size_t i = 0; i < DIGEST_BYTES; i++) {
-        int high = parse_hex_digit(text[2 * i]);
-        int low = high < 0 ? -1 : parse_hex_digit(text[2 * i + 1]);
-        if (low < 0)
-            return BLOB_E_INVALID;
-        d.bytes[i] = (uint8_t)(high << 4 | low);
-    }
-    if (text[DIGEST_HEX_CHARS] != '\0')
+    if (parse_hex(text, DIGEST_BYTES, d.bytes) != BLOB_OK || text[DIGEST_HEX_CHARS] != '\0')
         return BLOB_E_INVALID;
     *out = d;
     return BLOB_OK;

@@ -87,7 +87,7 @@ enum blob_status parse_bool(const char *text, bool *out)
     return BLOB_OK;
 }
 
-int parse_hex_digit(char c)
+static inline int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -96,4 +96,21 @@ int parse_hex_digit(char c)
     if (c >= 'A' && c <= 'F')
         return c - 'A' + 10;
     return -1;
+}
+
+int parse_hex_digit(char c)
+{
+    return hex_digit(c);
+}
+
+enum blob_status parse_hex(const char *text, size_t n, uint8_t *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        int high = hex_digit(text[2 * i]);
+        int low = high < 0 ? -1 : hex_digit(text[2 * i + 1]);
+        if (low < 0)
+            return BLOB_E_INVALID;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return BLOB_OK;
 }

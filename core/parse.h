@@ -9,6 +9,7 @@
 
 #include "core/status.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Decimal digits, min to max. */
@@ -21,5 +22,7 @@ enum blob_status parse_size_bytes(const char *text, uint64_t *out) BLOB_MUST_CHE
 enum blob_status parse_bool(const char *text, bool *out) BLOB_MUST_CHECK;
 /* 0 to 15, of either case; -1: it is none. */
 int parse_hex_digit(char c);
+/* n bytes out of 2 n digits of either case; looks at nothing behind what is none. */
+enum blob_status parse_hex(const char *text, size_t n, uint8_t *out) BLOB_MUST_CHECK;
 
 #endif

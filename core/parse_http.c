@@ -30,6 +30,12 @@ static int decode_one(const char *text, size_t len, size_t *i, bool plus_is_blan
 enum blob_status percent_decode(const char *text, size_t len, bool plus_is_blank, char *out, size_t size)
 {
     size_t n = 0;
+    bool plain = !memchr(text, '%', len) && !memchr(text, '\0', len) && !(plus_is_blank && memchr(text, '+', len));
+    if (plain && len < size) {
+        memcpy(out, text, len);
+        out[len] = '\0';
+        return BLOB_OK;
+    }
     for (size_t i = 0; i < len;) {
         int byte = decode_one(text, len, &i, plus_is_blank);
         if (byte < 0)

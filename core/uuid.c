@@ -48,16 +48,14 @@ void uuid_new(struct uuid *out)
     random_take(raw);
     raw[6] = (uint8_t)((raw[6] & 0x0f) | 0x40); /* version 4 */
     raw[8] = (uint8_t)((raw[8] & 0x3f) | 0x80); /* the RFC's variant */
-    size_t nibble = 0;
-    for (size_t i = 0; i < UUID_CHARS; i++) {
-        if (uuid_dash_at(i)) {
-            out->text[i] = '-';
-            continue;
-        }
-        out->text[i] = digits[raw[nibble / 2] >> (nibble % 2 ? 0 : 4) & 15];
-        nibble++;
+    char *to = out->text;
+    for (size_t i = 0; i < UUID_BYTES; i++) {
+        *to++ = digits[raw[i] >> 4];
+        *to++ = digits[raw[i] & 15];
+        if (uuid_dash_at((size_t)(to - out->text)))
+            *to++ = '-';
     }
-    out->text[UUID_CHARS] = '\0';
+    *to = '\0';
 }
 
 enum blob_status uuid_parse(const char *text, struct uuid *out)

@@ -20,6 +20,27 @@
 
 #define OCTET_STREAM "application/octet-stream"
 
+/* False without memory. */
+static bool make_lines(struct blob_headers *h, const struct blob_entry *entry)
+{
+    struct bytebuf lines;
+    char text[80];
+    unsigned char base64[4 * ((DIGEST_BYTES + 2) / 3) + 1];
+    bytebuf_init(&lines);
+    snprintf(text, sizeof text, "\"%s\"", h->etag_opaque);
+    http_header_line(&lines, "ETag", text);
+    h->first_len = lines.len;
+    http_header_line(&lines, "Content-Type", h->media_type);
+    http_header_line(&lines, "Content-Disposition", h->disposition);
+    EVP_EncodeBlock(base64, entry->digest.bytes, DIGEST_BYTES);
+    snprintf(text, sizeof text, "sha-256=:%s:", (const char *)base64);
+    http_header_line(&lines, "Repr-Digest", text);
+    http_header_line(&lines, "Accept-Ranges", "bytes");
+    h->lines = bytebuf_take(&lines, &h->lines_len);
+    bytebuf_release(&lines);
+    return h->lines != NULL;
+}
+
 void *blob_headers_prepare(const struct blob_entry *entry, void *arg)
 {
     struct service *svc = arg;
@@ -28,10 +49,6 @@ void *blob_headers_prepare(const struct blob_entry *entry, void *arg)
         return NULL;
     h->svc = svc;
     digest_hex(&entry->digest, h->etag_opaque);
-    snprintf(h->etag, sizeof h->etag, "\"%s\"", h->etag_opaque);
-    unsigned char base64[4 * ((DIGEST_BYTES + 2) / 3) + 1];
-    EVP_EncodeBlock(base64, entry->digest.bytes, DIGEST_BYTES);
-    snprintf(h->repr_digest, sizeof h->repr_digest, "sha-256=:%s:", (const char *)base64);
     bool stored = svc->serve_stored_media_type && entry->file.media_type[0] != '\0';
     h->media_type = stored ? entry->file.media_type : OCTET_STREAM;
     struct bytebuf disposition;
@@ -41,8 +58,8 @@ void *blob_headers_prepare(const struct blob_entry *entry, void *arg)
     filename_disposition(name[0] != '\0' ? name : h->etag_opaque, &disposition);
     h->disposition = bytebuf_take(&disposition, NULL);
     bytebuf_release(&disposition);
-    if (h->disposition == NULL) {
-        free(h);
+    if (h->disposition == NULL || !make_lines(h, entry)) {
+        blob_headers_discard(h, svc);
         return NULL;
     }
     return h;
@@ -55,6 +72,7 @@ void blob_headers_discard(void *extra, void *arg)
     if (h == NULL)
         return;
     free(h->disposition);
+    free(h->lines);
     free(h);
 }
 
@@ -64,13 +82,7 @@ void blob_answer_headers(struct exchange *x, const struct blob_entry *entry, con
     response_common_headers(x, x->svc->downloads_need_bearer ? "private, no-cache"
                                : entry->personal             ? "private, max-age=31536000, immutable"
                                                              : "public, max-age=31536000, immutable");
-    http_reply_header(x->req, "ETag", h->etag);
-    if (sel->status == 304)
-        return;
-    http_reply_header(x->req, "Content-Type", h->media_type);
-    http_reply_header(x->req, "Content-Disposition", h->disposition);
-    http_reply_header(x->req, "Repr-Digest", h->repr_digest);
-    http_reply_header(x->req, "Accept-Ranges", "bytes");
+    http_reply_lines(x->req, h->lines, sel->status == 304 ? h->first_len : h->lines_len);
     if (sel->status == 206) {
         char text[80];
         snprintf(text, sizeof text, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, sel->first, sel->first + sel->length - 1,

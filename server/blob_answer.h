@@ -18,10 +18,10 @@ struct service;
 struct blob_headers {
     struct service *svc;
     char etag_opaque[DIGEST_HEX_CHARS + 1];
-    char etag[DIGEST_HEX_CHARS + 3];
-    char repr_digest[64];
     const char *media_type; /* static, or the entry's */
     char *disposition;
+    char *lines; /* of every answer with content; the first, of 304 too */
+    size_t lines_len, first_len;
 };
 
 /* blob_cache_options' callbacks; arg is the service. */

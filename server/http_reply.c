@@ -14,6 +14,7 @@
  */
 #include "server/http_internal.h"
 
+#include "core/bytebuf.h"
 #include "core/check.h"
 #include "server/http_tls.h"
 
@@ -183,7 +184,8 @@ static bool reply_put_head(struct http_request *req, uint64_t length, const void
     return true;
 }
 
-static void headers_append(struct http_request *req, const char *bytes, size_t len)
+/* Room for so much more of them. */
+static char *headers_extend(struct http_request *req, size_t len)
 {
     if (req->headers_len + len > req->headers_size) {
         size_t size = req->headers_size ? req->headers_size * 2 : HEADERS_BYTES;
@@ -194,20 +196,39 @@ static void headers_append(struct http_request *req, const char *bytes, size_t l
         req->headers = grown;
         req->headers_size = size;
     }
-    memcpy(req->headers + req->headers_len, bytes, len);
     req->headers_len += len;
+    return req->headers + req->headers_len - len;
+}
+
+/* Lets nothing through that would end the line, or be another's beginning. */
+static void header_check(const char *name, const char *value, size_t value_len)
+{
+    CHECK(name[0] != '\0' && !strpbrk(name, "\r\n: ") && !memchr(value, '\r', value_len) &&
+          !memchr(value, '\n', value_len));
 }
 
 void http_reply_header(struct http_request *req, const char *name, const char *value)
 {
     CHECK(req->reply.kind == REPLY_NONE);
     size_t name_len = strlen(name), value_len = strlen(value);
-    CHECK(name_len > 0 && !strpbrk(name, "\r\n: ") && !memchr(value, '\r', value_len) &&
-          !memchr(value, '\n', value_len));
-    headers_append(req, name, name_len);
-    headers_append(req, ": ", 2);
-    headers_append(req, value, value_len);
-    headers_append(req, "\r\n", 2);
+    header_check(name, value, value_len);
+    struct text text = {.at = headers_extend(req, name_len + value_len + 4)};
+    text_add(&text, name, name_len);
+    text_add(&text, ": ", 2);
+    text_add(&text, value, value_len);
+    text_add(&text, "\r\n", 2);
+}
+
+void http_header_line(struct bytebuf *lines, const char *name, const char *value)
+{
+    header_check(name, value, strlen(value));
+    bytebuf_printf(lines, "%s: %s\r\n", name, value);
+}
+
+void http_reply_lines(struct http_request *req, const char *lines, size_t len)
+{
+    CHECK(req->reply.kind == REPLY_NONE);
+    memcpy(headers_extend(req, len), lines, len);
 }
 
 void http_reply_close(struct http_request *req)

@@ -32,6 +32,7 @@ struct http_loop;
 struct limiter;
 struct http_request;
 struct worker_pool;
+struct bytebuf;
 
 /* ---- the server ------------------------------------------------------------------------------------------------ */
 
@@ -208,6 +209,9 @@ void http_request_stop_body(struct http_request *req);
 
 /* Adds a header to the answer; copies. CR, LF or NUL in value is a bug of the caller (CHECK). */
 void http_reply_header(struct http_request *req, const char *name, const char *value);
+/* The same in two steps, for headers that many answers have: makes a line of one, and adds lines that were so made. */
+void http_header_line(struct bytebuf *lines, const char *name, const char *value);
+void http_reply_lines(struct http_request *req, const char *lines, size_t len);
 /* The connection closes after this answer. */
 void http_reply_close(struct http_request *req);
 bool http_reply_is_closing(const struct http_request *req);

@@ -89,6 +89,12 @@ void http_tls_free(struct http_tls *tls)
 
 enum tls_result { TLS_DONE, TLS_WAIT, TLS_ENDED };
 
+void http_tls_forget_errors(void)
+{
+    if (ERR_peek_error() != 0) /* clearing what is clear costs more than all else around a small record */
+        ERR_clear_error();
+}
+
 static enum tls_result tls_judge(struct http_tls *tls, int rc)
 {
     if (rc > 0)
@@ -103,7 +109,7 @@ static enum tls_result tls_handshake(struct http_tls *tls)
         return TLS_DONE;
     if (tls->broken)
         return TLS_ENDED;
-    ERR_clear_error();
+    http_tls_forget_errors();
     enum tls_result result = tls_judge(tls, SSL_accept(tls->ssl));
     tls->open = result == TLS_DONE;
     return result;
@@ -114,7 +120,7 @@ static enum tls_result tls_read(struct http_tls *tls)
 {
     uint8_t bytes[READ_BYTES];
     struct evbuffer *input = http_conn_input(tls->conn);
-    ERR_clear_error();
+    http_tls_forget_errors();
     int n = SSL_read(tls->ssl, bytes, sizeof bytes);
     enum tls_result result = tls_judge(tls, n);
     if (result != TLS_DONE)

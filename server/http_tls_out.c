@@ -150,7 +150,7 @@ size_t http_tls_room(struct http_tls *tls, size_t left, bool some)
 bool http_tls_encrypt(struct http_tls *tls, const void *data, size_t len)
 {
     CHECK(!tls->held && len > 0 && len <= HTTP_TLS_GATHER);
-    ERR_clear_error();
+    http_tls_forget_errors();
     if (SSL_write(tls->ssl, data, (int)len) != (int)len)
         tls->broken = true;
     http_conn_progress(tls->conn, len);

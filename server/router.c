@@ -65,9 +65,29 @@ static enum route_outcome take_param(const struct part *part, char *param)
     return ROUTE_FOUND;
 }
 
-static enum route_outcome match_pattern(const char *pattern, const char *path, char *param)
+/* Passes by the whole parts that both begin with, byte for byte. False: they differ, where what differs can be no "{}"
+ * and, as nothing is encoded, nothing else either. */
+static bool skip_common(const char **pattern, const char **path, bool encoded)
+{
+    const char *p = *pattern, *q = *path;
+    for (; *p != '\0' && *p != '{' && *p == *q; p++, q++) {
+        if (*p == '/') {
+            *pattern = p;
+            *path = q;
+        }
+    }
+    if (*p == '\0' && *q == '\0') {
+        *pattern = p;
+        *path = q;
+    }
+    return encoded || *p == '{' || *p == *q;
+}
+
+static enum route_outcome match_pattern(const char *pattern, const char *path, bool encoded, char *param)
 {
     struct part want, got;
+    if (!skip_common(&pattern, &path, encoded))
+        return ROUTE_NO_PATH;
     while (take_part(&pattern, &want)) {
         if (!take_part(&path, &got))
             return ROUTE_NO_PATH;
@@ -82,14 +102,14 @@ enum route_outcome router_match(const struct route *table, size_t count, enum ht
                                 struct route_match *out)
 {
     const char *pattern = NULL;
-    bool broken = false;
+    bool broken = false, encoded = strchr(path, '%') != NULL;
     out->route = NULL;
     out->allowed = 0;
     for (size_t i = 0; i < count; i++) {
         const struct route *route = &table[i];
         if (pattern == NULL) {
             out->param[0] = '\0';
-            enum route_outcome outcome = match_pattern(route->pattern, path, out->param);
+            enum route_outcome outcome = match_pattern(route->pattern, path, encoded, out->param);
             broken = broken || outcome == ROUTE_BAD_ESCAPE;
             if (outcome != ROUTE_FOUND)
                 continue;

@@ -77,6 +77,11 @@ static void test_escapes(void)
     CU_ASSERT_STRING_EQUAL(match.route->name, "create");
     CU_ASSERT_EQUAL(find(HTTP_GET, "/api/blobs/a%2Fb"), ROUTE_FOUND);
     CU_ASSERT_STRING_EQUAL(match.param, "a/b");
+    CU_ASSERT_EQUAL(find(HTTP_POST, "/api/blobs/upload%73/x/append"), ROUTE_FOUND);
+    CU_ASSERT_STRING_EQUAL(match.route->name, "append");
+    CU_ASSERT_STRING_EQUAL(match.param, "x");
+    CU_ASSERT_EQUAL(find(HTTP_GET, "/api/blobs/{}"), ROUTE_FOUND);
+    CU_ASSERT_STRING_EQUAL(match.param, "{}");
     CU_ASSERT_EQUAL(find(HTTP_GET, "/api%2Fblobs/a"), ROUTE_NO_PATH);
     CU_ASSERT_EQUAL(find(HTTP_GET, "/api/%x/a"), ROUTE_BAD_ESCAPE);
     CU_ASSERT_EQUAL(find(HTTP_GET, "/a%00pi/blobs/a"), ROUTE_BAD_ESCAPE);

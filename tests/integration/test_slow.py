@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from api import created, whole
 from harness import STORAGE, Blobd, Skip
 from uploader import Content, Upload, download, sha256, store
+from wire import wait_for
 
 MIB = 1 << 20
 SHARE = 65536  # bytes a second each
@@ -90,3 +91,46 @@ test_220_slow_readers_over_tls_stay_within_max_memory.alone = True
 test_1000_slow_uploads_all_succeed_in_little_memory.timeout = 180
 test_1000_slow_uploads_all_succeed_in_little_memory.alone = True
 test_100_slow_uploads_over_tls_all_succeed_in_little_memory.timeout = 90
+
+
+LISTINGS_MEMORY = 32 * MIB
+HELD = LISTINGS_MEMORY // 16  # of answers, for those who take them slowly
+
+
+def slow_readers_of_listings(srv, count):
+    """They ask for the largest page there is, and take nothing of it, but its head once all have asked: (how large it is,
+    answers of 200, others)."""
+    page, served, refused = len(srv.get("/api/files?top=100").body), [], []
+    assert page > 60000, page
+    with ExitStack() as stack:
+        # Of loopback's segments of 64 KiB, the kernel would take some twenty, and nothing would be left to the server.
+        readers = [stack.enter_context(srv.connect(rcvbuf=2048, mss=536, timeout=60)) for _ in range(count)]
+        for c in readers:
+            c.send_head("GET", "/api/files?top=100", srv.authorized({}, "alice"))
+        for c in readers:
+            answer = c.read_head()
+            (served if answer.status == 200 else refused).append(answer)
+        small = srv.get("/api/files?top=1")
+        assert small.status == 200 and len(small.json()["items"]) == 1, small
+        assert srv.peak_rss() < LISTINGS_MEMORY, f"peak RSS {srv.peak_rss() / MIB:.1f} MiB"
+    return page, served, refused
+
+
+def test_listings_that_slow_readers_leave_are_counted_and_more_are_503():
+    options = {"log.access": "false", "server.max_memory": str(LISTINGS_MEMORY)}
+    with Blobd(options) as srv:
+        for i in range(100):
+            store(srv, b"%d" % i, f"{i:03}" + '"' * 250)
+        root = srv.root
+        readers_get_503(srv)
+    with Blobd(options, tls=True, root=root) as srv:
+        readers_get_503(srv)
+
+
+def readers_get_503(srv):
+    page, served, refused = slow_readers_of_listings(srv, 90)
+    print(f"{len(served)} of {page} bytes, {len(refused)} refused, peak {srv.peak_rss() / MIB:.1f} MiB")
+    assert len(served) >= HELD // page, "refused before what is promised was held"
+    assert refused, "more was held than is promised"
+    assert all(a.status == 503 and int(a["Retry-After"]) >= 1 for a in refused), refused
+    wait_for(lambda: srv.get("/api/files?top=100").status == 200, what="a listing once the slow readers have gone")

@@ -13,6 +13,7 @@
 #include "backends/s3_writer.h"
 
 #include "backends/crc32c.h"
+#include "backends/s3_below.h"
 #include "core/check.h"
 
 #include <inttypes.h>
@@ -218,39 +219,41 @@ static unsigned named_count(const struct staged *from)
     return n + (from->sequence != 0);
 }
 
+/* One state object that is there. CONFLICT: a later writer's. */
+static enum blob_status see_state(struct s3_writer *w, const char *key, struct strays *strays, unsigned *found,
+                                  struct blob_error *err)
+{
+    struct s3_key k;
+    struct uuid id;
+    uint64_t epoch, offset;
+    uint32_t sequence;
+    snprintf(k.text, sizeof k.text, "%s", key);
+    if (!staged_parse_key(k.text, &id, &epoch, &sequence, &offset))
+        return BLOB_OK;
+    if (epoch > w->epoch && w->store->conditional)
+        return blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s has a later writer", w->id.text);
+    if (epoch == w->epoch && sequence > w->sequence)
+        w->sequence = sequence;
+    if (names(&w->from, epoch, sequence))
+        ++*found;
+    else if (!stray_add(strays, &k))
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 upload");
+    return BLOB_OK;
+}
+
 static enum blob_status look_around(struct s3_writer *w, struct strays *strays, unsigned *found, struct blob_error *err)
 {
-    struct s3_key prefix = staged_state_prefix(&w->id), after = {""};
-    for (bool more = true; more;) {
-        struct s3_page page;
-        enum blob_status st =
-            s3_list(w->store->client, prefix.text, after.text[0] ? after.text : NULL, 1000, &page, err);
-        if (st != BLOB_OK)
-            return st;
-        more = page.more;
-        for (size_t i = 0; i < page.count; i++) {
-            struct uuid id;
-            uint64_t epoch, offset;
-            uint32_t sequence;
-            snprintf(after.text, sizeof after.text, "%s", page.entries[i].key);
-            if (!staged_parse_key(after.text, &id, &epoch, &sequence, &offset))
-                continue;
-            if (epoch > w->epoch && w->store->conditional) {
-                s3_page_release(&page);
-                return blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s has a later writer", w->id.text);
-            }
-            if (epoch == w->epoch && sequence > w->sequence)
-                w->sequence = sequence;
-            if (names(&w->from, epoch, sequence))
-                ++*found;
-            else if (!stray_add(strays, &after))
-                st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 upload");
-        }
-        s3_page_release(&page);
-        if (st != BLOB_OK)
-            return st;
+    struct s3_below b;
+    const struct s3_entry *e;
+    s3_below_begin(&b, w->store, staged_state_prefix(&w->id).text, NULL, STAGED_SEGMENTS_MAX + 4);
+    enum blob_status st = s3_below_next(&b, &e, err);
+    while (st == BLOB_OK && e) {
+        st = see_state(w, e->key, strays, found, err);
+        if (st == BLOB_OK)
+            st = s3_below_next(&b, &e, err);
     }
-    return BLOB_OK;
+    s3_below_end(&b);
+    return st;
 }
 
 /* The listing lacks state objects that `from` names: are they not there? NOT_FOUND: one of them is not. */

@@ -538,11 +538,11 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
     def fault_cut_list(self):
-        """A listing of objects that shows the first one, and says that this is all."""
+        """A listing of objects that shows the first two, and says that this is all."""
         query = self.query()
         if self.key() or "uploads" in query:
             return False
-        self.list(query, at_most=1)
+        self.list(query, at_most=2)
         return True
 
     def fault_more_of_nothing(self):

@@ -198,6 +198,12 @@ def test_slow_readers_get_their_bytes_and_none_that_were_read_ahead():
 
 # -- listings that do not show what is there
 
+
+def lose_sessions(sessions):
+    for file in sessions.iterdir():
+        file.unlink()
+
+
 STAGING = r"GET .*list-type=2.*staging"
 
 
@@ -225,19 +231,18 @@ def test_listings_that_lie_reset_no_upload_whose_session_is_lost():
         sessions = temp_dir()
         with faulty(sessions__path=str(sessions / "sessions.db")) as (s3, srv):
             up = Upload(srv, mode="offset")
-            for at in (0, 1000):
+            for at in (0, 1000, 2000, 3000):
                 accepted(up.append(content.read(at, 1000)), 203, at + 1000, up)
             srv.stop()
-            for file in sessions.iterdir():
-                file.unlink()
+            lose_sessions(sessions)
             with s3.fault(lie, STAGING):
                 srv.start()
                 if lie == "empty-list":
                     refused(up.status(), "UNAVAILABLE")
-                    refused(up.append(content.read(2000, 10)), "UNAVAILABLE")
+                    refused(up.append(content.read(4000, 10)), "UNAVAILABLE")
                 else:  # asked again behind its end it goes on
-                    assert up.status().status == 503 or up.offset == 2000, up.offset
-            assert up.status().status == 204 and up.offset == 2000, up.offset
+                    assert up.status().status == 503 or up.offset == 4000, up.offset
+            assert up.status().status == 204 and up.offset == 4000, up.offset
             finish(srv, up, content)
 
 
@@ -265,23 +270,109 @@ def test_listings_that_lie_let_no_named_blob_go():
 
 
 def test_listings_that_lie_hide_no_file():
-    """The index is rebuilt while listings show nothing, or half: /api/files is 503, and whole when they are well again."""
+    """The index is rebuilt while listings show nothing, or two: /api/files is 503 or whole, and whole afterwards."""
     for lie in ("empty-list", "cut-list"):
         sessions = temp_dir()
         with faulty(sessions__path=str(sessions / "sessions.db"), **SWEEPING) as (s3, srv):
             made = [store(srv, b"%d" % n) for n in range(4)]
             srv.stop()
-            for file in sessions.iterdir():
-                file.unlink()
+            lose_sessions(sessions)
             with s3.fault(lie, FILES) as rule:
                 srv.start()
                 for _ in range(6):
-                    refused(srv.get("/api/files"), "UNAVAILABLE")
-                    time.sleep(0.5)
+                    answer = srv.get("/api/files")
+                    if lie == "empty-list" or answer.status != 200:
+                        refused(answer, "UNAVAILABLE")
+                    else:  # asked again behind its end it goes on
+                        assert answer.json()["count"] == len(made), answer
+                    time.sleep(0.3)
                 assert rule.met
             wait_for(lambda: srv.get("/api/files").status == 200, 10, what="the index to be whole")
             listed = {file["id"] for file in srv.get("/api/files").json()["items"]}
             assert listed == {file["id"] for file in made}, listed
+
+
+# -- a body that is rolled back
+
+
+def rolled_back(srv, data, first):
+    """An upload of which `first` bytes are acknowledged, and a complete whose digest its body does not have."""
+    up = Upload(srv, mode="offset")
+    accepted(up.append(data[:first]), 203, first, up)
+    return up, Beside(up.complete, sha256(b"other"), data[first:])
+
+
+def test_roll_back_is_told_once_it_is_durable():
+    """What was staged of the body goes before the answer; afterwards the node may die, and every session with it."""
+    data = Content(800_000, 5).read(0, 800_000)
+    sessions = temp_dir()
+    with faulty(uploads__checkpoint_bytes="64K", sessions__path=str(sessions / "sessions.db")) as (s3, srv):
+        for lost in (False, True):
+            with s3.fault("held", "DELETE .*/staging/.*/s/", times=1) as rule:
+                up, completing = rolled_back(srv, data, 100_000)
+                assert rule.held.wait(20), "nothing staged was deleted"
+                time.sleep(0.5)
+                assert completing.is_alive(), f"told before it was durable: {completing.result()}"
+                rule.released.set()
+                refused(completing.result(), "DIGEST_INVALID")
+            srv.kill()
+            if lost:
+                lose_sessions(sessions)
+            srv.start()
+            assert up.status().status == 204 and up.offset == 100_000, up.offset
+            accepted(up.append(data[100_000:]), 203, len(data), up)
+            created(up.complete(sha256(data)), sha256(data), len(data))
+            whole(download(srv, sha256(data)), data)
+
+
+def test_listings_that_lie_leave_nothing_of_a_body_that_was_rolled_back():
+    data = Content(800_000, 7).read(0, 800_000)
+    sessions = temp_dir()
+    with faulty(uploads__checkpoint_bytes="64K", sessions__path=str(sessions / "sessions.db")) as (s3, srv):
+        up = Upload(srv, mode="offset")
+        accepted(up.append(data[:100_000]), 203, 100_000, up)
+        with up.begin("complete", length=700_000, digest=sha256(b"other")) as c:
+            c.send(data[100_000:-1])
+            time.sleep(0.5)  # the writer is open, and its checkpoints are there
+            with s3.fault("cut-list", STAGING) as rule:
+                c.send(data[-1:])
+                answer = c.read_response()
+                assert rule.met and answer.status in (400, 503), answer
+        srv.kill()
+        if answer.status == 400:
+            lose_sessions(sessions)
+        srv.start()
+        assert up.status().status == 204 and up.offset == 100_000, up.offset
+        accepted(up.append(data[100_000:]), 203, len(data), up)
+        created(up.complete(sha256(data)), sha256(data), len(data))
+
+
+def test_node_that_dies_amid_a_roll_back_leaves_an_upload_to_go_on_with():
+    """With its session, and without any: from the offset that is told then, with the bytes that were sent."""
+    data = Content(800_000, 6).read(0, 800_000)
+    sessions = temp_dir()
+    with faulty(uploads__checkpoint_bytes="64K", sessions__path=str(sessions / "sessions.db")) as (s3, srv):
+        for lost in (False, True):
+            with s3.fault("held", "DELETE .*/staging/.*/s/", times=1) as rule:
+                up, completing = rolled_back(srv, data, 100_000)
+                assert rule.held.wait(20), "nothing staged was deleted"
+                srv.kill()
+                completing.join()
+            time.sleep(0.3)  # the request is done, the others were never sent
+            if lost:
+                lose_sessions(sessions)
+            srv.start()
+            assert up.status().status == 204 and up.offset >= 100_000 and (lost or up.offset == 100_000), up.offset
+            told = up.offset
+            if lost:  # once more
+                srv.kill()
+                lose_sessions(sessions)
+                srv.start()
+                assert up.status().status == 204 and up.offset == told, f"{up.offset} after {told}"
+            if told < len(data):
+                accepted(up.append(data[told:]), 203, len(data), up)
+            created(up.complete(sha256(data)), sha256(data), len(data))
+            whole(download(srv, sha256(data)), data)
 
 
 # -- a removal whose requests come late

@@ -53,14 +53,14 @@ static struct s3_key pointer_key(const struct digest *digest)
 static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
 {
     json_int_t size, touched, doubted = 0;
-    const char *key;
+    const char *key, *etag = "";
     int removing = 0, clearing = 0, damaged = 0, own = 0;
     json_t *root = json_loadb(text, len, 0, NULL);
     bool ok = root &&
-              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b,s?b,s?I}", "size", &size, "touched_ms", &touched, "data",
+              json_unpack(root, "{s:I,s:I,s:s,s?b,s?b,s?b,s?b,s?I,s?s}", "size", &size, "touched_ms", &touched, "data",
                           &key, "removing", &removing, "clearing", &clearing, "damaged", &damaged, "own", &own,
-                          "doubted_ms", &doubted) == 0 &&
-              size >= 0 && s3_key_ok(key);
+                          "doubted_ms", &doubted, "etag", &etag) == 0 &&
+              size >= 0 && s3_key_ok(key) && strlen(etag) < S3_ETAG_MAX;
     if (ok) {
         *out = (struct s3_pointer){.size = (uint64_t)size,
                                    .touched_ms = touched,
@@ -70,6 +70,7 @@ static bool parse_pointer(const char *text, size_t len, struct s3_pointer *out)
                                    .own = own != 0,
                                    .doubted_ms = doubted};
         memcpy(out->data_key, key, strlen(key) + 1);
+        memcpy(out->data_etag, etag, strlen(etag) + 1);
     }
     json_decref(root);
     return ok;
@@ -126,6 +127,8 @@ void s3_pointer_text(const struct s3_pointer *p, struct bytebuf *out)
                    p->touched_ms, p->data_key, p->removed ? ",\"removing\":true" : "",
                    p->clearing ? ",\"clearing\":true" : "", p->damaged ? ",\"damaged\":true" : "",
                    p->own ? ",\"own\":true" : "");
+    if (p->data_etag[0])
+        bytebuf_printf(out, ",\"etag\":\"%s\"", p->data_etag);
     if (p->doubted_ms)
         bytebuf_printf(out, ",\"doubted_ms\":%" PRId64, p->doubted_ms);
     bytebuf_printf(out, ",\"nonce\":\"%s\"}\n", nonce.text);

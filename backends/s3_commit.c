@@ -25,6 +25,12 @@
 #define LIST_ITEM_BYTES 12 /* a part's number and size */
 #define LIST_MAX        (S3_PART_MAX * LIST_ITEM_BYTES)
 
+/* The data object that this commit has made; "": none yet. */
+struct made {
+    struct s3_key key;
+    struct s3_object object; /* its ETag "" where not known */
+};
+
 /* ---- the parts, as the endpoint has them ---- */
 
 struct part_list {
@@ -175,11 +181,12 @@ static enum blob_status copy_part(struct s3_store *s, const char *from, uint64_t
     return st;
 }
 
-/* from holds all of `all`, one after another; to will hold those of `own`, which must have the digest. */
+/* from holds all of `all`, one after another; made will hold those of `own`, which must have the digest. */
 static enum blob_status copy_without(struct s3_store *s, const char *from, const struct part_list *all,
-                                     const struct part_list *own, const char *to, const struct digest *digest,
+                                     const struct part_list *own, const struct digest *digest, struct made *made,
                                      struct blob_error *err)
 {
+    const char *to = made->key.text;
     char id[S3_UPLOAD_ID_MAX];
     uint64_t offset = 0;
     unsigned n = 0;
@@ -205,7 +212,7 @@ static enum blob_status copy_without(struct s3_store *s, const char *from, const
     if (st == BLOB_OK && !digest_equal(&copied, digest))
         st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s: other bytes come back than were written", from);
     if (st == BLOB_OK)
-        st = s3_multipart_complete(s->client, to, id, parts, n, NULL, err);
+        st = s3_multipart_complete(s->client, to, id, parts, n, &made->object, err);
     free(parts);
     struct blob_error ignored;
     if (st == BLOB_OK)
@@ -219,14 +226,14 @@ static enum blob_status copy_without(struct s3_store *s, const char *from, const
 
 /* No part has left memory: the whole content goes as one request, under the digest that it was promised to have, so
  * that the endpoint takes nothing else. */
-static enum blob_status make_small(struct s3_writer *w, const struct digest *digest, const struct s3_key *key,
+static enum blob_status make_small(struct s3_writer *w, const struct digest *digest, struct made *made,
                                    struct blob_error *err)
 {
     size_t size = (size_t)w->base.position;
     const struct part_slot *slot = w->first;
     if (slot && slot->start == 0 && slot->have == 0 && slot->len == size) {
         const struct s3_body body = {.data = slot->buf, .length = size, .sha256 = digest};
-        return s3_put(w->store->client, key->text, &body, NULL, NULL, err);
+        return s3_put(w->store->client, made->key.text, &body, NULL, &made->object, err);
     }
     uint8_t *buf = malloc(size + 1);
     if (!buf)
@@ -234,7 +241,7 @@ static enum blob_status make_small(struct s3_writer *w, const struct digest *dig
     enum blob_status st = s3_writer_copy(w, 0, buf, size, err);
     const struct s3_body body = {.data = buf, .length = size, .sha256 = digest};
     if (st == BLOB_OK)
-        st = s3_put(w->store->client, key->text, &body, NULL, NULL, err);
+        st = s3_put(w->store->client, made->key.text, &body, NULL, &made->object, err);
     free(buf);
     return st;
 }
@@ -271,7 +278,7 @@ static enum blob_status read_joined(void *arg, uint64_t offset, void *buf, size_
 
 /* Without multipart uploads: one request whose body is read from the pieces; its digest tells whether they are right.
  */
-static enum blob_status make_joined(struct s3_writer *w, const struct digest *digest, const struct s3_key *key,
+static enum blob_status make_joined(struct s3_writer *w, const struct digest *digest, struct made *made,
                                     struct blob_error *err)
 {
     struct joined j = {.w = w};
@@ -280,7 +287,7 @@ static enum blob_status make_joined(struct s3_writer *w, const struct digest *di
         return st;
     s3_writer_advance(w, w->base.position, &j.state);
     const struct s3_body body = {.length = w->base.position, .sha256 = digest, .read = read_joined, .arg = &j};
-    return s3_put(w->store->client, key->text, &body, NULL, NULL, err);
+    return s3_put(w->store->client, made->key.text, &body, NULL, &made->object, err);
 }
 
 /* Says which blob the upload is becoming. */
@@ -329,7 +336,7 @@ static enum blob_status put_last(struct s3_writer *w, const struct staged *state
 }
 
 static enum blob_status copy_again(struct s3_writer *w, const struct staged *state, const struct digest *digest,
-                                   const struct s3_key *copy, struct blob_error *err)
+                                   struct made *copy, struct blob_error *err)
 {
     struct part_list all, own = {0};
     struct s3_key data = staged_data_key(&w->id);
@@ -338,7 +345,7 @@ static enum blob_status copy_again(struct s3_writer *w, const struct staged *sta
         return st;
     st = own_parts(w, state, &all, false, &own, err);
     if (st == BLOB_OK)
-        st = copy_without(w->store, data.text, &all, &own, copy->text, digest, err);
+        st = copy_without(w->store, data.text, &all, &own, digest, copy, err);
     free(all.parts);
     free(own.parts);
     return st;
@@ -346,23 +353,22 @@ static enum blob_status copy_again(struct s3_writer *w, const struct staged *sta
 
 /* The multipart upload is gone: put together by an earlier try, which may have been cut off while copying; or lost. */
 static enum blob_status was_made(struct s3_writer *w, const struct staged *state, const struct digest *digest,
-                                 struct s3_key *key, struct blob_error *err)
+                                 struct made *made, struct blob_error *err)
 {
-    struct s3_object object = {0};
-    struct s3_key copy = staged_whole_key(&w->id, digest);
-    *key = staged_data_key(&w->id);
-    enum blob_status st = s3_head(w->store->client, key->text, &object, err);
-    if (st == BLOB_OK && object.size == w->base.position)
+    struct s3_object *object = &made->object;
+    made->key = staged_data_key(&w->id);
+    enum blob_status st = s3_head(w->store->client, made->key.text, object, err);
+    if (st == BLOB_OK && object->size == w->base.position)
         return BLOB_OK;
-    bool all_there = st == BLOB_OK && object.size > w->base.position;
+    bool all_there = st == BLOB_OK && object->size > w->base.position;
     if (st == BLOB_OK || st == BLOB_E_NOT_FOUND) {
-        *key = copy;
-        st = s3_head(w->store->client, copy.text, &object, err);
+        made->key = staged_whole_key(&w->id, digest);
+        st = s3_head(w->store->client, made->key.text, object, err);
     }
-    if (st == BLOB_OK && object.size == w->base.position)
+    if (st == BLOB_OK && object->size == w->base.position)
         return BLOB_OK;
     if (all_there && (st == BLOB_OK || st == BLOB_E_NOT_FOUND))
-        st = copy_again(w, state, digest, &copy, err);
+        st = copy_again(w, state, digest, made, err);
     if (st == BLOB_E_NOT_FOUND)
         return blob_fail(err, BLOB_E_CORRUPT, 0,
                          "upload %s: its multipart upload is gone from S3: does a lifecycle rule end such uploads?",
@@ -370,12 +376,12 @@ static enum blob_status was_made(struct s3_writer *w, const struct staged *state
     return st;
 }
 
-static enum blob_status make_multipart(struct s3_writer *w, const struct digest *digest, struct s3_key *key,
+static enum blob_status make_multipart(struct s3_writer *w, const struct digest *digest, struct made *made,
                                        struct blob_error *err)
 {
     struct staged state;
     struct part_list all = {0}, own = {0};
-    *key = staged_data_key(&w->id);
+    made->key = staged_data_key(&w->id);
     enum blob_status st = s3_writer_settle(w, w->base.position, err);
     if (st != BLOB_OK)
         return st;
@@ -387,38 +393,38 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
         st = put_last(w, &state, &all, err);
     if (st == BLOB_E_NOT_FOUND) {
         free(all.parts);
-        return was_made(w, &state, digest, key, err);
+        return was_made(w, &state, digest, made, err);
     }
     if (st == BLOB_OK)
         st = own_parts(w, &state, &all, true, &own, err);
     if (st == BLOB_OK)
-        st = s3_multipart_complete(w->store->client, key->text, w->upload_id, own.parts, own.count, NULL, err);
+        st = s3_multipart_complete(w->store->client, made->key.text, w->upload_id, own.parts, own.count, &made->object,
+                                   err);
     if (st == BLOB_E_CONFLICT && own.count < all.count) {
-        struct s3_key copy = staged_whole_key(&w->id, digest);
+        const struct s3_key all_parts = made->key;
+        made->key = staged_whole_key(&w->id, digest);
         st = keep_list(w, &all, err);
         if (st == BLOB_OK)
-            st = s3_multipart_complete(w->store->client, key->text, w->upload_id, all.parts, all.count, NULL, err);
+            st = s3_multipart_complete(w->store->client, all_parts.text, w->upload_id, all.parts, all.count, NULL, err);
         if (st == BLOB_OK)
-            st = copy_without(w->store, key->text, &all, &own, copy.text, digest, err);
-        if (st == BLOB_OK)
-            *key = copy;
+            st = copy_without(w->store, all_parts.text, &all, &own, digest, made, err);
     }
     free(all.parts);
     free(own.parts);
     return st;
 }
 
-static enum blob_status make_data(struct s3_writer *w, const struct digest *digest, struct s3_key *key,
+static enum blob_status make_data(struct s3_writer *w, const struct digest *digest, struct made *made,
                                   struct blob_error *err)
 {
     bool in_memory = w->base.position <= w->from.part_size && staged_part_count(&w->state) == 0 && !w->upload_id[0] &&
                      !(w->first && w->first->number);
-    *key = staged_whole_key(&w->id, digest);
+    made->key = staged_whole_key(&w->id, digest);
     if (in_memory)
-        return make_small(w, digest, key, err);
+        return make_small(w, digest, made, err);
     if (!w->store->multipart)
-        return make_joined(w, digest, key, err);
-    return make_multipart(w, digest, key, err);
+        return make_joined(w, digest, made, err);
+    return make_multipart(w, digest, made, err);
 }
 
 /* ---- the pointer ---- */
@@ -457,7 +463,7 @@ static bool is_own_data(const struct s3_writer *w, const struct digest *digest, 
 }
 
 /* One look at the pointer and one swap. CONFLICT or EXISTS: again. */
-static enum blob_status point(struct s3_writer *w, const struct digest *digest, int64_t began_ms, struct s3_key *made,
+static enum blob_status point(struct s3_writer *w, const struct digest *digest, int64_t began_ms, struct made *made,
                               struct blob_error *err)
 {
     struct s3_store *s = w->store;
@@ -476,27 +482,28 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
         st = s3_pointer_verify(s, digest, &old, err);
         if (st == BLOB_OK) {
             st = touch_present(s, digest, &old, began_ms, err);
-            if (st == BLOB_OK && made->text[0] && strcmp(made->text, old.data_key) != 0)
-                drop_object(s, made->text);
+            if (st == BLOB_OK && made->key.text[0] && strcmp(made->key.text, old.data_key) != 0)
+                drop_object(s, made->key.text);
             return st;
         }
         if (st != BLOB_E_NOT_FOUND)
             return st;
     }
-    if (!made->text[0]) {
-        struct s3_key key;
-        st = make_data(w, digest, &key, err);
+    if (!made->key.text[0]) {
+        struct made one = {.object = {.size = 0}};
+        st = make_data(w, digest, &one, err);
         if (st != BLOB_OK)
             return st;
-        *made = key;
+        *made = one;
     }
     now.touched_ms = there ? clock_wall_ms_after(old.touched_ms) : clock_wall_ms();
-    memcpy(now.data_key, made->text, sizeof now.data_key);
+    memcpy(now.data_key, made->key.text, sizeof now.data_key);
+    s3_data_etag(&made->object, now.data_etag);
     now.doubted_ms = !there ? 0 : old.clearing ? now.touched_ms : old.doubted_ms;
     st = s3_pointer_write(s, digest, there ? &old : NULL, &now, err);
     if (st == BLOB_OK && now.doubted_ms)
         st = s3_doubt_copy(s, digest, &now, err);
-    if (st == BLOB_OK && there && !old.damaged && strcmp(old.data_key, made->text) != 0)
+    if (st == BLOB_OK && there && !old.damaged && strcmp(old.data_key, made->key.text) != 0)
         drop_object(s, old.data_key);
     return st;
 }
@@ -537,7 +544,7 @@ enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest 
     (void)flags;
     struct s3_writer *w = (struct s3_writer *)base;
     MAGIC_OK(w, S3_WRITER_MAGIC);
-    struct s3_key made = {""};
+    struct made made = {.key = {""}};
     int64_t began_ms = clock_wall_ms();
     enum blob_status st = still_ours(w, err);
     if (st != BLOB_OK)
@@ -553,7 +560,7 @@ enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest 
     while (w->sending > 0)
         pthread_cond_wait(&w->changed, &w->lock);
     pthread_mutex_unlock(&w->lock);
-    clear_staging(w, made.text[0] != '\0');
+    clear_staging(w, made.key.text[0] != '\0');
     s3_writer_free(w);
     return BLOB_OK;
 }

@@ -1,9 +1,9 @@
 /*
  * s3_damaged - blobs whose data are not what their digests say: looking, and setting aside.
  *
- * Whoever commits a blob that is there looks at what is there: at its size, and where it is small at its bytes, which
- * costs one request as well. It is read a second time before it is called wrong: what arrives wrong once may be right.
- * Wrong data are replaced, right ones stay, for others may be reading them or hold URLs of them.
+ * Whoever commits a blob that is there looks at what is there: at its size and ETag, or where it is small at its bytes,
+ * which costs one request as well. It is read a second time before it is called wrong: what arrives wrong once may be
+ * right. Wrong data are replaced, right ones stay, for others may be reading them or hold URLs of them.
  *
  * Setting aside first writes damaged/<digest>.<upload>.json, which names the data object, and then swaps the pointer to
  * a tombstone that says "damaged" (s3_blobs.c). The data object stays where it is: nothing here or in the sweep deletes
@@ -53,15 +53,43 @@ static enum blob_status read_and_hash(struct s3_store *s, const struct digest *d
                : blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 %s does not match its digest", p->data_key);
 }
 
-enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
-                                   struct blob_error *err)
+void s3_data_etag(const struct s3_object *object, char out[S3_ETAG_MAX])
+{
+    size_t skip = object->etag[0] == '"'; /* it comes with quotes or without, depending on who tells it */
+    snprintf(out, S3_ETAG_MAX, "%s", object->etag + skip);
+    out[strcspn(out, "\"")] = '\0';
+    for (const char *p = out; *p; p++) {
+        if (*p < '!' || *p > '~' || *p == '\\') /* not to be written in JSON as it is */
+            out[0] = '\0';
+    }
+}
+
+/* Whoever overwrote the object gave it another ETag; what decays where it lies keeps it. */
+static enum blob_status look_at_head(struct s3_store *s, struct s3_pointer *p, struct blob_error *err)
 {
     struct s3_object object;
-    enum blob_status st = BLOB_E_NOT_FOUND;
-    if (p->size == 0 || p->size > S3_VERIFY_BYTES) {
-        st = s3_head(s->client, p->data_key, &object, err);
-        return st == BLOB_OK && object.size != p->size ? other_size(p, object.size, err) : st;
+    char etag[S3_ETAG_MAX];
+    enum blob_status st = s3_head(s->client, p->data_key, &object, err);
+    if (st == BLOB_OK && object.size != p->size)
+        return other_size(p, object.size, err);
+    if (st != BLOB_OK)
+        return st;
+    s3_data_etag(&object, etag);
+    if (etag[0] && p->data_etag[0] && strcmp(etag, p->data_etag) != 0) {
+        log_line(s->log, LOG_WARN, NULL, "S3 %s was overwritten: an upload of the same content takes its place",
+                 p->data_key);
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "S3 %s was overwritten", p->data_key);
     }
+    memcpy(p->data_etag, etag, sizeof etag);
+    return BLOB_OK;
+}
+
+enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, struct s3_pointer *p,
+                                   struct blob_error *err)
+{
+    enum blob_status st = BLOB_E_NOT_FOUND;
+    if (p->size == 0 || p->size > S3_VERIFY_BYTES)
+        return look_at_head(s, p, err);
     uint8_t *buf = malloc((size_t)p->size);
     if (!buf)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 blob of %" PRIu64 " bytes", p->size);

@@ -60,8 +60,9 @@ struct s3_pointer {
     int64_t doubted_ms; /* since when the late DELETE of a tombstone may take this pointer: a copy is kept (s3_doubt.c);
                            0: none can */
     char data_key[S3_KEY_MAX + 1];
-    char etag[S3_ETAG_MAX]; /* of the pointer object, as last read or written */
-    int64_t modified_ms;    /* of the pointer object, as last read; 0: not told */
+    char data_etag[S3_ETAG_MAX]; /* of the data object when it was made, without quotes; "": not known */
+    char etag[S3_ETAG_MAX];      /* of the pointer object, as last read or written */
+    int64_t modified_ms;         /* of the pointer object, as last read; 0: not told */
 };
 
 #define S3_DOUBT_MS (30 * 60 * 1000) /* a signature's life, and the clocks of two nodes and of S3 */
@@ -94,11 +95,13 @@ struct s3_key s3_pointer_key(const struct digest *digest, const char *ending);
 void s3_pointer_text(const struct s3_pointer *p, struct bytebuf *out);
 enum blob_status s3_pointer_get(struct s3_store *s, const struct s3_key *k, struct s3_pointer *out,
                                 struct blob_error *err) BLOB_MUST_CHECK;
-/* Is the blob's data object there, with its size, and, up to S3_VERIFY_BYTES, with its content? OK, NOT_FOUND when not,
- * or what kept us from knowing. */
+/* Is the blob's data object there, with its size, and with its content (up to S3_VERIFY_BYTES), or the ETag that it was
+ * made with? OK, NOT_FOUND when not, or what kept us from knowing. An ETag that was not known is noted in *p. */
 #define S3_VERIFY_BYTES (1u << 20)
-enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
+enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, struct s3_pointer *p,
                                    struct blob_error *err) BLOB_MUST_CHECK;
+/* object's ETag as a pointer's data_etag. */
+void s3_data_etag(const struct s3_object *object, char out[S3_ETAG_MAX]);
 /* Does damaged/ name this data object? */
 enum blob_status s3_data_is_damaged(struct s3_store *s, const struct digest *digest, const char *data_key,
                                     bool *damaged, struct blob_error *err) BLOB_MUST_CHECK;

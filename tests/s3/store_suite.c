@@ -477,6 +477,41 @@ static void test_wrong_settings(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "storage.s3.bucket"));
 }
 
+/* An object of over a MiB that somebody has overwritten with as many other bytes: the next upload of the content heals
+ * it. What is right stays where it is. */
+static void test_overwritten(void)
+{
+    struct rig r = rig_open();
+    const size_t sizes[] = {3 * MIB, PART + 5};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        size_t len = sizes[i];
+        uint8_t *data = content(len, 50 + (unsigned)i);
+        struct digest digest = digest_of(data, len);
+        struct s3_pointer first, now;
+        for (int round = 0; round < 3; round++) {
+            struct upload_mark mark = {0};
+            struct uuid id;
+            uuid_new(&id);
+            append(&r, &id, &mark, 1, data, len);
+            commit(&r, &id, &mark, 2, &digest);
+            OK(s3_pointer_read(s3_store_of(r.store), &digest, &now, err));
+            if (round == 0)
+                first = now;
+            CU_ASSERT_EQUAL(strcmp(first.data_key, now.data_key) == 0, round < 2);
+            check_blob(&r, data, len, &digest);
+            if (round == 1) {
+                data[len / 2] ^= 1;
+                const struct s3_body body = {.data = data, .length = len};
+                OK(s3_put(r.s3, now.data_key, &body, NULL, NULL, err));
+                data[len / 2] ^= 1;
+            }
+        }
+        CU_ASSERT_EQUAL(count_below(&r, "data/"), i + 1);
+        free(data);
+    }
+    rig_close(&r);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -496,6 +531,7 @@ int main(void)
         {"every node reads the same store id", test_one_store_id},
         {"the self-check passes and clears up", test_self_check},
         {"a wrong setting is told at open", test_wrong_settings},
+        {"what was overwritten is healed by an upload of its content", test_overwritten},
         CU_TEST_INFO_NULL};
     return unit_main("s3_store", tests);
 }

@@ -14,8 +14,8 @@
 #include "backends/embedded_index.h"
 #include "backends/sqlite_db.h"
 #include "core/check.h"
-#include "core/clock.h"
 #include "core/log.h"
+#include "core/node_clock.h"
 #include "core/parse.h"
 
 #include <pthread.h>
@@ -160,7 +160,7 @@ static enum blob_status embedded_insert(struct session_store *s, const struct uu
     sqlite3_bind_int64(stmt, 2, (sqlite3_int64)epoch);
     sqlite3_bind_int64(stmt, 3, expires_ms);
     sqlite_bind_bytes(stmt, 4, value, len);
-    sqlite3_bind_int64(stmt, 5, clock_wall_ms());
+    sqlite3_bind_int64(stmt, 5, node_clock_at_least_ms(s->clock));
     st = sqlite_db_run(e->db, stmt, &changed, err);
     if (st == BLOB_OK && changed == 0)
         st = blob_fail(err, BLOB_E_EXISTS, 0, "session %s is there", id->text);
@@ -177,7 +177,7 @@ static enum blob_status embedded_load(struct session_store *s, const struct uuid
     sqlite3_stmt *stmt = e->stmts[STMT_LOAD];
     uint8_t bytes[UUID_BYTES];
     bind_id(stmt, id, bytes);
-    sqlite3_bind_int64(stmt, 2, clock_wall_ms());
+    sqlite3_bind_int64(stmt, 2, node_clock_at_least_ms(s->clock));
     switch (sqlite3_step(stmt)) {
     case SQLITE_ROW:
         *epoch = (uint64_t)sqlite3_column_int64(stmt, 0);
@@ -226,7 +226,7 @@ static enum blob_status embedded_replace(struct session_store *s, const struct u
         return st;
     sqlite3_stmt *stmt = e->stmts[STMT_REPLACE];
     uint8_t bytes[UUID_BYTES];
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = node_clock_at_least_ms(s->clock);
     int changed = 0;
     bind_id(stmt, id, bytes);
     sqlite3_bind_int64(stmt, 2, (sqlite3_int64)expected);

@@ -9,6 +9,7 @@
 #include "backends/memory_index.h"
 #include "core/check.h"
 #include "core/clock.h"
+#include "core/node_clock.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -108,9 +109,9 @@ static struct memory_session **find(struct memory_hub *hub, const struct uuid *i
     return at;
 }
 
-static bool live(const struct memory_session *e)
+static bool live(const struct memory_session *e, struct node_clock *clock)
 {
-    return e && e->now.expires_ms > clock_wall_ms();
+    return e && e->now.expires_ms > node_clock_at_least_ms(clock);
 }
 
 static struct memory_value value_new(uint64_t epoch, int64_t expires_ms, const void *bytes, size_t len)
@@ -139,7 +140,7 @@ static enum blob_status memory_insert(struct session_store *s, const struct uuid
     if (st != BLOB_OK)
         return st;
     struct memory_session **at = find(hub, id);
-    if (live(*at))
+    if (live(*at, s->clock))
         return hub_leave(hub, blob_fail(err, BLOB_E_EXISTS, 0, "session %s is there", id->text));
     if (*at)
         unlink_free(at);
@@ -161,7 +162,7 @@ static enum blob_status memory_load(struct session_store *s, const struct uuid *
     if (st != BLOB_OK)
         return st;
     const struct memory_session *e = *find(hub, id);
-    if (!live(e))
+    if (!live(e, s->clock))
         return hub_leave(hub, blob_fail(err, BLOB_E_NOT_FOUND, 0, "no session %s", id->text));
     bytebuf_add(out, e->now.bytes, e->now.len);
     *epoch = e->now.epoch;
@@ -176,7 +177,7 @@ static enum blob_status memory_replace(struct session_store *s, const struct uui
     if (st != BLOB_OK)
         return st;
     struct memory_session *e = *find(hub, id);
-    if (!live(e))
+    if (!live(e, s->clock))
         return hub_leave(hub, blob_fail(err, BLOB_E_NOT_FOUND, 0, "no session %s", id->text));
     if (e->now.epoch != expected)
         return hub_leave(hub, blob_fail(err, BLOB_E_CONFLICT, 0, "session %s has changed", id->text));

@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/node_clock.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -47,6 +48,7 @@ struct redis_node {
     enum node_state state;
     struct blob_error refusal;
     char node_id[NODE_ID_CHARS + 1], store_id[64];
+    struct node_clock *clock; /* NULL before join */
     atomic_bool listens;
     pthread_mutex_t calling;
     session_notice_fn *notice_fn; /* this and notice_arg: under calling */
@@ -133,6 +135,7 @@ static enum blob_status enter_registry(struct redis_node *node, int64_t now_ms, 
         return st;
     now_ms += (clock_steady_us() - began_us) / 2000;
     int64_t ahead_ms = now_ms - strtoll(reply->element[0]->str, NULL, 10);
+    node_clock_compare(node->clock, ahead_ms);
     if (reply->elements == 3) {
         st = blob_fail(err, BLOB_E_CONFLICT, 0,
                        "node %s sees blob store %s, this node %s: give both the same storage (if that node was "
@@ -190,8 +193,8 @@ static void wait_subscribed(struct redis_node *node)
     pthread_mutex_unlock(&node->lock);
 }
 
-enum blob_status redis_node_join(struct redis_node *node, const char *node_id, const char *store_id, int64_t now_ms,
-                                 struct blob_error *err)
+enum blob_status redis_node_join(struct redis_node *node, const char *node_id, const char *store_id,
+                                 struct node_clock *clock, int64_t now_ms, struct blob_error *err)
 {
     struct blob_error why = {0};
     CHECK(strlen(node_id) < sizeof node->node_id && strlen(store_id) < sizeof node->store_id);
@@ -199,6 +202,7 @@ enum blob_status redis_node_join(struct redis_node *node, const char *node_id, c
     CHECK(node->state == NODE_ALONE || node->state == NODE_REFUSED);
     memcpy(node->node_id, node_id, strlen(node_id) + 1);
     memcpy(node->store_id, store_id, strlen(store_id) + 1);
+    node->clock = clock;
     node->state = NODE_ALONE;
     pthread_mutex_unlock(&node->lock);
     enum blob_status st = redis_pool_probe(node->pool, &why);

@@ -13,6 +13,8 @@
 struct redis_node;
 
 /* Called after every heartbeat that Redis answered. */
+struct node_clock;
+
 typedef void redis_node_tick_fn(void *arg);
 
 /* wake_fd: the eventfd the pool writes to. */
@@ -23,8 +25,9 @@ void redis_node_free(struct redis_node *node);
 
 /* As session_store_ops.listen and join. After UNAVAILABLE the thread goes on trying. */
 void redis_node_listen(struct redis_node *node, session_notice_fn *fn, void *arg);
-enum blob_status redis_node_join(struct redis_node *node, const char *node_id, const char *store_id, int64_t now_ms,
-                                 struct blob_error *err) BLOB_MUST_CHECK;
+/* clock is told, now and then, how far the wall clock is from Redis'; it may be NULL. */
+enum blob_status redis_node_join(struct redis_node *node, const char *node_id, const char *store_id,
+                                 struct node_clock *clock, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
 /* May operations run? UNAVAILABLE: not joined yet, or refused since. */
 enum blob_status redis_node_ready(struct redis_node *node, struct blob_error *err) BLOB_MUST_CHECK;
 /* "" before join; then constant. */

@@ -9,8 +9,8 @@
 #include "backends/redis_index.h"
 #include "backends/redis_node.h"
 #include "core/check.h"
-#include "core/clock.h"
 #include "core/log.h"
+#include "core/node_clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,9 +72,12 @@ static uint64_t decode_epoch(const char *in)
 }
 
 /* As SET's option and its value. What has expired already must not be seen for even a millisecond. */
-static void add_expiry(struct redis_call *call, int64_t expires_ms)
+static void add_expiry(const struct redis_store *r, struct redis_call *call, int64_t expires_ms)
 {
-    int64_t ttl_ms = expires_ms - clock_wall_ms();
+    /* A time to live, by Redis' clock: whatever this node's is, other nodes do not suffer by it. */
+    int64_t ttl_ms = expires_ms - node_clock_at_most_ms(r->base.clock);
+    if (ttl_ms <= 0)
+        ttl_ms = expires_ms - node_clock_at_least_ms(r->base.clock);
     redis_call_text(call, ttl_ms > 0 ? "PX" : "PXAT");
     redis_call_number(call, ttl_ms > 0 ? ttl_ms : 1);
 }
@@ -101,7 +104,7 @@ static enum blob_status redis_insert(struct session_store *s, const struct uuid 
     redis_call_text(&call, key);
     redis_call_bytes(&call, bytes, encode_session(epoch, value, len, bytes));
     redis_call_text(&call, "NX");
-    add_expiry(&call, expires_ms);
+    add_expiry(r, &call, expires_ms);
     enum blob_status st = run(r, &call, &reply, err);
     if (st != BLOB_OK)
         return st;
@@ -151,7 +154,7 @@ static void make_replace(const struct redis_store *r, const struct uuid *id, uin
     redis_call_text(&to->call, to->key);
     redis_call_bytes(&to->call, to->before, sizeof to->before);
     redis_call_bytes(&to->call, to->bytes, encode_session(next, value, len, to->bytes));
-    add_expiry(&to->call, expires_ms);
+    add_expiry(r, &to->call, expires_ms);
 }
 
 /* Frees the reply. */
@@ -244,7 +247,7 @@ static enum blob_status redis_sweep(struct session_store *s, int64_t now_ms, str
 static enum blob_status redis_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                                    struct blob_error *err)
 {
-    return redis_node_join(store_of(s)->node, node_id, store_id, now_ms, err);
+    return redis_node_join(store_of(s)->node, node_id, store_id, s->clock, now_ms, err);
 }
 
 static enum blob_status redis_check(struct session_store *s, struct blob_error *err)

@@ -5,6 +5,9 @@
 
 #include <time.h>
 
+#define READ_TRIES  10
+#define READ_MAX_US 100000
+
 int64_t clock_wall_ms(void)
 {
     struct timespec t;
@@ -30,4 +33,23 @@ int64_t clock_steady_us(void)
     struct timespec t;
     CHECK(clock_gettime(CLOCK_MONOTONIC, &t) == 0);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64_t clock_boot_ms(void)
+{
+    struct timespec t;
+    CHECK(clock_gettime(CLOCK_BOOTTIME, &t) == 0);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Both are read at one moment: not with a pause of the thread's in between. */
+int64_t clock_wall_offset_us(void)
+{
+    int64_t before_us, wall_us;
+    int tries = 0;
+    do {
+        before_us = clock_steady_us();
+        wall_us = clock_wall_us();
+    } while (clock_steady_us() - before_us > READ_MAX_US && ++tries < READ_TRIES);
+    return wall_us - before_us;
 }

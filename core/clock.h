@@ -13,5 +13,9 @@ int64_t clock_wall_us(void);
 int64_t clock_wall_ms_after(int64_t last_ms);
 /* Microseconds since some moment. Never steps. */
 int64_t clock_steady_us(void);
+/* Milliseconds since this machine was started, also while it slept. Never steps. */
+int64_t clock_boot_ms(void);
+/* Microseconds by which the wall clock is ahead of the steady one. */
+int64_t clock_wall_offset_us(void);
 
 #endif

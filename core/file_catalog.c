@@ -17,10 +17,10 @@
 #include "core/file_catalog.h"
 
 #include "core/check.h"
-#include "core/clock.h"
 #include "core/file_index.h"
 #include "core/file_scan.h"
 #include "core/log.h"
+#include "core/node_clock.h"
 #include "core/unnamed.h"
 #include "core/upload_record.h"
 
@@ -140,7 +140,7 @@ enum blob_status file_catalog_get(struct file_catalog *c, const char *id, const 
     enum blob_status st = read_record(c, &digest, number, &file, err);
     if (st != BLOB_OK)
         return st;
-    if (!visible(&file, who) || expired(&file, clock_wall_ms()))
+    if (!visible(&file, who) || expired(&file, node_clock_at_least_ms(c->sessions->clock)))
         return blob_fail(err, BLOB_E_NOT_FOUND, 0, "file %s is another's, or past its time", id);
     *out = file;
     return BLOB_OK;
@@ -177,7 +177,7 @@ enum blob_status file_catalog_newest(struct file_catalog *c, const struct digest
 {
     char prefix[FILE_PREFIX_CHARS + 1];
     file_prefix_make(digest, prefix);
-    struct newest_search s = {.c = c, .now_ms = clock_wall_ms()};
+    struct newest_search s = {.c = c, .now_ms = node_clock_at_least_ms(c->sessions->clock)};
     /* The first nearly always counts, and a store may pay for each value. Where many do not, each page is eight times
      * the last, so that a listing that reads a whole directory is not made once for each of them. */
     size_t page = 1;
@@ -384,7 +384,7 @@ enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *
     uint64_t oldest[NAMING_READS];
     struct file_ends ends = {.ring = NAMING_READS, .oldest = oldest};
     struct file_naming naming = {.personal = false};
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = node_clock_at_least_ms(c->sessions->clock);
     ends.below = expired_from(c, digest, now_ms, &ends.turn);
     enum blob_status st = list_ends(c, digest, &ends, err);
     if (st == BLOB_OK && ends.count == 0)

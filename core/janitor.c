@@ -13,10 +13,11 @@
 #include "core/blob_sweep.h"
 #include "core/check.h"
 #include "core/clock.h"
-#include "core/clock_watch.h"
+#include "core/clock_record.h"
 #include "core/file_catalog.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/node_clock.h"
 #include "core/scrubber.h"
 #include "core/upload.h"
 
@@ -42,8 +43,8 @@ struct janitor {
     bool looked; /* after the index, for the first time */
     bool started;
     pthread_t ticker, sweeper;
+    struct node_clock *clock, *own_clock; /* the sessions', or else own_clock */
     /* The sweeper's own. */
-    struct clock_watch clock;
     bool leading; /* held the lease at the last sweep */
     bool unwell;  /* the index could not be healed: said once */
     struct metric *sweeps, *errors, *files_expired, *blobs_removed, *bytes_removed;
@@ -58,6 +59,9 @@ struct janitor *janitor_new(const struct janitor_parts *parts, const struct jani
     j->opt = *opt;
     if (j->opt.tick_ms == 0)
         j->opt.tick_ms = TICK_MS;
+    if (!parts->sessions->clock)
+        j->own_clock = node_clock_new(opt->sweep_interval_ms);
+    j->clock = j->own_clock ? j->own_clock : parts->sessions->clock;
     j->scrubber = scrubber_new(parts->store, parts->cache, parts->log, parts->metrics);
     atomic_init(&j->stopping, false);
     pthread_condattr_t steady;
@@ -83,6 +87,7 @@ void janitor_free(struct janitor *j)
         return;
     CHECK(!j->started);
     scrubber_free(j->scrubber);
+    node_clock_free(j->own_clock);
     pthread_cond_destroy(&j->wake);
     pthread_mutex_destroy(&j->lock);
     free(j);
@@ -299,20 +304,30 @@ static void recheck_suspects(struct janitor *j)
 static bool clock_is_calm(struct janitor *j, int64_t *now_ms)
 {
     int64_t step_ms;
-    *now_ms = clock_wall_ms();
-    if (clock_watch_look(&j->clock, &step_ms)) /* after it was read: a step in between is seen */
+    bool calm = node_clock_calm(j->clock, now_ms, &step_ms);
+    if (step_ms != 0)
         log_line(j->parts.log, LOG_WARN, NULL,
                  "janitor: the wall clock has moved by %lld ms at once; nothing expires, nor is swept, before it has "
                  "been steady for %lld s",
                  (long long)step_ms, (long long)(j->opt.sweep_interval_ms / 1000));
-    return clock_watch_steady_ms(&j->clock) >= j->opt.sweep_interval_ms;
+    return calm;
+}
+
+/* For the next start, by whichever node swept. */
+static void keep_time(struct janitor *j)
+{
+    int64_t now_ms;
+    struct blob_error err;
+    if (!j->leading || !node_clock_calm(j->clock, &now_ms, NULL))
+        return;
+    if (clock_record_keep(j->parts.store, now_ms, &err) != BLOB_OK)
+        log_line(j->parts.log, LOG_WARN, NULL, "janitor: keeping the time: %s", err.text);
 }
 
 static void *sweeper_main(void *arg)
 {
     struct janitor *j = arg;
     int64_t now_ms;
-    clock_watch_begin(&j->clock);
     int64_t due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
     keep_index_well(j);
     pthread_mutex_lock(&j->lock);
@@ -329,6 +344,7 @@ static void *sweeper_main(void *arg)
         struct blob_error ignored; /* logged where it failed */
         if (janitor_sweep(j, now_ms, &ignored) == BLOB_OK)
             log_line(j->parts.log, LOG_DEBUG, NULL, "janitor: swept");
+        keep_time(j);
         due_us = clock_steady_us() + j->opt.sweep_interval_ms * 1000;
     }
     return NULL;

@@ -30,6 +30,7 @@
 struct session_store;
 struct metrics;
 struct op_metrics;
+struct node_clock;
 
 #define SESSIONS_SHARED (1u << 0) /* several nodes use it at a time: take-overs are announced, leases matter */
 
@@ -176,6 +177,7 @@ struct session_store {
     const struct session_store_ops *ops;
     unsigned caps;
     struct op_metrics *metrics; /* NULL until attached */
+    struct node_clock *clock;   /* by which sessions and files end; NULL: the wall clock. Set before join */
 };
 
 /* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------

@@ -80,7 +80,7 @@ enum api_code upload_create(struct upload_service *svc, const struct upload_crea
     struct blob_error detail = {0};
     size_t name_len = strlen(req->filename);
     CHECK(name_len <= FILE_NAME_MAX);
-    session_init(&s, clock_wall_ms());
+    session_init(&s, node_clock_at_most_ms(svc->sessions->clock));
     memcpy(s.filename, req->filename, name_len + 1);
     if (req->who && req->who->known)
         memcpy(s.owner, req->who->name, sizeof s.owner);

@@ -39,7 +39,8 @@ enum api_code complete_again(struct upload_service *svc, const struct session *s
     struct blob_error detail;
     struct file_record *file = &result->file;
     enum blob_status st = file_catalog_find(svc->catalog, &s->digest, s->file_number, &s->id, file, &detail);
-    if (st == BLOB_E_NOT_FOUND || (st == BLOB_OK && file->expires_ms != 0 && file->expires_ms <= clock_wall_ms()))
+    if (st == BLOB_E_NOT_FOUND ||
+        (st == BLOB_OK && file->expires_ms != 0 && file->expires_ms <= node_clock_at_least_ms(svc->sessions->clock)))
         return api_fail(err, API_UPLOAD_COMPLETED, "the upload was completed, and its file has been destroyed since");
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
@@ -109,6 +110,14 @@ static enum api_code announce_completing(struct upload_append *a, struct session
     return append_persist_failed(a, st, "completing it", &detail, err);
 }
 
+/* What the clocks disagree about is added: whichever is right, the file has its whole time. */
+static int64_t end_of_file(const struct upload_service *svc, const struct session *s)
+{
+    struct node_clock *clock = svc->sessions->clock;
+    int64_t doubt_ms = node_clock_at_most_ms(clock) - node_clock_best_ms(clock);
+    return s->completed_ms + svc->opt.temp_file_retention_ms + (doubt_ms > CLOCK_STEP_MS ? doubt_ms : 0);
+}
+
 /* Names the blob, which the caller has committed or touched just now; *file is the file, made now or by an earlier try;
  * after OK store_completed() follows. */
 static enum blob_status make_file(struct upload_service *svc, struct session *s, struct file_record *file,
@@ -117,7 +126,7 @@ static enum blob_status make_file(struct upload_service *svc, struct session *s,
     s->file_number = file_number(s->created_ms, &s->id);
     fill_file(s, file);
     if (s->temporary)
-        file->expires_ms = s->completed_ms + svc->opt.temp_file_retention_ms;
+        file->expires_ms = end_of_file(svc, s);
     unsigned flags = svc->opt.sync == UPLOAD_SYNC_NEVER ? BLOB_LAZY : 0;
     enum blob_status st = file_catalog_add_begin(svc->catalog, file, flags, row, detail);
     if (st != BLOB_OK)
@@ -264,7 +273,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     next.hash = a->hash;
     next.mark.state_len = 0;
     next.digest = actual;
-    next.completed_ms = clock_wall_ms();
+    next.completed_ms = node_clock_best_ms(svc->sessions->clock);
     enum blob_status st = make_true(a, &next, &result->file, &row, &what, &detail);
     if (st != BLOB_OK) {
         struct api_error ignored;

@@ -22,6 +22,7 @@
 #include "core/clock_watch.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/node_clock.h"
 #include "core/session.h"
 #include "core/upload.h"
 #include "core/worker_pool.h"

@@ -74,7 +74,7 @@ static enum api_code rebuild_progress(struct upload_service *svc, struct session
     }
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "rebuilding the session", st, &detail, err);
-    if (last_ms + svc->opt.timeout_ms < clock_wall_ms())
+    if (last_ms + svc->opt.timeout_ms < node_clock_at_least_ms(svc->sessions->clock))
         return unknown_upload(err);
     return API_OK;
 }
@@ -124,7 +124,7 @@ static enum api_code judge_completion(struct upload_service *svc, struct session
     if (st != BLOB_OK)
         return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
     if (s->state == SESSION_COMPLETED || committed)
-        return s->completed_ms + keep_ms < clock_wall_ms() ? unknown_upload(err) : API_OK;
+        return s->completed_ms + keep_ms < node_clock_at_least_ms(svc->sessions->clock) ? unknown_upload(err) : API_OK;
     s->state = SESSION_OPEN;
     return API_OK;
 }
@@ -203,7 +203,7 @@ bool recover_is_contended(const struct upload_service *svc, const struct session
 
 bool recover_is_busy(const struct upload_service *svc, const struct session *s)
 {
-    int64_t left_ms = s->lease_until_ms - clock_wall_ms();
+    int64_t left_ms = s->lease_until_ms - node_clock_best_ms(svc->sessions->clock);
     /* More than a lease and the nodes' clocks can give: a clock has been set since, and the lease says nothing. */
     return recover_is_contended(svc, s) && left_ms > 0 && left_ms <= svc->opt.lease_ms + LEASE_SKEW_MS;
 }
@@ -464,17 +464,17 @@ enum blob_status recover_persist_listed(struct upload_service *svc, struct sessi
                                         struct blob_error *err)
 {
     struct bytebuf value;
-    int64_t now = clock_wall_ms();
+    int64_t life_ms = s->state == SESSION_COMPLETED ? svc->opt.completed_retention_ms : svc->opt.timeout_ms;
     if (put)
         put->st = blob_fail(&put->err, BLOB_E_NO_MEMORY, 0, "no memory for a session"); /* till it is put */
     if (put && s->epoch == 0) {
         put->st = index_put(svc->sessions, put->row, &put->err);
         put = NULL;
     }
-    s->expires_ms = now + (s->state == SESSION_COMPLETED ? svc->opt.completed_retention_ms : svc->opt.timeout_ms);
+    s->expires_ms = node_clock_at_most_ms(svc->sessions->clock) + life_ms;
     if (s->append_from != NO_APPEND && sessions_shared(svc)) {
         memcpy(s->node, svc->node, sizeof s->node);
-        s->lease_until_ms = now + svc->opt.lease_ms;
+        s->lease_until_ms = node_clock_best_ms(svc->sessions->clock) + svc->opt.lease_ms;
     }
     bytebuf_init(&value);
     session_encode(s, &value);

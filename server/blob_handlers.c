@@ -7,8 +7,8 @@
 
 #include "core/blob_cache.h"
 #include "core/bytebuf.h"
-#include "core/clock.h"
 #include "core/log.h"
+#include "core/node_clock.h"
 #include "server/blob_answer.h"
 #include "server/blob_stream.h"
 #include "server/exchange.h"
@@ -147,6 +147,12 @@ static const char *asker_of(const struct exchange *x)
     return x->who.known ? x->who.name : NULL;
 }
 
+/* By which files end. */
+static int64_t now_ms(const struct exchange *x)
+{
+    return node_clock_at_least_ms(x->svc->sessions->clock);
+}
+
 /* ---- loading ------------------------------------------------------------------------------------------------------
  */
 
@@ -159,7 +165,7 @@ static void load_work(struct exchange *x)
 {
     struct get_state *s = x->state;
     struct blob_error err;
-    enum blob_status st = blob_cache_load(x->svc->cache, &s->digest, asker_of(x), clock_wall_ms(), &s->entry, &err);
+    enum blob_status st = blob_cache_load(x->svc->cache, &s->digest, asker_of(x), now_ms(x), &s->entry, &err);
     if (st == BLOB_OK)
         return;
     if (st == BLOB_E_NOT_FOUND) {
@@ -189,12 +195,13 @@ void handle_blob_get(struct exchange *x)
         response_error(x, &x->err);
         return;
     }
-    struct blob_entry *entry = blob_cache_get(x->svc->cache, &digest, asker_of(x), clock_wall_ms());
+    int64_t now = now_ms(x);
+    struct blob_entry *entry = blob_cache_get(x->svc->cache, &digest, asker_of(x), now);
     if (entry != NULL) {
         blob_serve(x, entry);
         return;
     }
-    enum blob_recall recall = blob_cache_recall(x->svc->cache, &digest, clock_wall_ms());
+    enum blob_recall recall = blob_cache_recall(x->svc->cache, &digest, now);
     if (recall == RECALL_ABSENT) {
         fail_unknown(x);
         response_error(x, &x->err);

@@ -8,10 +8,12 @@
 #include "core/blob_store.h"
 #include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/clock_record.h"
 #include "core/config.h"
 #include "core/fault.h"
 #include "core/log.h"
 #include "core/metrics.h"
+#include "core/node_clock.h"
 #include "server/assembly.h"
 #include "server/auth.h"
 #include "server/auth_tokens.h"
@@ -38,6 +40,7 @@ struct program {
     struct metrics *metrics;
     struct blob_store *store;
     struct session_store *sessions;
+    struct node_clock *clock;
     struct assembly *assembly;
 };
 
@@ -139,6 +142,9 @@ static enum blob_status open_parts(struct program *p, struct blob_error *err)
     p->metrics = metrics_new();
     blob_store_attach_metrics(p->store, p->metrics);
     session_store_attach_metrics(p->sessions, p->metrics);
+    p->clock = node_clock_new(cfg->retention.sweep_interval_ms);
+    clock_record_start(p->store, p->clock, p->log);
+    p->sessions->clock = p->clock;
     return assembly_new(cfg, p->store, p->sessions, p->log, p->metrics, &p->assembly, err);
 }
 
@@ -146,6 +152,7 @@ static void close_parts(struct program *p)
 {
     assembly_free(p->assembly);
     session_store_close(p->sessions);
+    node_clock_free(p->clock);
     blob_store_close(p->store);
     if (p->metrics != NULL)
         metrics_free(p->metrics);

@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "core/clock.h"
+#include "core/node_clock.h"
 #include "tests/contract/session_contract_parts.h"
 
 #include <pthread.h>
@@ -178,6 +179,33 @@ static void test_expiry(void)
     CU_ASSERT_EQUAL(session_insert(s, &past, 7, "d", 1, now + 60000, NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(s, &past, "d", 1, 7));
     session_store_close(s);
+}
+
+/* Its wall clock is a day ahead of what it believes: what others see as live is live here, and stays so for them. */
+static void test_clock_ahead(void)
+{
+    struct session_store *s = contract_start();
+    int64_t now = clock_wall_ms(), half_a_day_ms = 12 * INT64_C(3600000);
+    struct node_clock *clock = node_clock_new(60000);
+    struct uuid live, past, other;
+    uuid_new(&live);
+    uuid_new(&past);
+    uuid_new(&other);
+    CU_ASSERT_EQUAL(session_insert(s, &live, 1, "a", 1, now + 150, NULL), BLOB_OK);
+    node_clock_start_at(clock, now - 2 * half_a_day_ms);
+    s->clock = clock;
+    CU_ASSERT_EQUAL(session_replace(s, &live, 1, 2, "b", 1, now - half_a_day_ms, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(holds(s, &live, "b", 1, 2));
+    CU_ASSERT_EQUAL(session_insert(s, &live, 3, "c", 1, later(), NULL), BLOB_E_EXISTS);
+    CU_ASSERT_EQUAL(session_replace(s, &live, 2, 3, "c", 1, now - half_a_day_ms, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_insert(s, &other, 1, "o", 1, now - half_a_day_ms, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(holds(s, &other, "o", 1, 1));
+    CU_ASSERT_EQUAL(session_insert(s, &past, 1, "p", 1, now - 3 * half_a_day_ms, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(load_status(s, &past), BLOB_E_NOT_FOUND);
+    contract_sleep_ms(250);
+    CU_ASSERT_TRUE(holds(s, &live, "c", 1, 3));
+    session_store_close(s);
+    node_clock_free(clock);
 }
 
 #define SWEPT 3000
@@ -475,6 +503,7 @@ CU_TestInfo *session_contract_tests(void)
         {"a replace needs the present epoch and raises it by one", test_replace},
         {"a removed session is gone, and its id free", test_remove},
         {"an expired session is not found, and a replace extends", test_expiry},
+        {"a live session stays, for all, where the clock is ahead", test_clock_ahead},
         {"a sweep takes what expired and nothing else", test_sweep_many},
         {"sessions outlive the store's closing", test_reopen},
         {"of many replaces on one epoch exactly one wins", test_one_winner},

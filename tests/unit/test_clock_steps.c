@@ -3,8 +3,10 @@
  * without it, until the clock has been steady for a sweep interval; and what was lost meanwhile is taken up again. The
  * clocks are defined here, in the test program, so that they can be set.
  */
+#include "core/clock_record.h"
 #include "core/clock_watch.h"
 #include "core/janitor.h"
+#include "core/node_clock.h"
 #include "tests/unit/upload_rig.h"
 
 #include <sys/syscall.h>
@@ -13,12 +15,14 @@
 #define HOUR INT64_C(3600000)
 #define DAY  (24 * HOUR)
 
-static _Atomic int64_t wall_ahead_ms, steady_ahead_ms;
+static _Atomic int64_t wall_ahead_ms, steady_ahead_ms; /* the boot clock is the steady one */
 
 int clock_gettime(clockid_t clock, struct timespec *t)
 {
     int result = (int)syscall(SYS_clock_gettime, clock, t);
-    int64_t ahead_ms = clock == CLOCK_REALTIME ? wall_ahead_ms : clock == CLOCK_MONOTONIC ? steady_ahead_ms : 0;
+    int64_t ahead_ms = clock == CLOCK_REALTIME                               ? wall_ahead_ms
+                       : clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ? steady_ahead_ms
+                                                                             : 0;
     t->tv_sec += ahead_ms / 1000;
     return result;
 }
@@ -52,6 +56,274 @@ static void test_watch(void)
         CU_ASSERT_TRUE(clock_watch_steady_ms(&w) >= HOUR);
     }
     wall_ahead_ms = steady_ahead_ms = 0;
+}
+
+/* ---- the node's clock ---- */
+
+#define CALM_MS 2000
+
+static bool about(int64_t a, int64_t b)
+{
+    return a - b < 1000 && b - a < 1000;
+}
+
+static bool is_time(struct node_clock *c, int64_t at_least_ms, int64_t best_ms, int64_t at_most_ms)
+{
+    return about(node_clock_at_least_ms(c), at_least_ms) && about(node_clock_best_ms(c), best_ms) &&
+           about(node_clock_at_most_ms(c), at_most_ms);
+}
+
+static bool is_together(struct node_clock *c)
+{
+    return is_time(c, clock_wall_ms(), clock_wall_ms(), clock_wall_ms());
+}
+
+static void clocks_reset(void)
+{
+    wall_ahead_ms = steady_ahead_ms = 0;
+}
+
+static void test_clock_ahead(void)
+{
+    int64_t now_ms, step_ms;
+    struct node_clock *c = node_clock_new(CALM_MS);
+    CU_ASSERT_TRUE(is_together(c));
+    pass(30 * DAY);
+    CU_ASSERT_TRUE(is_together(c));
+    CU_ASSERT_TRUE(node_clock_calm(c, &now_ms, &step_ms) && step_ms == 0);
+    wall_ahead_ms += DAY; /* for a moment */
+    CU_ASSERT_TRUE(is_time(c, clock_wall_ms() - DAY, clock_wall_ms() - DAY, clock_wall_ms()));
+    CU_ASSERT_FALSE(node_clock_calm(c, &now_ms, &step_ms));
+    CU_ASSERT_TRUE(about(step_ms, DAY));
+    wall_ahead_ms -= DAY;
+    CU_ASSERT_TRUE(is_together(c));
+    CU_ASSERT_FALSE(node_clock_calm(c, &now_ms, NULL));
+    pass(2 * CALM_MS);
+    CU_ASSERT_TRUE(node_clock_calm(c, &now_ms, NULL));
+    wall_ahead_ms += DAY; /* for good */
+    CU_ASSERT_FALSE(is_together(c));
+    pass(CALM_MS / 2);
+    CU_ASSERT_FALSE(is_together(c));
+    pass(CALM_MS);
+    CU_ASSERT_TRUE(is_together(c));
+    CU_ASSERT_TRUE(node_clock_calm(c, &now_ms, NULL));
+    node_clock_free(c);
+    clocks_reset();
+}
+
+/* Lives that begin meanwhile are counted from the time that it was, also when the clock has long been believed. */
+static void test_clock_behind(void)
+{
+    int64_t now_ms, step_ms;
+    struct node_clock *c = node_clock_new(CALM_MS);
+    wall_ahead_ms = -DAY;
+    CU_ASSERT_TRUE(is_time(c, clock_wall_ms(), clock_wall_ms() + DAY, clock_wall_ms() + DAY));
+    pass(2 * CALM_MS);
+    CU_ASSERT_TRUE(is_time(c, clock_wall_ms(), clock_wall_ms(), clock_wall_ms() + DAY));
+    CU_ASSERT_TRUE(node_clock_calm(c, &now_ms, &step_ms));
+    wall_ahead_ms += DAY;
+    CU_ASSERT_TRUE(is_time(c, clock_wall_ms() - DAY, clock_wall_ms() - DAY, clock_wall_ms()));
+    pass(2 * CALM_MS);
+    CU_ASSERT_TRUE(is_together(c));
+    wall_ahead_ms -= 30 * DAY; /* what was believed before it was wrong, and not for nothing */
+    pass(2 * CALM_MS);
+    CU_ASSERT_FALSE(is_together(c));
+    pass(2 * CALM_MS);
+    CU_ASSERT_TRUE(is_together(c));
+    node_clock_free(c);
+    clocks_reset();
+}
+
+/* Redis' clock, which is where it was: this node's is wrong for as long as they disagree. */
+static void test_clock_that_others_contradict(void)
+{
+    int64_t now_ms;
+    struct node_clock *c = node_clock_new(CALM_MS);
+    node_clock_compare(c, 20);
+    wall_ahead_ms = DAY;
+    CU_ASSERT_FALSE(is_together(c));
+    pass(2 * CALM_MS); /* and it has not been asked since */
+    for (int i = 0; i < 10; i++) {
+        CU_ASSERT_TRUE(is_time(c, clock_wall_ms() - DAY, clock_wall_ms() - DAY, clock_wall_ms()));
+        node_clock_compare(c, DAY);
+        pass(CALM_MS);
+        CU_ASSERT_FALSE(node_clock_calm(c, &now_ms, NULL));
+    }
+    node_clock_compare(c, 20);
+    CU_ASSERT_TRUE(is_together(c) && node_clock_calm(c, &now_ms, NULL));
+    node_clock_compare(c, -DAY); /* not this one was set */
+    CU_ASSERT_TRUE(is_together(c));
+    CU_ASSERT_FALSE(node_clock_calm(c, &now_ms, NULL));
+    pass(HOUR); /* and it says nothing any more */
+    CU_ASSERT_TRUE(node_clock_calm(c, &now_ms, NULL));
+    node_clock_free(c);
+    clocks_reset();
+}
+
+static struct node_clock *clock_started(struct rig *r)
+{
+    struct node_clock *c = node_clock_new(CALM_MS);
+    clock_record_start(r->store, c, NULL);
+    return c;
+}
+
+/* Between two processes: while the machine runs it is known how long that was, else that it was some time. */
+static void test_clock_at_start(void)
+{
+    struct rig r;
+    rig_open(&r);
+    struct node_clock *c = clock_started(&r);
+    CU_ASSERT_TRUE(is_together(c)); /* nothing is known */
+    node_clock_free(c);
+    CU_ASSERT_EQUAL(clock_record_keep(r.store, clock_wall_ms(), NULL), BLOB_OK);
+    pass(3 * HOUR);
+    c = clock_started(&r);
+    CU_ASSERT_TRUE(is_together(c));
+    node_clock_free(c);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        wall_ahead_ms += sign * DAY;
+        int64_t now_ms = clock_wall_ms() - sign * DAY;
+        c = clock_started(&r);
+        CU_ASSERT_TRUE(sign > 0 ? is_time(c, now_ms, now_ms, now_ms + DAY) : is_time(c, now_ms - DAY, now_ms, now_ms));
+        pass(2 * CALM_MS);
+        CU_ASSERT_TRUE(sign < 0 || is_together(c));
+        node_clock_free(c);
+        wall_ahead_ms -= sign * DAY;
+    }
+    struct bytebuf value;
+    bytebuf_init(&value);
+    CU_ASSERT_EQUAL_FATAL(record_get(r.store, "clock/last", &value, NULL), BLOB_OK);
+    char *boot = strstr((char *)value.data, "\"boot\":\"") + strlen("\"boot\":\"");
+    *boot = *boot == 'a' ? 'b' : 'a'; /* started again since */
+    CU_ASSERT_EQUAL(record_put(r.store, "clock/last", value.data, value.len, 0, NULL), BLOB_OK);
+    int64_t kept_ms = clock_wall_ms() - 3 * HOUR;
+    c = clock_started(&r);
+    CU_ASSERT_TRUE(node_clock_at_least_ms(c) < kept_ms + HOUR && node_clock_at_least_ms(c) > kept_ms - HOUR);
+    CU_ASSERT_TRUE(about(node_clock_at_most_ms(c), clock_wall_ms()));
+    pass(2 * CALM_MS);
+    CU_ASSERT_TRUE(is_together(c));
+    node_clock_free(c);
+    CU_ASSERT_EQUAL(record_put(r.store, "clock/last", "{}", 2, 0, NULL), BLOB_OK);
+    c = clock_started(&r);
+    CU_ASSERT_TRUE(is_together(c));
+    node_clock_free(c);
+    bytebuf_release(&value);
+    rig_close(&r);
+    clocks_reset();
+}
+
+/* ---- what goes by it ---- */
+
+static void clocked_open(struct upload_rig *u, int nodes)
+{
+    upload_rig_open(u, NULL, nodes);
+    for (int n = 0; n < nodes; n++)
+        u->node[n].sessions->clock = node_clock_new(CALM_MS);
+}
+
+static void clocked_close(struct upload_rig *u)
+{
+    struct node_clock *clocks[] = {u->node[0].sessions->clock, u->node[1].sessions ? u->node[1].sessions->clock : NULL};
+    upload_rig_close(u);
+    node_clock_free(clocks[0]);
+    node_clock_free(clocks[1]);
+    clocks_reset();
+}
+
+/* Also where the session is lost, and rebuilt. */
+static void test_live_upload_goes_on_ahead(void)
+{
+    for (int nodes = 1; nodes <= 2; nodes++) {
+        struct upload_rig u;
+        clocked_open(&u, nodes);
+        struct client touched = client_new(&u), idle = client_new(&u), done = client_new(&u);
+        struct digest d = text_digest("one two"), other = text_digest("done");
+        CU_ASSERT_EQUAL(client_append(&touched, NULL, "one"), API_OK);
+        CU_ASSERT_EQUAL(client_append(&idle, NULL, "one"), API_OK);
+        CU_ASSERT_EQUAL(client_complete(&done, NULL, &other, "done"), API_OK);
+        wall_ahead_ms = DAY;
+        CU_ASSERT_EQUAL(client_status(&touched), API_OK);
+        CU_ASSERT_EQUAL(touched.offset, 3);
+        if (u.hub)
+            memory_hub_empty(u.hub);
+        CU_ASSERT_EQUAL(client_append(&touched, NULL, " two"), API_OK);
+        CU_ASSERT_EQUAL(client_status(&touched), API_OK);
+        CU_ASSERT_EQUAL(client_complete(&touched, NULL, &d, NULL), API_OK);
+        CU_ASSERT_EQUAL(client_complete(&touched, NULL, &d, NULL), API_OK);
+        CU_ASSERT_EQUAL(client_complete(&done, NULL, &other, NULL), API_OK);
+        wall_ahead_ms = 0;
+        CU_ASSERT_EQUAL(client_status(&idle), API_OK);
+        pass(HOUR - 60000);
+        CU_ASSERT_EQUAL(client_status(&idle), API_OK);
+        pass(120000);
+        CU_ASSERT_EQUAL(client_status(&idle), API_UPLOAD_UNKNOWN);
+        clocked_close(&u);
+    }
+}
+
+/* Two nodes, of which one has a clock of its own: what it stores is no shorter for the other, nor for itself. */
+static void test_uploads_of_a_clock_behind(void)
+{
+    struct upload_rig u;
+    clocked_open(&u, 1);
+    struct client before = client_new(&u);
+    CU_ASSERT_EQUAL(client_append(&before, NULL, "before"), API_OK);
+    wall_ahead_ms = -DAY;
+    node_clock_best_ms(u.base.sessions->clock); /* a request */
+    pass(2 * HOUR);
+    struct client meanwhile = client_new(&u);
+    CU_ASSERT_EQUAL(client_append(&meanwhile, NULL, "meanwhile"), API_OK);
+    CU_ASSERT_EQUAL(client_status(&before), API_OK); /* late, never early */
+    wall_ahead_ms += DAY;
+    node_clock_best_ms(u.base.sessions->clock);
+    pass(HOUR - 60000);
+    CU_ASSERT_EQUAL(client_status(&before), API_UPLOAD_UNKNOWN);
+    CU_ASSERT_EQUAL(client_status(&meanwhile), API_OK);
+    pass(120000);
+    CU_ASSERT_EQUAL(client_status(&meanwhile), API_UPLOAD_UNKNOWN);
+    clocked_close(&u);
+}
+
+static bool is_named(struct upload_rig *u, const struct file_record *file)
+{
+    struct file_record found;
+    struct file_naming naming;
+    bool got = file_catalog_get(u->base.catalog, file->id, NULL, &found, NULL) == BLOB_OK;
+    CU_ASSERT_EQUAL(file_catalog_newest(u->base.catalog, &file->digest, &found, NULL) == BLOB_OK, got);
+    CU_ASSERT_EQUAL(file_catalog_name(u->base.catalog, &file->digest, NULL, &naming, NULL) == BLOB_OK, got);
+    return got;
+}
+
+static struct file_record made_temporary(struct upload_rig *u, const char *content)
+{
+    struct client c = client_create(u, "temp", true, NULL);
+    struct digest d = text_digest(content);
+    CU_ASSERT_EQUAL(client_complete(&c, NULL, &d, content), API_OK);
+    return c.result.file;
+}
+
+static void test_temporary_files(void)
+{
+    struct upload_rig u;
+    clocked_open(&u, 1);
+    struct file_record file = made_temporary(&u, "before");
+    for (int sign = -1; sign <= 1; sign += 2) {
+        wall_ahead_ms += sign * 2 * DAY;
+        CU_ASSERT_TRUE(is_named(&u, &file));
+        wall_ahead_ms -= sign * 2 * DAY;
+    }
+    wall_ahead_ms = -DAY;
+    struct file_record behind = made_temporary(&u, "behind");
+    wall_ahead_ms = DAY;
+    struct file_record ahead = made_temporary(&u, "ahead");
+    wall_ahead_ms = 0;
+    CU_ASSERT_TRUE(is_named(&u, &file) && is_named(&u, &behind) && is_named(&u, &ahead));
+    pass(DAY - 60000);
+    CU_ASSERT_TRUE(is_named(&u, &file) && is_named(&u, &behind) && is_named(&u, &ahead));
+    pass(120000);
+    CU_ASSERT_FALSE(is_named(&u, &file));
+    CU_ASSERT_FALSE(is_named(&u, &behind));
+    clocked_close(&u);
 }
 
 static struct janitor *janitor_of(struct upload_rig *u)
@@ -167,6 +439,13 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"a step is seen either way, and time that passes is none", test_watch},
+        {"a node's clock that is ahead, for a moment and for good", test_clock_ahead},
+        {"a node's clock that is behind", test_clock_behind},
+        {"a node's clock that another contradicts", test_clock_that_others_contradict},
+        {"a node's clock at a start", test_clock_at_start},
+        {"a live upload goes on while the clock is ahead, and ends at its time", test_live_upload_goes_on_ahead},
+        {"an upload made while the clock is behind has its whole life", test_uploads_of_a_clock_behind},
+        {"temporary files end at their time, whatever the clock says", test_temporary_files},
         {"an idle upload outlives a step, and goes when it was none", test_idle_upload_outlives_a_step},
         {"a step in the middle of a sweep ends no upload", test_step_in_a_sweep},
         {"a lost session goes on after a step back", test_lost_session_after_a_step_back},

@@ -1,0 +1,96 @@
+/* clock_record - one small record, of whichever node swept last. */
+#include "core/clock_record.h"
+
+#include "core/clock.h"
+#include "core/clock_watch.h"
+#include "core/log.h"
+#include "core/node_clock.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KEY          "clock/last"
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+#define VALUE_MAX    160
+
+/* "" where the system does not tell: then no two starts are the same. */
+static void read_boot_id(char id[UUID_CHARS + 1])
+{
+    id[0] = '\0';
+    int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = read(fd, id, UUID_CHARS);
+    id[n == UUID_CHARS ? n : 0] = '\0';
+    close(fd);
+}
+
+enum blob_status clock_record_keep(struct blob_store *store, int64_t now_ms, struct blob_error *err)
+{
+    char boot_id[UUID_CHARS + 1], value[VALUE_MAX];
+    read_boot_id(boot_id);
+    int len = snprintf(value, sizeof value, "{\"v\":1,\"wall_ms\":%" PRId64 ",\"boot_ms\":%" PRId64 ",\"boot\":\"%s\"}",
+                       now_ms, clock_boot_ms(), boot_id);
+    return record_put(store, KEY, value, (size_t)len, BLOB_LAZY, err);
+}
+
+static bool parse(const void *value, size_t len, int64_t *wall_ms, int64_t *boot_ms, char boot_id[UUID_CHARS + 1])
+{
+    char text[VALUE_MAX];
+    int end = 0;
+    if (len >= sizeof text)
+        return false;
+    memcpy(text, value, len);
+    text[len] = '\0';
+    boot_id[0] = '\0';
+    return sscanf(text, "{\"v\":1,\"wall_ms\":%" SCNd64 ",\"boot_ms\":%" SCNd64 ",\"boot\":\"%n%36[0-9a-f-]", wall_ms,
+                  boot_ms, &end, boot_id) >= 2 &&
+           end > 0 && *wall_ms > 0;
+}
+
+enum blob_status clock_record_recall(struct blob_store *store, int64_t *known_ms, bool *exact, struct blob_error *err)
+{
+    struct bytebuf value;
+    int64_t boot_ms = 0;
+    char then[UUID_CHARS + 1], now[UUID_CHARS + 1];
+    bytebuf_init(&value);
+    enum blob_status st = record_get(store, KEY, &value, err);
+    if (st == BLOB_OK && (value.failed || !parse(value.data, value.len, known_ms, &boot_ms, then)))
+        st = blob_fail(err, BLOB_E_CORRUPT, 0, "the record " KEY " is damaged");
+    bytebuf_release(&value);
+    if (st != BLOB_OK)
+        return st;
+    read_boot_id(now);
+    int64_t passed_ms = clock_boot_ms() - boot_ms;
+    *exact = now[0] != '\0' && strcmp(then, now) == 0 && passed_ms >= 0;
+    if (*exact)
+        *known_ms += passed_ms;
+    return BLOB_OK;
+}
+
+void clock_record_start(struct blob_store *store, struct node_clock *clock, struct logger *log)
+{
+    struct blob_error err;
+    int64_t known_ms;
+    bool exact;
+    enum blob_status st = clock_record_recall(store, &known_ms, &exact, &err);
+    if (st != BLOB_OK) {
+        if (st != BLOB_E_NOT_FOUND)
+            log_line(log, LOG_WARN, NULL, "the time of the last sweep is not known: %s", err.text);
+        return;
+    }
+    int64_t ahead_ms = clock_wall_ms() - known_ms;
+    node_clock_start_at(clock, known_ms);
+    if (exact && (ahead_ms > CLOCK_STEP_MS || ahead_ms < -CLOCK_STEP_MS))
+        log_line(
+            log, LOG_WARN, NULL,
+            "the wall clock has moved by %lld ms at once while blobd was stopped; nothing expires by it before it has "
+            "been steady for retention.sweep_interval",
+            (long long)ahead_ms);
+    else if (ahead_ms < -CLOCK_STEP_MS)
+        log_line(log, LOG_WARN, NULL, "the wall clock is %lld ms behind the last sweep: is it set right?",
+                 (long long)-ahead_ms);
+}

@@ -1,0 +1,45 @@
+/*
+ * node_clock - what time it is, on a node whose wall clock may be set, or be wrong.
+ *
+ * What decides on the age of something asks here, not the wall clock: a clock that is a day ahead, for a moment or for
+ * hours, would make everything a day old. The wall clock is compared with the steady one. When it has moved by more
+ * than CLOCK_STEP_MS at once, either way, the time from before goes on, by the steady clock, until the new one has
+ * stood for the calm time, or has been set back to where it was. Meanwhile there are two times, and each question has
+ * the answer that takes nothing from anybody:
+ *
+ *   node_clock_at_least_ms   the earlier of both: what ended before it has ended
+ *   node_clock_at_most_ms    the later: lives are counted from it. Where the wall clock was set back for longer, the
+ * time from before goes on here, by up to two days: it may come back, and what was made meanwhile has its whole life
+ * before it node_clock_best_ms       what is likely: the time from before, until the new one is believed
+ *
+ * While the two clocks are together, all three are the wall clock's. Another clock may have a say too (that of a
+ * session store that nodes share): while it disagrees, the wall clock is not believed.
+ *
+ * Threads: any. Units: milliseconds since the epoch (UTC). Cannot fail. NULL stands for the wall clock itself.
+ */
+#ifndef BLOBD_CORE_NODE_CLOCK_H
+#define BLOBD_CORE_NODE_CLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct node_clock;
+
+/* The wall clock is believed as it is. calm_ms: how long another time must stand before that is. */
+struct node_clock *node_clock_new(int64_t calm_ms);
+void node_clock_free(struct node_clock *c); /* NULL is fine */
+
+int64_t node_clock_at_least_ms(struct node_clock *c);
+int64_t node_clock_at_most_ms(struct node_clock *c);
+int64_t node_clock_best_ms(struct node_clock *c);
+
+/* Can what is old be told now? The clocks have been together for the calm time: then *now_ms is the time of all. Once
+ * after each step of the wall clock *step_ms is by how much, else 0; it may be NULL. */
+bool node_clock_calm(struct node_clock *c, int64_t *now_ms, int64_t *step_ms);
+
+/* At start: it is known to be this late, or later, whatever the wall clock says. */
+void node_clock_start_at(struct node_clock *c, int64_t known_ms);
+/* Another clock has been asked; the wall clock is ahead of it by so much. */
+void node_clock_compare(struct node_clock *c, int64_t ahead_ms);
+
+#endif

@@ -52,8 +52,8 @@ struct session {
     struct session_chunk chunk;
 
     /* the append in flight, if any */
-    uint64_t append_from; /* where it began, or NO_APPEND */
-    char node[NODE_ID_CHARS + 1];
+    uint64_t append_from;         /* where it began, or NO_APPEND */
+    char node[NODE_ID_CHARS + 1]; /* whose append; on sessions that are not shared, who has stored this */
     int64_t lease_until_ms;
     uint64_t writer_epoch; /* of the last writer: grows with each, also where the session itself was rolled back */
 

@@ -47,7 +47,6 @@ struct upload_service *upload_service_new(struct blob_store *store, struct sessi
     svc->pool = pool;
     svc->log = log;
     svc->opt = *opt;
-    svc->started_us = clock_wall_us();
     uuid_new(&node);
     memcpy(svc->node, node.text, sizeof svc->node);
     make_metrics(&svc->metrics, metrics);

@@ -51,7 +51,6 @@ struct upload_service {
     struct upload_metrics metrics;
     char node[NODE_ID_CHARS + 1];
     struct worker_lane lanes[UPLOAD_LANES];
-    int64_t started_us;            /* wall clock: sessions of earlier epochs are from before this process */
     atomic_bool left_behind;       /* a session was not moved with its completion: some are older than their records */
     atomic_uint in_flight;         /* appends in the table below */
     _Atomic int64_t checkpoint_us; /* what a checkpoint takes, of late */

@@ -212,7 +212,8 @@ void recover_count_append(struct session *s)
 {
     uint64_t from = s->append_from;
     s->append_from = NO_APPEND;
-    s->node[0] = '\0';
+    if (s->lease_until_ms != 0)
+        s->node[0] = '\0';
     s->lease_until_ms = 0;
     if (from == NO_APPEND || s->mark.offset <= from)
         return;
@@ -267,7 +268,7 @@ static bool may_be_old(const struct upload_service *svc, const struct session *s
         return s->tried && !s->asked;
     if (sessions_shared(svc))
         return !s->recalled;
-    return atomic_load(&svc->left_behind) || s->epoch < (uint64_t)svc->started_us;
+    return atomic_load(&svc->left_behind) || strcmp(s->node, svc->node) != 0;
 }
 
 enum api_code recover_completing(struct upload_service *svc, struct session *s, struct api_error *err)
@@ -472,10 +473,10 @@ enum blob_status recover_persist_listed(struct upload_service *svc, struct sessi
         put = NULL;
     }
     s->expires_ms = node_clock_at_most_ms(svc->sessions->clock) + life_ms;
-    if (s->append_from != NO_APPEND && sessions_shared(svc)) {
+    if (s->append_from != NO_APPEND || !sessions_shared(svc))
         memcpy(s->node, svc->node, sizeof s->node);
+    if (s->append_from != NO_APPEND && sessions_shared(svc))
         s->lease_until_ms = node_clock_best_ms(svc->sessions->clock) + svc->opt.lease_ms;
-    }
     bytebuf_init(&value);
     session_encode(s, &value);
     enum blob_status st = value.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a session") : BLOB_OK;

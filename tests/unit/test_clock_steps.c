@@ -416,6 +416,34 @@ static void test_lost_session_after_a_step_back(void)
     upload_rig_close(&u);
 }
 
+/* Stored by a process whose clock was ahead, it is no less old for the next: the repeated complete of an upload whose
+ * file was made, but its session not moved, must not take nothing for the content. */
+static void test_old_session_of_a_clock_ahead(void)
+{
+    struct upload_rig u;
+    struct bytebuf old;
+    uint64_t epoch;
+    char id[FILE_ID_MAX];
+    bytebuf_init(&old);
+    upload_rig_open(&u, NULL, 1);
+    wall_ahead_ms = DAY;
+    struct client c = client_new(&u);
+    CU_ASSERT_EQUAL_FATAL(session_load(u.base.sessions, &c.id, &old, &epoch, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(client_complete(&c, c.first, NULL, "all of it"), API_OK);
+    memcpy(id, c.result.file.id, sizeof id);
+    CU_ASSERT_EQUAL(session_remove(u.base.sessions, &c.id, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(session_insert(u.base.sessions, &c.id, epoch, old.data, old.len, clock_wall_ms() + HOUR, NULL),
+                    BLOB_OK);
+    node_stop(&u, 0);
+    wall_ahead_ms = 0;
+    node_start(&u, 0);
+    CU_ASSERT_EQUAL(client_complete(&c, c.first, NULL, NULL), API_OK);
+    CU_ASSERT_STRING_EQUAL(c.result.file.id, id);
+    CU_ASSERT_EQUAL(rig_listed(&u.base, NULL), 1);
+    bytebuf_release(&old);
+    upload_rig_close(&u);
+}
+
 /* A lease is no longer than it can be: what says otherwise was written by another clock. */
 static void test_lease_after_a_step_back(void)
 {
@@ -449,6 +477,7 @@ int main(void)
         {"an idle upload outlives a step, and goes when it was none", test_idle_upload_outlives_a_step},
         {"a step in the middle of a sweep ends no upload", test_step_in_a_sweep},
         {"a lost session goes on after a step back", test_lost_session_after_a_step_back},
+        {"a session that a clock ahead has stored is old for the next process", test_old_session_of_a_clock_ahead},
         {"a lease of another clock keeps nobody out", test_lease_after_a_step_back},
         CU_TEST_INFO_NULL};
     return unit_main("clock steps", tests);

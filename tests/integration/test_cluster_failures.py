@@ -13,12 +13,13 @@ import harness
 from api import refused
 from cluster import Cluster
 from crashload import LOST, Crashload
-from harness import need, temp_dir
+from harness import Skip, need, temp_dir
 from prompts import list_all
 from uploader import Content, Upload, download, sha256, store
 from wire import Closed, wait_for
 
 SECONDS = int(os.environ.get("BLOBD_TEST_CLUSTER_SECONDS", 20))
+SLOW = float(os.environ.get("BLOBD_TEST_SLOW", 1))
 SWEEP = {"retention.sweep_interval": "1s"}
 
 
@@ -112,6 +113,53 @@ def test_append_is_accepted_by_the_other_node_within_seconds_of_a_death():
         assert up.complete(sha256(data)).status == 201
         assert download(c.nodes[1], sha256(data)).body == data
         print(f"accepted {took * 1000:.0f} ms after the node's death")
+
+
+LEASE = 1
+
+
+def complete_at_the_other_node(c, point, busy):
+    """A complete whose node dies at that fault point, repeated at the other node until it is 201."""
+    binary = os.environ.get("BLOBD_FAULTS_BIN") or os.path.join(os.path.dirname(harness.BINARY), "blobd-faults")
+    if not os.path.exists(binary):
+        raise Skip(f"{binary} is not built")
+    dying = c.make_node(binary=binary, env={"BLOBD_FAULTS_ARM": point})
+    c.nodes.append(dying)
+    dying.start()
+    data = Content(300000, sum(point.encode())).read(0, 300000)
+    up = Upload(dying, mode="fixed", filename=point)
+    assert up.append(data[:200000]).status == 203
+    began = time.monotonic()
+    try:
+        raise AssertionError(up.complete(sha256(data), data[200000:]))
+    except LOST:
+        assert dying.wait(20) is not None
+    up.srv, told = c.nodes[0], []
+    while not told or told[-1].status != 201:
+        told.append(up.complete(sha256(data), data[200000:]))
+        if told[-1].status == 201:
+            break
+        refused(told[-1], "UPLOAD_BUSY")
+        assert int(told[-1]["Retry-After"]) >= 1
+        # Who is answered, and when, is what counts: the time of its answer may be the load's.
+        assert time.monotonic() - began < LEASE + 3 * SLOW, told
+        time.sleep(0.1)
+    took = time.monotonic() - began
+    assert (len(told) > 1) == busy, told
+    assert not busy or took > LEASE * 0.8, f"taken over from a node that may be alive, after {took:.1f} s"
+    assert up.complete(sha256(data)).body == told[-1].body
+    assert download(c.nodes[0], sha256(data)).body == data
+    assert [f["id"] for f in list_all(c.nodes[0], "alice")[0] if f["name"] == point] == [told[-1].json()["id"]]
+    return took
+
+
+def test_complete_cut_off_by_a_death_ends_within_the_lease():
+    """As long as its blob is not made, the node may be alive, for all that another knows; where it is, its file tells."""
+    with Cluster({"sessions.lease": f"{LEASE}s"}, nodes=1, balancer=None) as c:
+        took = [complete_at_the_other_node(c, "store.record_put=kill:1", busy=True),
+                complete_at_the_other_node(c, "store.commit=kill:0", busy=True),
+                complete_at_the_other_node(c, "store.record_put=kill:2", busy=False)]
+        print("201 after " + ", ".join(f"{t:.2f} s" for t in took))
 
 
 def test_rolling_restart_under_load_loses_no_request():

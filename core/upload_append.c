@@ -237,8 +237,9 @@ static bool completes_as_it_is(const struct upload_request *req, const struct se
 
 /*
  * On shared sessions a writer says so before it writes: that fences its predecessor, wherever it is. Others are told
- * only where there may be one: the session showed an append in flight, or was lost and shows nothing. A complete
- * without bytes announces itself in the same change.
+ * only where there may be one: the session showed an append in flight, or was lost and shows nothing. What they are
+ * told is the writer's epoch, which is later than theirs also where the session and its own epoch were lost, and this
+ * node's clock is behind. A complete without bytes announces itself in the same change.
  */
 static enum api_code claim(struct upload_append *a, const struct upload_request *req, struct session *s, bool contended,
                            struct api_error *err)
@@ -262,7 +263,7 @@ static enum api_code claim(struct upload_append *a, const struct upload_request 
     if (st != BLOB_OK)
         return append_persist_failed(a, st, "claiming it", &detail, err);
     if (tell)
-        session_announce(svc->sessions, &s->id, s->epoch);
+        session_announce(svc->sessions, &s->id, s->writer_epoch);
     return API_OK;
 }
 

@@ -132,7 +132,7 @@ void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
     if (!a)
         return;
     pthread_mutex_lock(&a->lock);
-    bool older = a->s.epoch < epoch;
+    bool older = a->s.writer_epoch < epoch;
     if (older)
         a->fenced = true;
     if (epoch == EPOCH_DESTROYED)

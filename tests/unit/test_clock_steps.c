@@ -416,6 +416,44 @@ static void test_lost_session_after_a_step_back(void)
     upload_rig_close(&u);
 }
 
+static void count_call(void *arg)
+{
+    atomic_fetch_add((atomic_int *)arg, 1);
+}
+
+/* The session lost, and the next writer's clock half a day behind the last one's: it is later all the same, for the
+ * store and for the last writer, which is told at once. */
+static void test_take_over_after_a_step_back(void)
+{
+    struct upload_rig u;
+    struct upload_append *older;
+    struct upload_stat before, after;
+    atomic_int called = 0;
+    upload_rig_open(&u, NULL, 2);
+    struct client a = client_new(&u), b = a;
+    b.node = 1;
+    CU_ASSERT_EQUAL(client_append(&a, a.first, "one "), API_OK);
+    struct ask ask = {.token = a.first, .data = "older", .len = 5, .superseded = count_call, .arg = &called};
+    CU_ASSERT_EQUAL_FATAL(client_begin(&a, &ask, &older), API_OK);
+    CU_ASSERT_EQUAL(upload_append_write_bytes(older, "old", 3, &a.err), API_OK);
+    usleep(2000);
+    CU_ASSERT_EQUAL(upload_append_write_bytes(older, "er", 2, &a.err), API_OK);
+    CU_ASSERT_EQUAL(upload_stat(u.base.store, &a.id, &before, NULL), BLOB_OK);
+    memory_hub_empty(u.hub);
+    wall_ahead_ms = -DAY / 2;
+    CU_ASSERT_EQUAL(client_append(&b, b.first, "two"), API_OK);
+    for (int i = 0; i < 400 && called == 0; i++)
+        usleep(5000);
+    CU_ASSERT_EQUAL(called, 1);
+    CU_ASSERT_EQUAL(upload_stat(u.base.store, &a.id, &after, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(after.epoch > before.epoch);
+    CU_ASSERT_EQUAL(upload_append_end(older, UPLOAD_BODY_WHOLE, &a.result, &a.err), API_UPLOAD_SUPERSEDED);
+    CU_ASSERT_EQUAL(client_complete(&b, b.first, NULL, NULL), API_OK);
+    CU_ASSERT_EQUAL(b.result.file.size, b.offset);
+    upload_rig_close(&u);
+    clocks_reset();
+}
+
 /* Stored by a process whose clock was ahead, it is no less old for the next: the repeated complete of an upload whose
  * file was made, but its session not moved, must not take nothing for the content. */
 static void test_old_session_of_a_clock_ahead(void)
@@ -477,6 +515,7 @@ int main(void)
         {"an idle upload outlives a step, and goes when it was none", test_idle_upload_outlives_a_step},
         {"a step in the middle of a sweep ends no upload", test_step_in_a_sweep},
         {"a lost session goes on after a step back", test_lost_session_after_a_step_back},
+        {"who takes over by a clock set back is the later one", test_take_over_after_a_step_back},
         {"a session that a clock ahead has stored is old for the next process", test_old_session_of_a_clock_ahead},
         {"a lease of another clock keeps nobody out", test_lease_after_a_step_back},
         CU_TEST_INFO_NULL};

@@ -15,48 +15,46 @@
  */
 #include "backends/disk_journal.h"
 
-#include "backends/crc32c.h"
 #include "backends/disk_journal_format.h"
+#include "backends/disk_journal_segment.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
-#include "core/uuid.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PARTS_MAX          4
-#define SEGMENT_NAME_CHARS 12
-#define SEAL_ROOM          JOURNAL_ENTRY_BYTES
-#define ZERO_CHUNK         (1u << 20)
-#define GROWTH_ROOM        4 /* segments that must fit on the disk before another is made */
-#define SECOND_ROOM        2 /* the same for the second */
-#define PIN_POLL_MS        2
-#define PIN_TRIES          100
-#define RETRY_SECONDS      1
-#define LOW_SEGMENTS(j)    ((j)->opt.max_segments / 2)
+#define PARTS_MAX       4
+#define SEAL_ROOM       JOURNAL_ENTRY_BYTES
+#define GROWTH_ROOM     4 /* segments that must fit on the disk before another is made */
+#define SECOND_ROOM     2 /* the same for the second */
+#define PIN_POLL_MS     2
+#define PIN_TRIES       100
+#define RETRY_SECONDS   1
+#define LOW_SEGMENTS(j) ((j)->opt.max_segments / 2)
 
 struct segment {
     int fd;
     uint64_t number; /* 0: free */
     unsigned pins;
-    uint32_t chain; /* of its header, while it is the next one */
+    struct segment_header header; /* as it was begun */
 };
 
 struct disk_journal {
     struct journal_options opt;
     int dir_fd;
+    struct sum_key key;
     pthread_mutex_t lock;
     pthread_cond_t batch[2]; /* waiters of this sync, and of the next */
     pthread_cond_t space;    /* there is a next segment */
@@ -73,7 +71,7 @@ struct disk_journal {
     bool starved;                  /* there is no next, and none can be made: a checkpoint has to free one */
     uint64_t next_number;
     uint64_t tail; /* where the next entry goes in the active one */
-    uint32_t chain;
+    uint64_t chain;
     bool align; /* a sync has begun: the next entry starts a block */
 
     bool syncing;
@@ -138,55 +136,6 @@ static enum blob_status stuck_status(const struct disk_journal *j, struct blob_e
 
 /* ---- segments ---- */
 
-/* Zeros, so that the blocks are there and written: a sync of overwritten blocks has no metadata to wait for. */
-static enum blob_status segment_fill(struct disk_journal *j, int fd, const char *name, struct blob_error *err)
-{
-    uint8_t *zeros = calloc(1, ZERO_CHUNK);
-    if (!zeros)
-        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "journal");
-    enum blob_status st = BLOB_OK;
-    for (uint64_t at = 0; st == BLOB_OK && at < j->opt.segment_bytes; at += ZERO_CHUNK) {
-        uint64_t left = j->opt.segment_bytes - at;
-        st = file_write_at(fd, zeros, left < ZERO_CHUNK ? (size_t)left : ZERO_CHUNK, at, name, err);
-    }
-    free(zeros);
-    if (st == BLOB_OK && fsync(fd) != 0)
-        st = blob_fail(err, blob_status_from_errno(errno), errno, "sync journal segment %s", name);
-    return st == BLOB_OK ? dir_sync(j->dir_fd, ".", err) : st;
-}
-
-static void segment_name(unsigned i, char name[SEGMENT_NAME_CHARS])
-{
-    snprintf(name, SEGMENT_NAME_CHARS, "%02u", i);
-}
-
-/* Opens the file of segment number i of the array, making it where it is missing or of another size. */
-static enum blob_status segment_open(struct disk_journal *j, unsigned i, struct blob_error *err)
-{
-    char name[SEGMENT_NAME_CHARS];
-    segment_name(i, name);
-    struct stat sb;
-    if (fstatat(j->dir_fd, name, &sb, 0) == 0 && (uint64_t)sb.st_size != j->opt.segment_bytes)
-        unlinkat(j->dir_fd, name, 0);
-    int fd = openat(j->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (fd < 0 || fstat(fd, &sb) != 0) {
-        enum blob_status st = blob_fail(err, blob_status_from_errno(errno), errno, "open journal segment %s", name);
-        if (fd >= 0)
-            close(fd);
-        return st;
-    }
-    enum blob_status st = BLOB_OK;
-    if ((uint64_t)sb.st_size != j->opt.segment_bytes)
-        st = segment_fill(j, fd, name, err);
-    if (st != BLOB_OK) {
-        unlinkat(j->dir_fd, name, 0);
-        close(fd);
-        return st;
-    }
-    j->segments[i].fd = fd;
-    return BLOB_OK;
-}
-
 /* The lowest number in use, or the one given. The lock is held. */
 static uint64_t segment_oldest(const struct disk_journal *j, uint64_t number)
 {
@@ -199,18 +148,8 @@ static uint64_t segment_oldest(const struct disk_journal *j, uint64_t number)
 /* Writes the header that makes a free segment number `number`, durable. Without the lock. */
 static enum blob_status segment_begin(struct segment *seg, uint64_t number, uint64_t oldest, struct blob_error *err)
 {
-    struct segment_header h = {.number = number, .oldest = oldest};
-    struct uuid random;
-    uuid_new(&random);
-    memcpy(h.salt, random.text, sizeof h.salt);
-    uint8_t bytes[JOURNAL_HEADER_BYTES];
-    segment_header_encode(&h, bytes);
-    enum blob_status st = file_write_at(seg->fd, bytes, sizeof bytes, 0, "journal segment", err);
-    if (st == BLOB_OK)
-        st = file_sync(seg->fd, "journal segment", err);
-    if (st == BLOB_OK)
-        seg->chain = h.crc;
-    return st;
+    seg->header = (struct segment_header){.number = number, .oldest = oldest};
+    return journal_segment_begin(seg->fd, &seg->header, err);
 }
 
 static struct segment *segment_free(struct disk_journal *j)
@@ -252,7 +191,7 @@ static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *
     pthread_mutex_unlock(&j->lock);
     if (!seg) {
         seg = &j->segments[j->segment_count];
-        st = segment_open(j, j->segment_count, err);
+        st = journal_segment_open(j->dir_fd, j->segment_count, j->opt.segment_bytes, &seg->fd, err);
         if (st != BLOB_OK && st != BLOB_E_NO_SPACE)
             st = BLOB_E_UNAVAILABLE;
     }
@@ -275,14 +214,27 @@ static enum blob_status prepare_next(struct disk_journal *j, struct blob_error *
 
 /* ---- appending; the lock is held ---- */
 
-static enum blob_status write_entry(struct disk_journal *j, uint64_t pos, enum journal_kind kind,
-                                    const struct iovec *parts, int count, struct entry_header *h,
+/* The key that the segment's entries are checked with, before the first of them. */
+static enum blob_status write_key(struct disk_journal *j, struct blob_error *err)
+{
+    uint8_t bytes[JOURNAL_KEY_BYTES];
+    const struct segment_header *header = &j->active->header;
+    journal_key_encode(header, j->key.bytes, bytes);
+    j->chain = journal_chain_begin(header, &j->key);
+    return file_write_at(j->active->fd, bytes, sizeof bytes, JOURNAL_BLOCK, "journal", err);
+}
+
+/* body: as entry_header_encode() wants it. */
+static enum blob_status write_entry(struct disk_journal *j, uint64_t pos, const struct entry_header *h,
+                                    struct keyed_sum *body, const struct iovec *parts, int count,
                                     struct blob_error *err)
 {
     static const uint8_t zeros[8] = {0};
+    enum blob_status st = j->tail == JOURNAL_FIRST ? write_key(j, err) : BLOB_OK;
+    if (st != BLOB_OK)
+        return st;
     uint8_t head[JOURNAL_ENTRY_BYTES];
-    h->kind = (uint32_t)kind;
-    entry_header_encode(h, j->chain, head);
+    uint64_t check = entry_header_encode(h, body, j->chain, head);
     struct iovec iov[PARTS_MAX + 2] = {{head, sizeof head}};
     for (int i = 0; i < count; i++)
         iov[1 + i] = parts[i];
@@ -294,7 +246,17 @@ static enum blob_status write_entry(struct disk_journal *j, uint64_t pos, enum j
     while (n < 0 && errno == EINTR);
     if (n != (ssize_t)(total + padding))
         return blob_fail(err, n < 0 ? blob_status_from_errno(errno) : BLOB_E_IO, n < 0 ? errno : 0, "write journal");
+    j->chain = check;
     return BLOB_OK;
+}
+
+/* Goes on in the next segment. */
+static void begin_active(struct disk_journal *j)
+{
+    j->active = j->next;
+    j->next = NULL;
+    j->tail = JOURNAL_FIRST;
+    j->align = false;
 }
 
 /* Seals the active segment and goes on in the next one, waiting for it where it is not there yet. */
@@ -309,16 +271,14 @@ static enum blob_status switch_segment(struct disk_journal *j, struct blob_error
     }
     if (j->broken != BLOB_OK || j->active != full)
         return journal_broken(j, err);
-    struct entry_header h = {0};
+    const struct entry_header h = {.kind = JOURNAL_SEAL};
+    struct keyed_sum nothing;
+    keyed_sum_begin(&nothing, &j->key);
     uint64_t pos = j->align ? journal_align(j->tail, JOURNAL_BLOCK) : j->tail;
-    enum blob_status st = write_entry(j, pos, JOURNAL_SEAL, NULL, 0, &h, err);
+    enum blob_status st = write_entry(j, pos, &h, &nothing, NULL, 0, err);
     if (st != BLOB_OK)
         return st;
-    j->active = j->next;
-    j->next = NULL;
-    j->chain = j->active->chain;
-    j->tail = JOURNAL_BLOCK;
-    j->align = false;
+    begin_active(j);
     pthread_cond_signal(&j->supply);
     pthread_cond_signal(&j->due);
     return BLOB_OK;
@@ -347,20 +307,21 @@ enum blob_status disk_journal_append(struct disk_journal *j, enum journal_kind k
                                      int count, bool pin, struct journal_ticket *out, struct blob_error *err)
 {
     CHECK(count <= PARTS_MAX);
-    struct entry_header h = {0};
+    struct entry_header h = {.kind = (uint32_t)kind};
+    struct keyed_sum body;
+    keyed_sum_begin(&body, &j->key);
     for (int i = 0; i < count; i++) {
         h.len += (uint32_t)parts[i].iov_len;
-        h.body_crc = crc32c(h.body_crc, parts[i].iov_base, parts[i].iov_len);
+        keyed_sum_update(&body, parts[i].iov_base, parts[i].iov_len);
     }
     uint64_t size = journal_align(JOURNAL_ENTRY_BYTES + h.len, 8), pos = 0;
-    CHECK(size + 3 * JOURNAL_BLOCK <= j->opt.segment_bytes);
+    CHECK(size + JOURNAL_FIRST + 2 * JOURNAL_BLOCK <= j->opt.segment_bytes);
     pthread_mutex_lock(&j->lock);
     enum blob_status st = make_place(j, size, &pos, err);
     if (st == BLOB_OK)
-        st = write_entry(j, pos, kind, parts, count, &h, err);
+        st = write_entry(j, pos, &h, &body, parts, count, err);
     if (st == BLOB_OK) {
         j->tail = pos + size;
-        j->chain = h.chain;
         j->align = false;
         j->active->pins += pin;
         if (j->changed_us == 0)
@@ -531,7 +492,7 @@ static enum blob_status checkpoint(struct disk_journal *j, bool all, struct blob
     enum blob_status st = BLOB_OK;
     if (all) {
         j->changed_us = 0;
-        if (j->tail > JOURNAL_BLOCK)
+        if (j->tail > JOURNAL_FIRST)
             st = switch_segment(j, err);
         /* Nothing is lost by a write that failed: it is tried again. */
         if (st != BLOB_OK && j->broken == BLOB_OK) {
@@ -577,7 +538,7 @@ static enum blob_status checkpoint_what_is_due(struct disk_journal *j, struct bl
 {
     bool due = checkpoint_due(j);
     enum blob_status st = BLOB_OK;
-    if (due && (j->next || j->tail == JOURNAL_BLOCK))
+    if (due && (j->next || j->tail == JOURNAL_FIRST))
         return checkpoint(j, true, err);
     if (has_sealed(j) && (due || j->starved || segments_in_use(j) > LOW_SEGMENTS(j))) {
         st = checkpoint(j, false, err);
@@ -703,12 +664,10 @@ static enum blob_status begin_first(struct disk_journal *j, struct blob_error *e
 {
     enum blob_status st = BLOB_OK;
     for (unsigned i = 0; st == BLOB_OK && i < j->opt.max_segments; i++) {
-        char name[SEGMENT_NAME_CHARS];
-        segment_name(i, name);
         bool needed = i == 0 || (i == 1 && room_to_grow(j));
-        if (!needed && faccessat(j->dir_fd, name, F_OK, 0) != 0)
+        if (!needed && !journal_segment_there(j->dir_fd, i))
             break;
-        st = segment_open(j, i, err);
+        st = journal_segment_open(j->dir_fd, i, j->opt.segment_bytes, &j->segments[i].fd, err);
         if (st == BLOB_OK)
             j->segment_count++;
     }
@@ -716,12 +675,9 @@ static enum blob_status begin_first(struct disk_journal *j, struct blob_error *e
     if (st == BLOB_OK)
         st = prepare_next(j, err);
     if (st == BLOB_OK) {
-        j->active = j->next;
-        j->next = NULL;
-        j->chain = j->active->chain;
-        j->tail = JOURNAL_BLOCK;
+        begin_active(j);
         j->unsynced = j->active->number;
-        j->end = j->durable = j->active->number << 32 | JOURNAL_BLOCK;
+        j->end = j->durable = j->active->number << 32 | JOURNAL_FIRST;
     }
     pthread_mutex_unlock(&j->lock);
     return st;
@@ -767,6 +723,9 @@ enum blob_status disk_journal_open(const struct journal_options *opt, struct dis
     j->opt = *opt;
     j->dir_fd = dir_fd;
     j->next_number = opt->first_segment;
+    uint8_t random[SIPHASH_KEY_BYTES];
+    CHECK(getrandom(random, sizeof random, 0) == sizeof random);
+    sum_key_prepare(&j->key, random);
     pthread_mutex_init(&j->lock, NULL);
     pthread_cond_init(&j->batch[0], NULL);
     pthread_cond_init(&j->batch[1], NULL);

@@ -7,11 +7,14 @@
  * appended.
  *
  * Format. journal/<nn> are segments of equal size, written with zeros once and then reused, so that a sync has no
- * metadata to write. A segment begins with a header (magic, format, number, number of the oldest segment still needed,
- * salt, CRC-32C), made durable before the first entry; entries follow: header (length, kind, CRC-32C of the body,
- * CRC-32C of all this chained to the entry before), body, zeros up to 8 bytes. After a sync has begun the next entry
- * starts at a multiple of 4096, so that no block that is durable is written again. The last entry of a full segment is
- * SEAL. Reading stops at the first entry that does not check: a torn tail, never acknowledged.
+ * metadata to write. A segment begins with a header, made durable before the first entry; the key of the entries'
+ * checks follows, and the entries: header (length, kind, check), body. Each check covers the one before. After a sync
+ * has begun the next entry starts at a multiple of 4096, so that no block that is durable is written again. The last
+ * entry of a full segment is SEAL. Reading stops at the first entry that does not check: a torn tail, never
+ * acknowledged. The bytes are in disk_journal_format.h.
+ *
+ * The key is written with the first entry, not before: a journal that has been closed has none, and any version opens
+ * it.
  *
  * Checkpoint. Now and then, and when segments run short, a thread of the journal's own asks the store to carry out what
  * is still pending, waits until every pinned entry of the older segments has been carried out, syncs the file system
@@ -46,6 +49,7 @@ enum journal_kind {
     JOURNAL_PUT = 9,      /* record key, value */
     JOURNAL_DELETE = 10,  /* record key */
     JOURNAL_ABORT = 11,   /* position of an entry that could not be carried out and counts as not there */
+    JOURNAL_KEY = 12,     /* no change: what the segment's entries are checked with, see disk_journal_format.h */
 };
 
 struct journal_options {

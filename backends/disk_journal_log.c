@@ -6,7 +6,6 @@
  * run of numbers up to the highest is read until an entry does not check; nothing behind that place was ever
  * acknowledged, because a sync covers everything before it.
  */
-#include "backends/crc32c.h"
 #include "backends/disk_journal.h"
 #include "backends/disk_journal_format.h"
 
@@ -103,33 +102,24 @@ static bool log_add(struct journal_log *log, const struct journal_entry *entry)
     return true;
 }
 
-/* The entry at pos, if it continues the chain and is whole. */
-static bool entry_at(const struct journal_map *map, uint64_t pos, uint32_t chain, struct entry_header *h)
-{
-    if (pos + JOURNAL_ENTRY_BYTES > map->size || !entry_header_decode(map->data + pos, chain, h))
-        return false;
-    if (h->len > map->size - pos - JOURNAL_ENTRY_BYTES)
-        return false;
-    return crc32c(0, map->data + pos + JOURNAL_ENTRY_BYTES, h->len) == h->body_crc;
-}
-
 /* *sealed: it was read to its end, and the next segment follows. */
 static enum blob_status read_segment(struct journal_log *log, const struct journal_map *map, bool *sealed,
                                      struct blob_error *err)
 {
-    struct segment_header sh;
-    if (!segment_header_decode(map->data, &sh))
-        return BLOB_OK;
-    uint32_t chain = sh.crc;
-    uint64_t pos = JOURNAL_BLOCK;
+    struct journal_reader reader;
+    if (!journal_reader_begin(&reader, map->data, map->size))
+        return blob_fail(err, BLOB_E_CORRUPT, 0,
+                         JOURNAL_DIR "/%s was written by a later version of blobd: start that one, have it end its "
+                                     "journal (storage.disk.journal=false), and start this one then",
+                         map->name);
+    uint64_t pos = reader.first;
     for (;;) {
         struct entry_header h;
-        if (!entry_at(map, pos, chain, &h)) {
+        if (!journal_reader_take(&reader, pos, &h)) {
             pos = journal_align(pos, JOURNAL_BLOCK);
-            if (!entry_at(map, pos, chain, &h))
+            if (!journal_reader_take(&reader, pos, &h))
                 return BLOB_OK;
         }
-        chain = h.chain;
         if (h.kind == JOURNAL_SEAL) {
             *sealed = true;
             return BLOB_OK;

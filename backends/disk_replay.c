@@ -154,6 +154,7 @@ static void entry_sort(struct replay *r, size_t i)
         break;
     case JOURNAL_ABORT:
     case JOURNAL_SEAL:
+    case JOURNAL_KEY:
         break;
     }
 }

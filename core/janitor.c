@@ -197,25 +197,6 @@ enum blob_status janitor_sweep(struct janitor *j, int64_t now_ms, struct blob_er
     return first;
 }
 
-enum blob_status janitor_scrub(struct janitor *j, uint64_t *damaged, struct blob_error *err)
-{
-    struct scrubber *s = scrubber_new(j->parts.store, j->parts.cache, j->parts.log, j->parts.metrics);
-    bool ended = false;
-    enum blob_status first = BLOB_OK;
-    while (!ended) {
-        uint64_t read;
-        struct blob_error own;
-        enum blob_status st = scrubber_step(s, SCRUB_PIECE, &read, &ended, &own);
-        note_failure(j, "scrubbing", st, &own, &first, err);
-        if (st == BLOB_E_UNAVAILABLE)
-            break;
-    }
-    if (first == BLOB_OK)
-        *damaged = scrubber_damaged(s);
-    scrubber_free(s);
-    return first;
-}
-
 /* ---- the threads ---- */
 
 static struct timespec steady_in(int64_t ms)

@@ -65,7 +65,5 @@ void janitor_free(struct janitor *j);
 
 /* One sweep, steps 1 to 4, as of now_ms. The first failure, when the other steps were done all the same. */
 enum blob_status janitor_sweep(struct janitor *j, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
-/* Re-reads every blob once, at full speed; *damaged counts those that are not what their digests say. */
-enum blob_status janitor_scrub(struct janitor *j, uint64_t *damaged, struct blob_error *err) BLOB_MUST_CHECK;
 
 #endif

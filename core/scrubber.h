@@ -34,7 +34,8 @@ struct scrubber *scrubber_new(struct blob_store *store, struct blob_cache *cache
 void scrubber_free(struct scrubber *s);
 
 /* Reads up to max_bytes more. *read: how many (0 at the end of a round); *round_ended: every blob was met since the
- * last time. A failure leaves the blob at hand out, to be met in the next round. */
+ * last time. A failure leaves the blob at hand out, to be met in the next round; without one it is the listing that
+ * failed, and the next step tries that again. Either way no round has ended. */
 enum blob_status scrubber_step(struct scrubber *s, uint64_t max_bytes, uint64_t *read, bool *round_ended,
                                struct blob_error *err) BLOB_MUST_CHECK;
 /* As scrubber_step, but of what blob_cache_suspect() was told of only; *idle: there is none. */

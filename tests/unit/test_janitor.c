@@ -524,11 +524,27 @@ static void test_one_node_sweeps(void)
     memory_hub_free(hub);
 }
 
+#define ROUND_STEPS 10000
+
+/* One round; *steps: in how many. The first failure ends it. */
+static enum blob_status scrub_round(struct scrubber *s, unsigned *steps)
+{
+    bool ended = false;
+    enum blob_status st = BLOB_OK;
+    for (*steps = 0; st == BLOB_OK && !ended && *steps < ROUND_STEPS; ++*steps) {
+        uint64_t read;
+        st = scrubber_step(s, 4u << 20, &read, &ended, NULL);
+        CU_ASSERT_FALSE(st != BLOB_OK && ended);
+    }
+    CU_ASSERT_TRUE(ended || st != BLOB_OK);
+    return st;
+}
+
 static void test_scrub(void)
 {
     struct rig r;
     struct metrics *m = metrics_new();
-    uint64_t damaged = 0;
+    unsigned steps;
     rig_open(&r);
     struct blob_cache_options opt = {.max_entries = 10, .max_bytes = 1 << 20, .max_readers = 10, .content_max = 0};
     struct blob_cache *cache = blob_cache_new(r.store, r.catalog, NULL, m, &opt);
@@ -547,20 +563,54 @@ static void test_scrub(void)
     struct blob_entry *e = NULL;
     CU_ASSERT_EQUAL(blob_cache_load(cache, &bad, NULL, 1, &e, NULL), BLOB_OK);
     blob_cache_release(cache, e);
-    struct janitor *j = janitor_for(&r, cache, m);
-    CU_ASSERT_EQUAL(janitor_scrub(j, &damaged, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(damaged, 1);
+    struct scrubber *s = scrubber_new(r.store, cache, NULL, m);
+    CU_ASSERT_EQUAL(scrub_round(s, &steps), BLOB_OK);
+    CU_ASSERT_EQUAL(scrubber_damaged(s), 1);
     CU_ASSERT_EQUAL(metric_value(metrics_counter(m, "blobd_corrupt_blobs_total", "", NULL)), 1);
     CU_ASSERT_PTR_NULL(blob_cache_get(cache, &bad, NULL, 1));
     CU_ASSERT_FALSE(rig_has_blob(&r, &bad));
     CU_ASSERT_TRUE(rig_has_blob(&r, &big));
     rig_commit(&r, &bad, "what it should be", 17);
-    CU_ASSERT_EQUAL(janitor_scrub(j, &damaged, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(damaged, 0);
+    CU_ASSERT_EQUAL(scrub_round(s, &steps), BLOB_OK);
+    CU_ASSERT_EQUAL(scrubber_damaged(s), 1);
     CU_ASSERT_TRUE(rig_has_blob(&r, &bad));
-    janitor_free(j);
+    scrubber_free(s);
     blob_cache_free(cache);
     metrics_free(m);
+    rig_close(&r);
+}
+
+static unsigned listings_failed;
+
+static enum blob_status list_failing(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
+                                     struct blob_error *err)
+{
+    (void)store;
+    (void)after;
+    (void)fn;
+    (void)arg;
+    listings_failed++;
+    return blob_fail(err, BLOB_E_IO, EIO, "the listing is broken");
+}
+
+/* Whatever the reason, it is told at once, and no round has ended. */
+static void test_scrub_unlisted(void)
+{
+    struct rig r;
+    unsigned steps;
+    rig_open(&r);
+    rig_put(&r, "kept");
+    struct scrubber *s = scrubber_new(r.store, NULL, NULL, NULL);
+    const struct blob_store_ops *whole = r.store->ops;
+    struct blob_store_ops broken = *whole;
+    broken.blob_list = list_failing;
+    r.store->ops = &broken;
+    CU_ASSERT_EQUAL(scrub_round(s, &steps), BLOB_E_IO);
+    CU_ASSERT_EQUAL(steps, 1);
+    CU_ASSERT_EQUAL(listings_failed, 1);
+    r.store->ops = whole;
+    CU_ASSERT_EQUAL(scrub_round(s, &steps), BLOB_OK);
+    scrubber_free(s);
     rig_close(&r);
 }
 
@@ -717,6 +767,7 @@ int main(void)
         {"an index that is not whole is healed at once", test_index_is_healed_between_sweeps},
         {"a node without the lease leaves the sweep to the other", test_one_node_sweeps},
         {"scrubbing finds the damaged blob among the good ones", test_scrub},
+        {"a listing that fails is told at once", test_scrub_unlisted},
         {"what a download found wrong is read again", test_recheck},
         {"it starts, sweeps by itself and stops at once", test_start_and_stop},
         {"uploads and a sweeper side by side lose nothing", test_sweep_beside_uploads},

@@ -21,6 +21,7 @@
 #include "server/http_server.h"
 #include "server/scrub_command.h"
 #include "server/service_notify.h"
+#include "server/store_owner.h"
 #include "server/tls.h"
 
 #include <malloc.h>
@@ -276,10 +277,19 @@ static void report_step(bool ok, const char *what, const char *meaning, void *ar
     printf("%-5s %s%s%s\n", ok ? "ok" : "FAIL", what, meaning[0] != '\0' ? ": " : "", meaning);
 }
 
+/* Opens it for a command: what that makes is the server's to go on with. */
+static enum blob_status open_store(struct program *p, bool checking, struct blob_error *err)
+{
+    enum blob_status st = BLOB_OK;
+    if (p->cfg->storage.backend == CONFIG_BACKEND_DISK)
+        st = store_owner_become(p->cfg->disk.root, err);
+    return st == BLOB_OK ? registry_open_store(p->cfg, checking, NULL, &p->store, err) : st;
+}
+
 static int check_storage(struct program *p)
 {
     struct blob_error err = {0};
-    enum blob_status st = registry_open_store(p->cfg, true, NULL, &p->store, &err);
+    enum blob_status st = open_store(p, true, &err);
     if (st == BLOB_OK)
         st = blob_store_self_check(p->store, report_step, NULL, &err);
     blob_store_close(p->store);
@@ -313,7 +323,7 @@ static int scrub(struct program *p)
 {
     struct blob_error err = {0};
     signal(SIGPIPE, SIG_IGN);
-    enum blob_status st = registry_open_store(p->cfg, false, NULL, &p->store, &err);
+    enum blob_status st = open_store(p, false, &err);
     if (st != BLOB_OK) {
         complain(err.text);
         if (st == BLOB_E_CONFLICT && p->cfg->storage.backend == CONFIG_BACKEND_DISK)

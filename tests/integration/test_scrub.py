@@ -1,12 +1,13 @@
 """Damage on the disk: it is noticed, set aside, told, and healed by uploading the content again."""
 
 import os
+import shutil
 import subprocess
 import time
 
 from api import refused, whole
 from faulty_s3 import FaultyS3
-from harness import Blobd, on_disk, with_embedded_sessions
+from harness import Blobd, Skip, on_disk, temp_dir, with_embedded_sessions
 from s3_bucket import Bucket
 from uploader import Content, download, sha256, store
 from wire import Closed, wait_for
@@ -143,6 +144,62 @@ def test_the_running_server_scrubs():
         store(srv, data)
         whole(get(srv, data), data)
         time.sleep(1.5)
+        whole(get(srv, data), data)
+
+
+NOBODY = 65534
+
+
+def give_away(path):
+    for p in [path, *path.rglob("*")]:
+        os.chown(p, NOBODY, NOBODY)
+
+
+def of_root(path):
+    return [str(p.relative_to(path)) for p in [path, *path.rglob("*")] if p.stat().st_uid != NOBODY]
+
+
+def test_root_leaves_a_store_to_its_owner():
+    """What the commands make when root runs them belongs to the user whose server goes on with it."""
+    on_disk()
+    with_embedded_sessions()
+    if os.geteuid() != 0:
+        raise Skip("only root can work on the store of another user")
+    data = b"somebody's" * 2000
+    with Blobd() as srv:
+        store(srv, data)
+        srv.kill()
+        # Nothing but the journal is left of it: opening makes files, directories and segments.
+        for name in ("blobs", "records", "uploads"):
+            shutil.rmtree(srv.root / name)
+        (srv.root / "journal" / "01").unlink()
+        for p in (srv.work, srv.work.parent):
+            p.chmod(0o755)
+        give_away(srv.root)
+        for command in ("--scrub", "--check-storage"):
+            done = subprocess.run([str(srv.binary), "-c", str(srv.config_file), command], capture_output=True,
+                                  text=True, timeout=60)
+            assert done.returncode == 0, (command, done)
+            assert of_root(srv.root) == [], (command, of_root(srv.root))
+            assert f"as the owner of {srv.root}" in done.stderr and f"({NOBODY})" in done.stderr, done.stderr
+        assert blob_file(srv, sha256(data)).stat().st_uid == NOBODY
+
+        # A root that is not there yet is made by whom the directory above belongs to.
+        above = temp_dir()
+        for p in (above, above.parent):
+            p.chmod(0o755)
+        os.chown(above, NOBODY, NOBODY)
+        done = subprocess.run([str(srv.binary), "-c", str(srv.config_file), "--set",
+                               f"storage.disk.root={above}/a/b", "--check-storage"], capture_output=True, text=True,
+                              timeout=60)
+        assert of_root(above) == [], (done, of_root(above))
+
+        # Root's own store stays root's, without a word.
+        for p in [srv.root, *srv.root.rglob("*")]:
+            os.chown(p, 0, 0)
+        status, said, complaint = scrub(srv)
+        assert status == 0 and "owner" not in complaint, (status, said, complaint)
+        srv.start()
         whole(get(srv, data), data)
 
 

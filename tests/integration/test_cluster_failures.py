@@ -425,6 +425,58 @@ def test_redis_restarted_with_old_data_regresses_nothing():
         wait_for(lambda: list_all(a, "alice")[1] == 3, what="the index to be healed")
 
 
+def keep_a_copy(redis):
+    redis.command("EVAL", "for _, k in ipairs(redis.call('KEYS', '*')) do redis.call('COPY', k, k, 'DB', 9) end", 0)
+
+
+def go_back(redis):
+    """To the copy, in one step and within the same run."""
+    redis.command("EVAL", "redis.call('FLUSHDB') redis.call('SELECT', 9) "
+                          "for _, k in ipairs(redis.call('KEYS', '*')) do redis.call('COPY', k, k, 'DB', 0) end "
+                          "redis.call('FLUSHDB')", 0)
+
+
+def test_redis_a_moment_back_in_the_same_run_takes_nothing_back():
+    """Less than a heartbeat ago, which no sign tells: what was acknowledged meanwhile holds on every node all the same."""
+    with Cluster(balancer=None) as c:
+        a, b = c.nodes
+        data = Content(90000, 21).read(0, 90000)
+        other = Content(50000, 22).read(0, 50000)
+        open_up, late_up, done_up, gone = (Upload(n, mode="offset") for n in (a, b, a, b))
+        for up in (open_up, late_up, done_up, gone):
+            assert up.append((other if up is done_up else data)[:10000]).status == 203
+        keep_a_copy(c.redis)
+        assert open_up.append(data[10000:40000]).status == 203
+        assert open_up.append(data[40000:70000]).status == 203
+        assert late_up.append(data[10000:20000]).status == 203
+        made = done_up.complete(sha256(other), other[10000:])
+        assert made.status == 201, made
+        assert gone.destroy().status == 204
+        fresh = Upload(a, mode="offset")
+        assert fresh.append(data[:5000]).status == 203
+        go_back(c.redis)
+        # The one that wrote, and the one that never saw it.
+        assert late_up.append(data[20000:30000]).status == 203
+        for up, offset in ((open_up, 70000), (late_up, 30000), (fresh, 5000)):
+            for node in (b, a, b):
+                up.srv = node
+                assert up.status().status == 204
+                assert up.offset == offset, f"{up.offset} after {offset} had been acknowledged"
+            assert up.append(data[offset:]).status == 203
+            assert up.complete(sha256(data)).status == 201
+        for node in (b, a):
+            done_up.srv, done_up.offset = node, len(other)
+            again = done_up.complete(sha256(other))
+            assert again.status == 201 and again.json()["id"] == made.json()["id"], again
+            gone.srv = node
+            refused(gone.status(), "UPLOAD_UNKNOWN")
+            refused(gone.append(data[10000:]), "UPLOAD_UNKNOWN")
+            assert node.get(f"/api/files/{made.json()['id']}").status == 200
+        assert download(b, sha256(other)).body == other and download(a, sha256(data)).body == data
+        said = "".join(node.log_path.read_text() for node in c.nodes)
+        assert "taking the store's" in said, "Redis had nothing that was older"
+
+
 def test_redis_restarted_with_old_data_lists_nothing_wrong_and_revives_nothing():
     """The sweep is ten minutes away, as by default: a listing is right or 503, and right within seconds; on all nodes."""
     with Cluster(balancer=None) as c:

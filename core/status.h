@@ -44,7 +44,7 @@ const char *blob_status_name(enum blob_status st);
 /*
  * Fill err (may be NULL) and return st, so that a failing function ends in
  *     return blob_fail(err, BLOB_E_IO, errno, "fsync %s", path);
- * With sys_errno, the text gets ": <strerror>" appended.
+ * With sys_errno, the text gets ": <strerror>" appended. Of a text that is too long the middle is left out.
  */
 enum blob_status blob_fail(struct blob_error *err, enum blob_status st, int sys_errno, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

@@ -1,5 +1,6 @@
 /* status - every code has a name; an error is filled whole, cut to its size, and left alone where nobody asks. */
 #include "core/status.h"
+#include "core/utf8.h"
 #include "tests/unit/unit_main.h"
 
 #include <errno.h>
@@ -36,6 +37,24 @@ static void test_fail_cuts(void)
     CU_ASSERT_EQUAL(strlen(err.text), sizeof err.text - 1);
 }
 
+/* Of a path that is too long both ends are told, and why it failed, in whole characters. */
+static void test_fail_tells_the_reason(void)
+{
+    struct blob_error err;
+    char path[6000];
+    for (size_t len = 0; len < sizeof path - 1; len += len < 400 ? 1 : 97) {
+        for (size_t i = 0; i < len; i++)
+            path[i] = i % 2 ? '\xa4' : '\xc3';
+        path[len - len % 2] = '\0';
+        CU_ASSERT_EQUAL(blob_fail(&err, BLOB_E_IO, ENOENT, "make %s", path), BLOB_E_IO);
+        CU_ASSERT_TRUE(strncmp(err.text, "make ", 5) == 0 && strlen(err.text) < sizeof err.text);
+        CU_ASSERT_STRING_EQUAL(err.text + strlen(err.text) - 27, ": No such file or directory");
+        CU_ASSERT_TRUE(utf8_valid(err.text, strlen(err.text)));
+        CU_ASSERT_EQUAL(strstr(err.text, "[...]") != NULL, strlen(path) + 5 + 27 >= sizeof err.text);
+    }
+    CU_ASSERT_EQUAL(blob_fail(&err, BLOB_E_IO, 0, "%s: the reason", path), BLOB_E_IO);
+}
+
 static void test_errno(void)
 {
     CU_ASSERT_EQUAL(blob_status_from_errno(0), BLOB_OK);
@@ -52,6 +71,7 @@ int main(void)
     CU_TestInfo tests[] = {{"every status has a name of its own", test_names},
                            {"a failure fills the error and says the errno", test_fail},
                            {"a long text is cut, not overrun", test_fail_cuts},
+                           {"an error of a long path tells its ends and the reason", test_fail_tells_the_reason},
                            {"errno values map to what callers act on", test_errno},
                            CU_TEST_INFO_NULL};
     return unit_main("status", tests);

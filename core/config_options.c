@@ -106,7 +106,7 @@ static const struct config_option options[] = {
          "yes "
          "may name whose the bearer is, in X-Auth-Identity: at most 127 bytes of UTF-8; a name that cannot be used is "
          "503 too."},
-    {"auth", "verify_ca_file", TEXT(auth.verify_ca_file), .initial = "",
+    {"auth", "verify_ca_file", TEXT(auth.verify_ca_file), .form = CONFIG_FILE, .initial = "",
      .text = "Certificates (PEM) that verify_url is trusted by. Empty: the system's."},
     {"auth", "verify_timeout", TIME(auth.verify_timeout_ms, 100, MINUTE), .initial = "5s",
      .text = "How long an answer of verify_url is waited for."},
@@ -139,7 +139,7 @@ static const struct config_option options[] = {
      .text = "Session token of temporary credentials."},
     {"storage.s3", "cred_file", TEXT(s3.cred_file), .initial = "",
      .text = "Credentials in the format of ~/.aws/credentials, section [default]."},
-    {"storage.s3", "ca_file", TEXT(s3.ca_file), .initial = "",
+    {"storage.s3", "ca_file", TEXT(s3.ca_file), .form = CONFIG_FILE, .initial = "",
      .text = "Certificates (PEM) that the endpoint is trusted by. Empty: the system's."},
     {"storage.s3", "path_style", BOOL(s3.path_style), .initial = "true",
      .text = "https://host/bucket/key; false: https://bucket.host/key."},

@@ -25,7 +25,8 @@ enum config_secret {
 };
 
 /* What a text must look like; empty is always fine. */
-enum config_form { CONFIG_ANY, CONFIG_ADDRESS, CONFIG_HTTP_URL, CONFIG_REDIS_URL, CONFIG_NETWORKS };
+/* FILE: it must be there, also where other settings leave it unused for now. */
+enum config_form { CONFIG_ANY, CONFIG_ADDRESS, CONFIG_HTTP_URL, CONFIG_REDIS_URL, CONFIG_NETWORKS, CONFIG_FILE };
 
 struct config_option {
     const char *section, *key;

@@ -9,9 +9,12 @@
 #include "core/parse.h"
 #include "core/utf8.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct unit {
     const char *name;
@@ -23,6 +26,7 @@ static const char *const form_names[] = {[CONFIG_ANY] = "text",
                                          [CONFIG_HTTP_URL] = "https://... or http://...",
                                          [CONFIG_REDIS_URL] =
                                              "redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]",
+                                         [CONFIG_FILE] = "a file",
                                          [CONFIG_NETWORKS] = "addresses and networks, as 10.0.0.0/8"};
 
 static const struct unit size_units[] = {
@@ -227,10 +231,21 @@ static bool text_has_form(const char *text, enum config_form form)
         return has_scheme(text, "redis://") || has_scheme(text, "unix://");
     case CONFIG_NETWORKS:
         return are_networks(text);
+    case CONFIG_FILE:
     case CONFIG_ANY:
         break;
     }
     return true;
+}
+
+/* Of a file that no start reads, but perhaps a request hours later. */
+static bool file_is_there(const char *path, struct bytebuf *expected)
+{
+    struct stat sb;
+    int error = stat(path, &sb) != 0 || access(path, R_OK) != 0 ? errno : S_ISDIR(sb.st_mode) ? EISDIR : 0;
+    if (error != 0)
+        bytebuf_printf(expected, "expected a file that can be read; %s: %s", path, strerror(error));
+    return error == 0;
 }
 
 static enum blob_status text_set(struct config *cfg, const struct config_option *option, const char *text,
@@ -244,6 +259,8 @@ static enum blob_status text_set(struct config *cfg, const struct config_option 
         bytebuf_text(expected, "this is the mask that --print-config puts in place of a secret; expected the secret");
         return BLOB_E_INVALID;
     }
+    if (*text && option->form == CONFIG_FILE && !file_is_there(text, expected))
+        return BLOB_E_INVALID;
     if (*text && !text_has_form(text, option->form)) {
         bytebuf_printf(expected, "expected %s", form_names[option->form]);
         return BLOB_E_INVALID;

@@ -200,10 +200,16 @@ static enum blob_status remove_leftovers(struct disk_store *s, int64_t before_ms
 
 static enum blob_status open_root(struct disk_store *s, const char *root, struct blob_error *err)
 {
-    if (mkdir(root, 0750) != 0 && errno != EEXIST)
-        return fail_errno(err, errno, "make", root);
+    int error = mkdir(root, 0750) == 0 ? 0 : errno;
+    if (error == ENOENT)
+        return blob_fail(err, BLOB_E_NOT_FOUND, 0,
+                         "storage.disk.root %s cannot be made: the directory that it is to be in does not exist; make "
+                         "that, or correct the setting",
+                         root);
+    if (error != 0 && error != EEXIST)
+        return fail_errno(err, error, "storage.disk.root: make", root);
     s->root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return s->root_fd >= 0 ? BLOB_OK : fail_errno(err, errno, "open", root);
+    return s->root_fd >= 0 ? BLOB_OK : fail_errno(err, errno, "storage.disk.root: open", root);
 }
 
 static enum blob_status recover(struct disk_store *s, uint64_t *next_segment, struct blob_error *err)

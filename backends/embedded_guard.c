@@ -44,7 +44,7 @@ enum blob_status embedded_guard_take(const char *path, struct embedded_guard *g,
         return blob_fail(err, BLOB_E_INVALID, 0, "sessions.path is too long");
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "open %s", name);
+        return blob_fail(err, blob_status_from_errno(errno), errno, "sessions.path: open %s", name);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         enum blob_status st =
             errno == EWOULDBLOCK

@@ -36,7 +36,7 @@ static enum blob_status log_open(const char *path, int *out, struct blob_error *
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
     if (fd < 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "open log file %s", path);
+        return blob_fail(err, blob_status_from_errno(errno), errno, "log.file: open %s", path);
     *out = fd;
     return BLOB_OK;
 }

@@ -31,6 +31,7 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define CACHED_CONTENT_MAX    (32u << 10) /* above, blobs are sent from their open file */
@@ -383,6 +384,13 @@ enum blob_status assembly_new(const struct config *cfg, struct blob_store *store
     return BLOB_OK;
 }
 
+/* The setting may leave the port to the system. */
+static void log_address(struct assembly *a, const char *what, const char *listen, const struct http_server *http)
+{
+    int host = (int)(strrchr(listen, ':') - listen);
+    log_line(a->log, LOG_INFO, NULL, "%s%.*s:%u", what, host, listen, http_server_port(http));
+}
+
 enum blob_status assembly_start(struct assembly *a, struct blob_error *err)
 {
     enum blob_status st = janitor_start(a->janitor, err);
@@ -392,11 +400,10 @@ enum blob_status assembly_start(struct assembly *a, struct blob_error *err)
         st = http_server_start(a->admin_http, err);
     if (st != BLOB_OK)
         return st;
-    log_line(a->log, LOG_INFO, NULL, "listening on %s (%s), port %u", a->cfg->server.listen,
-             a->cfg->tls.enabled ? "https" : "http", http_server_port(a->svc.http));
+    log_address(a, a->cfg->tls.enabled ? "listening on https://" : "listening on http://", a->cfg->server.listen,
+                a->svc.http);
     if (a->admin_http != NULL)
-        log_line(a->log, LOG_INFO, NULL, "admin port on %s, port %u", a->cfg->server.admin_listen,
-                 http_server_port(a->admin_http));
+        log_address(a, "admin port on http://", a->cfg->server.admin_listen, a->admin_http);
     return BLOB_OK;
 }
 

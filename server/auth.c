@@ -18,6 +18,7 @@
 
 struct auth {
     enum auth_mode mode;
+    struct logger *log;
     char *tokens_file;     /* the reloading thread's */
     pthread_rwlock_t lock; /* tokens */
     struct token_list *tokens;
@@ -137,6 +138,13 @@ void auth_ask(struct auth *a, const char *authorization, const char *client, str
     }
 }
 
+/* It may be meant so, and may be a file that was cut short: the operator is to hear of it. In the reloading thread. */
+static void warn_of_none(const struct auth *a)
+{
+    if (token_list_count(a->tokens) == 0)
+        log_line(a->log, LOG_WARN, NULL, TOKENS_NONE, a->tokens_file);
+}
+
 enum blob_status auth_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,
                           struct auth **out, struct blob_error *err)
 {
@@ -145,14 +153,15 @@ enum blob_status auth_new(const struct auth_options *opt, struct logger *log, st
     if (a == NULL)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth");
     a->mode = opt->mode;
+    a->log = log;
     pthread_rwlock_init(&a->lock, NULL);
     if (opt->mode == AUTH_TOKENS) {
         st = token_list_load(opt->tokens_file, &a->tokens, err);
         a->tokens_file = strdup(opt->tokens_file);
         if (st == BLOB_OK && a->tokens_file == NULL)
             st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth");
-        if (st == BLOB_OK && token_list_count(a->tokens) == 0)
-            log_line(log, LOG_WARN, NULL, "auth: %s holds no token: nobody can upload", opt->tokens_file);
+        if (st == BLOB_OK)
+            warn_of_none(a);
     } else if (opt->mode == AUTH_VERIFY) {
         st = verifier_new(opt, log, metrics, &a->verifier, err);
     }
@@ -197,5 +206,6 @@ enum blob_status auth_reload(struct auth *a, const char *tokens_file, struct blo
     a->tokens = fresh;
     pthread_rwlock_unlock(&a->lock);
     token_list_free(old);
+    warn_of_none(a);
     return BLOB_OK;
 }

@@ -87,12 +87,12 @@ static enum blob_status read_lines(FILE *file, const char *path, struct token_li
         struct token token = {.line = number};
         const char *wrong = parse_line(line, &token);
         if (wrong != NULL)
-            st = blob_fail(err, BLOB_E_INVALID, 0, "%s:%u: %s", path, number, wrong);
+            st = blob_fail(err, BLOB_E_INVALID, 0, "auth.tokens_file %s:%u: %s", path, number, wrong);
         else if ((st = add_token(list, &token)) != BLOB_OK)
-            blob_fail(err, st, 0, "%s:%u: out of memory", path, number);
+            blob_fail(err, st, 0, "auth.tokens_file %s:%u: out of memory", path, number);
     }
     if (st == BLOB_OK && ferror(file))
-        st = blob_fail(err, BLOB_E_IO, errno, "reading %s", path);
+        st = blob_fail(err, BLOB_E_IO, errno, "auth.tokens_file %s", path);
     free(line);
     return st;
 }
@@ -102,7 +102,7 @@ static enum blob_status check_unique(const struct token_list *list, const char *
     for (size_t i = 1; i < list->count; i++) {
         const struct token *a = &list->tokens[i - 1], *b = &list->tokens[i];
         if (compare_tokens(a, b) == 0)
-            return blob_fail(err, BLOB_E_INVALID, 0, "%s:%u: the hash of line %u again", path,
+            return blob_fail(err, BLOB_E_INVALID, 0, "auth.tokens_file %s:%u: the hash of line %u again", path,
                              a->line > b->line ? a->line : b->line, a->line > b->line ? b->line : a->line);
     }
     return BLOB_OK;
@@ -112,10 +112,10 @@ enum blob_status token_list_load(const char *path, struct token_list **out, stru
 {
     FILE *file = fopen(path, "re");
     if (file == NULL)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "tokens file %s", path);
+        return blob_fail(err, blob_status_from_errno(errno), errno, "auth.tokens_file %s", path);
     struct token_list *list = calloc(1, sizeof *list);
-    enum blob_status st =
-        list != NULL ? read_lines(file, path, list, err) : blob_fail(err, BLOB_E_NO_MEMORY, 0, "tokens file %s", path);
+    enum blob_status st = list != NULL ? read_lines(file, path, list, err)
+                                       : blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth.tokens_file %s", path);
     fclose(file);
     if (st == BLOB_OK && list->count > 0) {
         qsort(list->tokens, list->count, sizeof *list->tokens, compare_tokens);

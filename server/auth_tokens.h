@@ -16,6 +16,9 @@
 
 #include <stddef.h>
 
+/* What is logged of a file without a token, with its path. */
+#define TOKENS_NONE "auth.tokens_file %s: 0 tokens: nobody can upload"
+
 struct token_list;
 
 enum blob_status token_list_load(const char *path, struct token_list **out, struct blob_error *err) BLOB_MUST_CHECK;

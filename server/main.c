@@ -8,6 +8,7 @@
 #include "core/blob_store.h"
 #include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/clock.h"
 #include "core/clock_record.h"
 #include "core/config.h"
 #include "core/fault.h"
@@ -25,6 +26,7 @@
 #include "server/tls.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +34,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define EXIT_SETTINGS 2
+#define EXIT_SETTINGS  2
+#define SAME_SIGNAL_US 500000
 
 struct program {
     struct command_line cmd;
@@ -69,6 +72,10 @@ static bool read_settings(struct program *p)
     fputs(report.errors.data, stderr);
     fputs(report.warnings.data, stderr);
     config_report_release(&report);
+    if (!ok && p->cmd.file == NULL && p->cmd.set_count == 0)
+        complain(
+            "no settings were given: blobd -c FILE reads some, blobd --help lists all; in the sources, ./scripts/run "
+            "makes a key, a token and a FILE, and starts");
     return ok;
 }
 
@@ -237,10 +244,62 @@ static void wait_for_signals(struct program *p, const sigset_t *set)
             reopen_log(p);
             break;
         default:
-            log_line(p->log, LOG_INFO, NULL, "stopping: signal %d", number);
+            log_line(p->log, LOG_INFO, NULL,
+                     "stopping: signal %d; draining, at most %lld s; a second signal stops at once", number,
+                     (long long)(p->cfg->server.drain_delay_ms + p->cfg->server.drain_timeout_ms) / 1000);
             return;
         }
     }
+}
+
+/*
+ * A drain that can be cut short. What is acknowledged is durable, and nothing else is to be kept: the process ends
+ * where it stands. A terminal signals all that runs in it, and a script that waits for blobd passes its own signal on:
+ * what comes right behind the first signal is still that one.
+ */
+struct hurry {
+    struct program *p;
+    sigset_t set;
+    int64_t since_us;
+    pthread_t thread;
+    bool waits;
+};
+
+static void *hurry_run(void *arg)
+{
+    struct hurry *h = arg;
+    int number;
+    for (;;) {
+        if (sigwait(&h->set, &number) != 0 || (number != SIGTERM && number != SIGINT) ||
+            clock_steady_us() - h->since_us < SAME_SIGNAL_US)
+            continue;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+        log_line(h->p->log, LOG_WARN, NULL, "stopped at once: signal %d again", number);
+        _exit(EXIT_SUCCESS);
+    }
+}
+
+static void hurry_begin(struct hurry *h)
+{
+    h->since_us = clock_steady_us();
+    h->waits = pthread_create(&h->thread, NULL, hurry_run, h) == 0;
+}
+
+static void hurry_end(struct hurry *h)
+{
+    if (h->waits) {
+        pthread_cancel(h->thread);
+        pthread_join(h->thread, NULL);
+    }
+}
+
+static bool drain(struct program *p, const sigset_t *signals)
+{
+    struct hurry hurry = {.p = p, .set = *signals};
+    hurry_begin(&hurry);
+    bool drained = assembly_drain(p->assembly, p->cfg->server.drain_delay_ms, p->cfg->server.drain_timeout_ms);
+    hurry_end(&hurry);
+    return drained;
 }
 
 static int serve(struct program *p)
@@ -261,7 +320,7 @@ static int serve(struct program *p)
     service_notify("READY=1");
     wait_for_signals(p, &signals);
     service_notify("STOPPING=1");
-    if (!assembly_drain(p->assembly, p->cfg->server.drain_delay_ms, p->cfg->server.drain_timeout_ms)) {
+    if (!drain(p, &signals)) {
         /* What still runs works on what would be freed. Everything acknowledged is durable. */
         log_line(p->log, LOG_WARN, NULL, "stopped with work unfinished");
         _exit(EXIT_SUCCESS);
@@ -312,6 +371,8 @@ static int check_files(const struct config *cfg)
         struct token_list *tokens = NULL;
         if (token_list_load(cfg->auth.tokens_file, &tokens, &err) != BLOB_OK)
             status = complain(err.text);
+        else if (token_list_count(tokens) == 0)
+            fprintf(stderr, "blobd: " TOKENS_NONE "\n", cfg->auth.tokens_file);
         token_list_free(tokens);
     }
     if (status == EXIT_SUCCESS)

@@ -33,14 +33,26 @@ static int no_pass_phrase(char *buf, int size, int writing, void *arg)
     (void)buf;
     (void)size;
     (void)writing;
-    (void)arg;
+    if (arg)
+        *(bool *)arg = true;
     return -1;
 }
 
 /* Whether it is the certificate's key is looked at by the first call where both are of one kind, else by the second. */
 static enum blob_status use_key(SSL_CTX *ctx, const char *key_file, struct blob_error *err)
 {
+    bool asked = false;
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, &asked);
     bool used = SSL_CTX_use_PrivateKey_file(ctx, key_file, SSL_FILETYPE_PEM) == 1;
+    SSL_CTX_set_default_passwd_cb_userdata(ctx, NULL);
+    if (!used && asked) {
+        ERR_clear_error();
+        return blob_fail(
+            err, BLOB_E_INVALID, 0,
+            "tls.key_file %s: the key is encrypted, and blobd asks for no pass phrase: decrypt it (openssl "
+            "pkey -in KEY -out NEW) into a file that only blobd may read",
+            key_file);
+    }
     if (!used && ERR_GET_LIB(ERR_peek_error()) != ERR_LIB_X509)
         return tls_fail(err, "tls.key_file", key_file);
     if (used && SSL_CTX_check_private_key(ctx) == 1)

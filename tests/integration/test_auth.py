@@ -175,11 +175,24 @@ def test_tokens_file_that_is_not_there_keeps_the_old_one_on_hup():
         asks_for_bearer(srv.get("/api/files", who="alice"))
 
 
+def test_tokens_file_without_a_token_is_told_at_start_and_on_hup():
+    with Blobd() as srv:
+        said = f"auth.tokens_file {srv.tokens_file}: 0 tokens: nobody can upload"
+        assert said not in srv.log()
+        srv.tokens_file.write_text("# nobody\n")
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded" in srv.log(), what="the reload")
+        assert re.search(r" warn +" + re.escape(said), srv.log()), srv.log()
+        asks_for_bearer(srv.get("/api/files", who="alice"))
+        srv.restart()
+        assert srv.log().count(said) == 2, srv.log()
+
+
 def test_broken_tokens_file_keeps_the_old_tokens_on_hup_and_says_why():
     with Blobd() as srv:
         srv.tokens_file.write_text("carol not-a-hash\n")
         srv.signal(signal.SIGHUP)
-        wait_for(lambda: str(srv.tokens_file) in srv.log(), what="a line about the tokens file")
+        wait_for(lambda: f"auth.tokens_file {srv.tokens_file}:1: " in srv.log(), what="a line about the tokens file")
         assert srv.get("/api/files", who="alice").status == 200
 
 

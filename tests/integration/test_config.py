@@ -180,6 +180,58 @@ def test_storage_root_that_cannot_be_used_stops_the_start_and_is_named():
     assert srv.wait(20) != 0 and str(file) in srv.log(), srv.log()
 
 
+def test_storage_root_without_a_parent_and_the_like_name_their_setting():
+    on_disk()
+    absent = temp_dir() / ("x" * 200) / ("y" * 200)
+    for option, why in (("storage.disk.root", "does not exist; make that"), ("sessions.path", "No such file or directory"),
+                        ("log.file", "No such file or directory")):
+        srv = Blobd({option: str(absent / "here")})
+        srv.spawn()
+        assert srv.wait(20) == 1 and option in srv.log() and why in srv.log(), srv.log()
+        assert "/xxxxx" in srv.log() and "[...]" in srv.log() and "here" in srv.log(), srv.log()
+
+
+def test_encrypted_key_is_refused_with_what_to_do():
+    work = temp_dir()
+    cert, key = harness.make_certificate(work)
+    for form, name in ((["pkey"], "pkcs8.pem"), (["ec"], "old.pem")):
+        locked = work / name
+        subprocess.run(["openssl", *form, "-in", str(key), "-aes256", "-passout", "pass:secret", "-out", str(locked)],
+                       check=True, capture_output=True)
+        text = good(tls={"enabled": "true", "cert_file": cert, "key_file": locked})
+        status, out, err, _ = blobd("--check-config", text=text)
+        assert status == 2 and f"tls.key_file {locked}: the key is encrypted" in err and "openssl pkey" in err, err
+
+
+def test_ca_file_that_is_not_there_is_an_error_used_or_not():
+    file = temp_dir() / "ca.pem"
+    for section, key in (("auth", "verify_ca_file"), ("storage__s3", "ca_file")):
+        name = section.replace("__", ".") + "." + key
+        lines = good() + f"[{section.replace('__', '.')}]\n{key}={file}\n"
+        status, out, err, path = blobd("--check-config", text=lines)
+        number = lines.count("\n")
+        assert status == 2 and f":{number}: {name}: " in err and str(file) in err and "No such file" in err, err
+        file.touch()
+        status, out, err, _ = blobd("--check-config", text=lines)
+        assert status == 0, err
+        file.unlink()
+
+
+def test_check_config_warns_of_no_token():
+    tokens = temp_dir() / "tokens"
+    tokens.touch()
+    status, out, err, _ = blobd("--check-config", text=good(auth={"tokens_file": tokens}))
+    assert status == 0 and "0 tokens: nobody can upload" in err, (out, err)
+
+
+def test_bare_command_tells_what_to_do():
+    p = subprocess.run([harness.BINARY], capture_output=True, text=True, timeout=20)
+    assert p.returncode == 2 and "must be set" in p.stderr, p.stderr
+    assert all(hint in p.stderr for hint in ("blobd -c FILE", "--help", "./scripts/run")), p.stderr
+    p = subprocess.run([harness.BINARY, "--set", "server.listen=x:1"], capture_output=True, text=True, timeout=20)
+    assert "./scripts/run" not in p.stderr, p.stderr
+
+
 def test_documentation_of_the_settings_is_up_to_date():
     page = harness.REPO / "docs" / "configuration.md"
     if not page.exists():

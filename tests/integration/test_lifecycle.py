@@ -96,6 +96,29 @@ def test_drain_timeout_bounds_the_drain_and_keeps_what_came():
         accepted(up.status(), 204, 5000, up)
 
 
+def test_second_signal_stops_a_drain_at_once_and_loses_nothing():
+    with Blobd({"server.drain_timeout": "60s"}) as srv:
+        assert f"listening on http://127.0.0.1:{srv.port}\n" in srv.log(), srv.log()
+        up, done = Upload(srv), Upload(srv)
+        accepted(done.append(b"y" * 70000), 203, 70000, done)
+        c = up.begin(length=1000000)
+        c.send(b"x" * 5000)
+        wait_for(lambda: up.status() and up.offset == 5000, what="the checkpoint")
+        for number in (signal.SIGINT, signal.SIGTERM):  # as by a terminal and a script in it: that is one
+            srv.signal(number)
+        time.sleep(1)
+        assert srv.running and "draining, at most 60 s; a second signal" in srv.log(), srv.log()
+        srv.signal(signal.SIGHUP)
+        time.sleep(0.1)
+        assert srv.running
+        srv.signal(signal.SIGINT)
+        assert srv.wait(10) == 0 and "stopped at once" in srv.log(), srv.log()
+        srv.start()
+        accepted(up.status(), 204, 5000, up)
+        accepted(done.status(), 204, 70000, done)
+        accepted(up.append(b"x" * 10), 203, 5010, up)
+
+
 def test_idle_connections_do_not_hold_the_drain():
     with Blobd() as srv:
         idle = [srv.connect() for _ in range(20)]

@@ -4,11 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import cluster
 import harness
 import prompts
+from api import Api
 from harness import REPO, Skip, free_port, temp_dir
+from uploader import Upload
+from wire import wait_for
 
 
 def run_environment():
@@ -16,10 +21,10 @@ def run_environment():
             "BLOBD_RUN_ADMIN_PORT": str(free_port()), "BLOBD_RUN_VAR": str(temp_dir())}
 
 
-def start(env):
+def start(env, **kw):
     """scripts/run in the background; returns it and the tour it printed."""
     proc = subprocess.Popen([str(REPO / "scripts" / "run")], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)
+                            stderr=subprocess.STDOUT, text=True, **kw)
     tour, printed = [], []
     for line in proc.stdout:
         printed.append(line)
@@ -54,6 +59,28 @@ def test_run_starts_again_on_what_it_left():
         proc, tour = start(env)
         stop(proc)
     assert len(os.listdir(env["BLOBD_RUN_VAR"])) >= 6
+
+
+def test_run_tells_that_it_drains_and_stops_at_the_second_signal():
+    env = run_environment()
+    proc, _ = start(env, start_new_session=True)
+    var = Path(env["BLOBD_RUN_VAR"])
+    api = Api("127.0.0.1", int(env["BLOBD_RUN_PORT"]), {"alice": ((var / "token").read_text().strip(), True)})
+    api.trust(var / "cert.pem")
+    up = Upload(api)
+    c = up.begin(length=100)
+    c.send(b"x" * 10)
+    wait_for(lambda: up.status() and up.offset == 10, what="the append to be under way")
+    os.killpg(proc.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+    for line in proc.stdout:
+        if line.startswith("draining"):
+            break
+    assert "at most 30s; Ctrl-C again to stop at once" in line, line
+    time.sleep(1)
+    assert proc.poll() is None
+    os.killpg(proc.pid, signal.SIGINT)
+    assert proc.wait(10) == 0
+    c.close()
 
 
 def test_run_says_why_when_the_port_is_taken():

@@ -29,6 +29,7 @@
 #define BLOBD_SERVER_HTTP_TLS_H
 
 #include "server/http_internal.h"
+#include "server/http_tls_hello.h"
 
 #include <openssl/bio.h>
 
@@ -53,6 +54,7 @@ struct http_tls {
     bool watching;            /* writable is pending */
     bool gathering;           /* what is encrypted goes into the loop's buffer */
     bool broken;              /* the socket, or there was no memory to hold what it did not take */
+    struct tls_hello hello;   /* until it is done, what came of the client's */
     size_t turn;              /* bytes that may still be read from the socket */
     size_t reserved;          /* taken from answer_memory_bytes */
     uint8_t *held;            /* NULL: nothing is */

@@ -191,6 +191,15 @@ static int bio_write(BIO *bio, const char *data, int len)
     return send_or_hold(tls, (const uint8_t *)data, (size_t)len) ? len : -1;
 }
 
+/* May the session see this? A handshake record of TLS 1.3 is in clear, so that both ClientHellos are looked at; of TLS
+ * 1.2, only what is before the answer to the first is looked at. */
+static bool is_bounded(struct http_tls *tls, const uint8_t *data, size_t len)
+{
+    OSSL_HANDSHAKE_STATE at = SSL_get_state(tls->ssl);
+    bool in_clear = at == TLS_ST_BEFORE || at == TLS_ST_SR_CLNT_HELLO || SSL_version(tls->ssl) == TLS1_3_VERSION;
+    return tls->open || !in_clear || tls_hello_fits(&tls->hello, data, len);
+}
+
 /* No more than the turn allows: SSL_read() goes on by itself over records that are no data, and a peer may send nothing
  * else. */
 static int bio_read(BIO *bio, char *to, int len)
@@ -202,6 +211,10 @@ static int bio_read(BIO *bio, char *to, int len)
         return 0;
     size_t most = (size_t)len < tls->turn ? (size_t)len : tls->turn;
     ssize_t n = most > 0 ? recv(http_conn_fd(tls->conn), to, most, MSG_DONTWAIT) : -1;
+    if (n > 0 && !is_bounded(tls, (const uint8_t *)to, (size_t)n)) {
+        tls->broken = true;
+        return -1;
+    }
     if (n > 0)
         tls->turn -= (size_t)n;
     else if (most == 0 || (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)))

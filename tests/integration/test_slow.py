@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from api import created, whole
 from harness import STORAGE, Blobd, Skip
 from uploader import Content, Upload, download, sha256, store
-from wire import wait_for
+from wire import Connection, wait_for
 
 MIB = 1 << 20
 SHARE = 65536  # bytes a second each
@@ -134,3 +134,21 @@ def readers_get_503(srv):
     assert refused, "more was held than is promised"
     assert all(a.status == 503 and int(a["Retry-After"]) >= 1 for a in refused), refused
     wait_for(lambda: srv.get("/api/files?top=100").status == 200, what="a listing once the slow readers have gone")
+
+
+def test_hellos_over_tls_that_do_not_end_stay_within_max_memory():
+    """Whoever says how long its ClientHello will be has OpenSSL make room for all of it."""
+    record = b"\x16\x03\x01\x40\x00"
+    for length, more in ((131396, 6), (16380, 0)):  # what OpenSSL would take at most; what fits into a record
+        first = record + b"\x01" + length.to_bytes(3, "big") + bytes(16380)
+        with Blobd({"server.max_memory": "32M", "server.head_timeout": "60s"}, tls=True) as srv, ExitStack() as stack:
+            for _ in range(120):  # as many connections as it is reckoned to carry for one address
+                c = stack.enter_context(Connection("127.0.0.1", srv.port, timeout=60))
+                try:
+                    c.send((first + (record + bytes(16384)) * more)[:-1])
+                except OSError:
+                    pass  # refused
+            wait_for(lambda: srv.get("/api/files").status == 200, what="an answer beside them")
+            peak = srv.peak_rss()
+        print(f"announced {length}: peak {peak / MIB:.1f} MiB")
+        assert peak < 32 * MIB, f"announced {length}: peak RSS {peak / MIB:.1f} MiB"

@@ -243,7 +243,10 @@ def arguments():
     p.add_argument("--work", help="where the servers keep their data (the system's temporary directory)")
     p.add_argument("--build", type=Path, default=servers.REPO / "build", help="build directory of the load generator")
     p.add_argument("--record", action="store_true", help="write the tables into docs/performance.md")
+    p.add_argument("--memory", action="store_true", help="given first: memory beside server.max_memory; --help behind it")
     a = p.parse_args()
+    if a.memory:
+        p.error("--memory goes first")
     if a.sessions and a.record:
         p.error("--record is for the figures beside other servers")
     if a.sessions:

@@ -17,6 +17,7 @@
 #include "core/file_catalog.h"
 
 #include "core/check.h"
+#include "core/file_ends.h"
 #include "core/file_index.h"
 #include "core/file_scan.h"
 #include "core/log.h"
@@ -33,17 +34,20 @@
 #define NUMBER_TRIES 64 /* uploads of equal content, made in one millisecond, alike in 22 random bits */
 
 /*
- * Files past their time stay until the janitor's next sweep, and may be many. Each is read once: what was found is
- * remembered here, in slots by digest. A slot's turn counts the files that were added since it began: what was found
- * before such a change is not noted after it, as the file may be of an earlier number (it has that of its upload's
- * beginning). Not where nodes share the store, who add files without a word here.
+ * What was found of a blob's files is remembered, in slots by digest. Where the first was is a hint, that is tried
+ * before others. Files past their time stay until the janitor's next sweep, and may be many: each is read once. A
+ * slot's turn counts the files that were added since it began: what was found past its time before such a change is not
+ * noted after it, as the file may be of an earlier number (it has that of its upload's beginning). Nor where nodes
+ * share the store, who add files without a word here.
  */
-#define EXPIRED_SLOTS 256
+#define ENDS_SLOTS 256
+#define HINT_FILES 16
 
-struct expired_slot {
+struct ends_slot {
     struct digest digest;
     bool set;
-    uint64_t from;    /* the files of this number and above, the older ones, are past their time */
+    uint64_t hint;    /* from here on were the first files; 0: not known */
+    uint64_t from;    /* the files of this number and above, the older ones, are past their time; UINT64_MAX: none */
     int64_t since_ms; /* and later */
     uint64_t turn;
 };
@@ -56,8 +60,8 @@ struct file_catalog {
     file_watch_fn *watch;
     void *watch_arg;
     atomic_flag scanning; /* a listing without the index is under way */
-    pthread_mutex_t expired_lock;
-    struct expired_slot expired[EXPIRED_SLOTS];
+    pthread_mutex_t ends_lock;
+    struct ends_slot ends[ENDS_SLOTS];
 };
 
 struct file_catalog *file_catalog_new(struct blob_store *store, struct session_store *sessions, struct logger *log)
@@ -68,7 +72,7 @@ struct file_catalog *file_catalog_new(struct blob_store *store, struct session_s
     c->sessions = sessions;
     c->log = log;
     c->index = file_index_new(store, sessions, log);
-    CHECK(pthread_mutex_init(&c->expired_lock, NULL) == 0);
+    CHECK(pthread_mutex_init(&c->ends_lock, NULL) == 0);
     return c;
 }
 
@@ -77,7 +81,7 @@ void file_catalog_free(struct file_catalog *c)
     if (!c)
         return;
     file_index_free(c->index);
-    pthread_mutex_destroy(&c->expired_lock);
+    pthread_mutex_destroy(&c->ends_lock);
     free(c);
 }
 
@@ -205,85 +209,88 @@ uint64_t file_naming_hash(const char *owner)
     return h;
 }
 
-/* ---- which files of a blob are known to be past their time ---- */
+/* ---- what is remembered of a blob's files ---- */
 
-static struct expired_slot *expired_slot(struct file_catalog *c, const struct digest *digest)
+static struct ends_slot *ends_slot(struct file_catalog *c, const struct digest *digest)
 {
-    return &c->expired[digest->bytes[0] % EXPIRED_SLOTS];
+    return &c->ends[digest->bytes[0] % ENDS_SLOTS];
 }
 
-/* Before the files are listed. UINT64_MAX: none is known. */
-static uint64_t expired_from(struct file_catalog *c, const struct digest *digest, int64_t now_ms, uint64_t *turn)
+/* Gives the slot to the digest. */
+static struct ends_slot *claim_ends_slot(struct file_catalog *c, const struct digest *digest)
 {
-    pthread_mutex_lock(&c->expired_lock);
-    const struct expired_slot *slot = expired_slot(c, digest);
-    bool known = slot->set && digest_equal(&slot->digest, digest) && slot->since_ms <= now_ms;
-    uint64_t from = known ? slot->from : UINT64_MAX;
-    *turn = slot->turn;
-    pthread_mutex_unlock(&c->expired_lock);
-    return from;
+    struct ends_slot *slot = ends_slot(c, digest);
+    if (!slot->set || !digest_equal(&slot->digest, digest))
+        *slot = (struct ends_slot){.digest = *digest, .set = true, .from = UINT64_MAX, .turn = slot->turn};
+    return slot;
 }
 
-static void note_expired_from(struct file_catalog *c, const struct digest *digest, uint64_t from, int64_t now_ms,
-                              uint64_t turn)
+/* The two ends of a blob's list of files: the newest are the first in it. */
+struct file_ends {
+    struct file_catalog *c;
+    const struct digest *digest;
+    int64_t now_ms;
+    uint64_t below; /* only files of a lower number count */
+    uint64_t hint;  /* as in the slot, before they were listed, like below and the turn */
+    uint64_t turn;
+    bool all; /* there are no others below `below` than the newest */
+    size_t count;
+    uint64_t newest[NAMING_READS];
+    size_t reads, reads_max; /* of the oldest */
+    bool damaged;            /* one of the oldest that were read is */
+};
+
+/* Before the files are listed. */
+static void recall_ends(struct file_ends *ends)
 {
+    struct file_catalog *c = ends->c;
+    pthread_mutex_lock(&c->ends_lock);
+    const struct ends_slot *slot = ends_slot(c, ends->digest);
+    bool known = slot->set && digest_equal(&slot->digest, ends->digest);
+    ends->hint = known ? slot->hint : 0;
+    ends->below = known && slot->since_ms <= ends->now_ms ? slot->from : UINT64_MAX;
+    ends->turn = slot->turn;
+    pthread_mutex_unlock(&c->ends_lock);
+}
+
+/* Not the very last: it may be destroyed. */
+static void note_hint(const struct file_ends *ends, const struct file_tail *tail)
+{
+    struct file_catalog *c = ends->c;
+    uint64_t number = tail->numbers[tail->count > HINT_FILES ? tail->count - HINT_FILES : 0];
+    if (number == ends->hint)
+        return;
+    pthread_mutex_lock(&c->ends_lock);
+    claim_ends_slot(c, ends->digest)->hint = number;
+    pthread_mutex_unlock(&c->ends_lock);
+}
+
+static void note_expired_from(const struct file_ends *ends, uint64_t from)
+{
+    struct file_catalog *c = ends->c;
     if (c->store->caps & STORE_SHARED)
         return;
-    pthread_mutex_lock(&c->expired_lock);
-    struct expired_slot *slot = expired_slot(c, digest);
-    if (slot->turn == turn)
-        *slot =
-            (struct expired_slot){.digest = *digest, .set = true, .from = from, .since_ms = now_ms, .turn = slot->turn};
-    pthread_mutex_unlock(&c->expired_lock);
+    pthread_mutex_lock(&c->ends_lock);
+    if (ends_slot(c, ends->digest)->turn == ends->turn) {
+        struct ends_slot *slot = claim_ends_slot(c, ends->digest);
+        slot->from = from;
+        slot->since_ms = ends->now_ms;
+    }
+    pthread_mutex_unlock(&c->ends_lock);
 }
 
 /* After a file was, or may have been, added. */
 static void forget_expired(struct file_catalog *c, const struct digest *digest, uint64_t number)
 {
-    pthread_mutex_lock(&c->expired_lock);
-    struct expired_slot *slot = expired_slot(c, digest);
+    pthread_mutex_lock(&c->ends_lock);
+    struct ends_slot *slot = ends_slot(c, digest);
     slot->turn++;
     if (slot->set && digest_equal(&slot->digest, digest) && number >= slot->from)
-        slot->set = false;
-    pthread_mutex_unlock(&c->expired_lock);
+        slot->from = UINT64_MAX;
+    pthread_mutex_unlock(&c->ends_lock);
 }
 
-/* The ends of a blob's list of files: the newest come first in it. */
-struct file_ends {
-    uint64_t below; /* only files of a lower number count */
-    uint64_t turn;  /* as in struct expired_slot, before they were listed */
-    bool damaged;   /* one of the oldest that were looked at is */
-    size_t count;
-    size_t ring;      /* how many of the oldest are kept */
-    uint64_t *oldest; /* a ring, the last at (count - 1) % ring */
-    uint64_t newest[NAMING_READS];
-};
-
-static bool note_end(const char *key, const void *value, size_t len, void *arg)
-{
-    struct file_ends *ends = arg;
-    struct digest digest;
-    uint64_t number;
-    (void)value;
-    (void)len;
-    if (file_key_parse(key, &digest, &number) != BLOB_OK)
-        return true;
-    if (number >= ends->below)
-        return false;
-    if (ends->count < NAMING_READS)
-        ends->newest[ends->count] = number;
-    ends->oldest[ends->count++ % ends->ring] = number;
-    return true;
-}
-
-static enum blob_status list_ends(struct file_catalog *c, const struct digest *digest, struct file_ends *ends,
-                                  struct blob_error *err)
-{
-    char prefix[FILE_PREFIX_CHARS + 1];
-    file_prefix_make(digest, prefix);
-    ends->count = 0;
-    return record_list(c->store, prefix, NULL, 0, false, note_end, ends, err);
-}
+/* ---- the first file that counts ---- */
 
 /* A file that counts; NOT_FOUND, CORRUPT: it does not. */
 static enum blob_status read_counting(struct file_catalog *c, const struct digest *digest, uint64_t number,
@@ -294,63 +301,95 @@ static enum blob_status read_counting(struct file_catalog *c, const struct diges
 }
 
 /* From the oldest on; those found past their time count no more, here and the next time: unless behind a damaged one,
- * which may be mended. NOT_FOUND: none of them counts, and there may be others before. */
-static enum blob_status find_among_oldest(struct file_catalog *c, const struct digest *digest, struct file_ends *ends,
-                                          int64_t now_ms, struct file_record *out, struct blob_error *err)
+ * which may be mended. NOT_FOUND: none of them counts that were read. */
+static enum blob_status read_oldest(struct file_ends *ends, const uint64_t *numbers, size_t count,
+                                    struct file_record *out, struct blob_error *err)
 {
-    size_t known = ends->count < ends->ring ? ends->count : ends->ring;
     uint64_t expired = ends->below;
     enum blob_status st = BLOB_E_NOT_FOUND;
-    bool was_damaged = ends->damaged, damaged = was_damaged;
-    for (size_t i = 1; st == BLOB_E_NOT_FOUND && i <= known; i++) {
-        uint64_t number = ends->oldest[(ends->count - i) % ends->ring];
-        st = read_counting(c, digest, number, now_ms, out, err);
-        damaged |= st == BLOB_E_CORRUPT;
+    bool was_damaged = ends->damaged;
+    while (st == BLOB_E_NOT_FOUND && count-- > 0 && ends->reads < ends->reads_max) {
+        ends->reads++;
+        st = read_counting(ends->c, ends->digest, numbers[count], ends->now_ms, out, err);
+        ends->damaged |= st == BLOB_E_CORRUPT;
         if (st == BLOB_E_CORRUPT)
             st = BLOB_E_NOT_FOUND;
         if (st == BLOB_E_NOT_FOUND)
-            ends->below = number;
-        if (!damaged)
+            ends->below = numbers[count];
+        if (!ends->damaged)
             expired = ends->below;
     }
-    ends->damaged |= damaged;
     if (expired != UINT64_MAX && !was_damaged)
-        note_expired_from(c, digest, expired, now_ms, ends->turn);
+        note_expired_from(ends, expired);
     return st;
 }
 
-#define EXPIRED_AT_A_TIME 8192 /* 64 KiB of numbers for one listing */
-
-static enum blob_status find_first(struct file_catalog *c, const struct digest *digest, struct file_ends *ends,
-                                   int64_t now_ms, struct file_record *out, struct blob_error *err)
+/* The oldest files that may count: some of them, the last being the oldest. None: there are no others. */
+static enum blob_status list_oldest(struct file_ends *ends, struct file_tail *tail, struct blob_error *err)
 {
-    enum blob_status st = find_among_oldest(c, digest, ends, now_ms, out, err);
-    if (st != BLOB_E_NOT_FOUND)
-        return st;
-    if (ends->count <= ends->ring)
-        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
-    struct file_ends more = {.below = ends->below,
-                             .turn = ends->turn,
-                             .damaged = ends->damaged,
-                             .ring = EXPIRED_AT_A_TIME,
-                             .oldest = malloc(EXPIRED_AT_A_TIME * 8)};
-    if (!more.oldest)
-        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for the files of a blob");
-    do {
-        st = list_ends(c, digest, &more, err);
-        if (st == BLOB_OK)
-            st = find_among_oldest(c, digest, &more, now_ms, out, err);
-    } while (st == BLOB_E_NOT_FOUND && more.count > 0);
-    free(more.oldest);
-    return st == BLOB_E_NOT_FOUND ? blob_fail(err, st, 0, "no file names this blob") : st;
+    while (ends->count > 0 && ends->newest[ends->count - 1] >= ends->below) {
+        ends->count--;
+        ends->all = true;
+    }
+    if (!ends->all && ends->count > 0)
+        return file_numbers_last(ends->c->store, ends->digest, ends->newest[ends->count - 1], ends->below, ends->hint,
+                                 tail, err);
+    memcpy(tail->numbers, ends->newest, ends->count * sizeof *tail->numbers);
+    tail->count = ends->count;
+    return BLOB_OK;
 }
 
-static enum blob_status find_own(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
-                                 int64_t now_ms, const char *owner, struct file_naming *out, struct blob_error *err)
+static enum blob_status read_newest(const struct file_ends *ends, struct file_record *out, struct blob_error *err)
+{
+    enum blob_status st = BLOB_E_NOT_FOUND;
+    for (size_t i = 0; (st == BLOB_E_NOT_FOUND || st == BLOB_E_CORRUPT) && i < ends->count; i++)
+        st = read_counting(ends->c, ends->digest, ends->newest[i], ends->now_ms, out, err);
+    return st == BLOB_E_CORRUPT ? BLOB_E_NOT_FOUND : st;
+}
+
+static enum blob_status no_file(struct blob_error *err)
+{
+    return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
+}
+
+/* So many files past their time are read for one request, where reading one is a request in turn. */
+#define EXPIRED_READS        512
+#define EXPIRED_READS_REMOTE NAMING_READS
+
+/* Where the oldest are past their time, and more than may be read, the newest will do. Where these are as well,
+ * somebody has to look through those between: a part at a time, where that is remembered. */
+static enum blob_status find_first(struct file_ends *ends, struct file_record *out, struct blob_error *err)
+{
+    struct file_tail tail;
+    bool newest_tried = false;
+    ends->reads_max = ends->c->store->caps & STORE_REMOTE ? EXPIRED_READS_REMOTE : EXPIRED_READS;
+    enum blob_status st;
+    do {
+        st = list_oldest(ends, &tail, err);
+        if (st == BLOB_OK && tail.count == 0)
+            return no_file(err);
+        if (st == BLOB_OK)
+            st = read_oldest(ends, tail.numbers, tail.count, out, err);
+        if (st == BLOB_OK && !ends->all)
+            note_hint(ends, &tail);
+        if (st != BLOB_E_NOT_FOUND || ends->reads < ends->reads_max)
+            continue;
+        if (!newest_tried)
+            st = read_newest(ends, out, err);
+        newest_tried = true;
+        if (st == BLOB_E_NOT_FOUND && !(ends->c->store->caps & STORE_SHARED) && !ends->damaged)
+            return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "many files of this blob are past their time");
+        ends->reads_max = SIZE_MAX;
+    } while (st == BLOB_E_NOT_FOUND);
+    return st;
+}
+
+static enum blob_status find_own(const struct file_ends *ends, const char *owner, struct file_naming *out,
+                                 struct blob_error *err)
 {
     struct file_record file;
-    for (size_t i = 0; i < ends->count && i < NAMING_READS; i++) {
-        enum blob_status st = read_counting(c, digest, ends->newest[i], now_ms, &file, err);
+    for (size_t i = 0; i < ends->count; i++) {
+        enum blob_status st = read_counting(ends->c, ends->digest, ends->newest[i], ends->now_ms, &file, err);
         if (st == BLOB_OK && strcmp(file.owner, owner) == 0) {
             out->personal = file.number != out->file.number;
             out->file = file;
@@ -363,12 +402,11 @@ static enum blob_status find_own(struct file_catalog *c, const struct digest *di
 }
 
 /* Whose newest file is not the first: all of a few. */
-static enum blob_status tell_owners(struct file_catalog *c, const struct digest *digest, const struct file_ends *ends,
-                                    int64_t now_ms, struct file_naming *out, struct blob_error *err)
+static enum blob_status tell_owners(const struct file_ends *ends, struct file_naming *out, struct blob_error *err)
 {
     struct file_record file;
     for (size_t i = 0; i < ends->count; i++) {
-        enum blob_status st = read_counting(c, digest, ends->newest[i], now_ms, &file, err);
+        enum blob_status st = read_counting(ends->c, ends->digest, ends->newest[i], ends->now_ms, &file, err);
         if (st != BLOB_OK && st != BLOB_E_NOT_FOUND && st != BLOB_E_CORRUPT)
             return st;
         if (st == BLOB_OK && file.owner[0] != '\0' && file.number != out->file.number)
@@ -381,21 +419,22 @@ static enum blob_status tell_owners(struct file_catalog *c, const struct digest 
 enum blob_status file_catalog_name(struct file_catalog *c, const struct digest *digest, const char *owner,
                                    struct file_naming *out, struct blob_error *err)
 {
-    uint64_t oldest[NAMING_READS];
-    struct file_ends ends = {.ring = NAMING_READS, .oldest = oldest};
+    struct file_ends ends = {.c = c, .digest = digest, .now_ms = node_clock_at_least_ms(c->sessions->clock)};
     struct file_naming naming = {.personal = false};
-    int64_t now_ms = node_clock_at_least_ms(c->sessions->clock);
-    ends.below = expired_from(c, digest, now_ms, &ends.turn);
-    enum blob_status st = list_ends(c, digest, &ends, err);
+    bool more = false;
+    recall_ends(&ends);
+    enum blob_status st =
+        file_numbers_from(c->store, digest, 0, ends.below, NAMING_READS, ends.newest, &ends.count, &more, err);
     if (st == BLOB_OK && ends.count == 0)
-        return blob_fail(err, BLOB_E_NOT_FOUND, 0, "no file names this blob");
+        return no_file(err);
+    ends.all = !more;
     if (st == BLOB_OK)
-        st = find_first(c, digest, &ends, now_ms, &naming.file, err);
+        st = find_first(&ends, &naming.file, err);
     naming.all_told = ends.count == 1;
     if (st == BLOB_OK && ends.count > 1 && ends.count <= NAMING_OWNERS)
-        st = tell_owners(c, digest, &ends, now_ms, &naming, err);
+        st = tell_owners(&ends, &naming, err);
     if (st == BLOB_OK && ends.count > 1 && owner && owner[0] != '\0')
-        st = find_own(c, digest, &ends, now_ms, owner, &naming, err);
+        st = find_own(&ends, owner, &naming, err);
     if (st == BLOB_OK)
         *out = naming;
     return st;
@@ -474,28 +513,6 @@ enum blob_status file_catalog_add(struct file_catalog *c, struct file_record *fi
     return BLOB_OK;
 }
 
-/* The numbers that a file may have got instead of the first. */
-struct number_window {
-    uint64_t first; /* the highest */
-    size_t count;
-    uint64_t numbers[NUMBER_TRIES];
-};
-
-static bool note_number(const char *key, const void *value, size_t len, void *arg)
-{
-    struct number_window *w = arg;
-    struct digest digest;
-    uint64_t number;
-    (void)value;
-    (void)len;
-    if (file_key_parse(key, &digest, &number) != BLOB_OK)
-        return true;
-    if (number >= w->first)
-        return false;
-    w->numbers[w->count++] = number;
-    return true;
-}
-
 static enum blob_status read_own(struct file_catalog *c, const struct digest *digest, uint64_t number,
                                  const struct uuid *upload, struct file_record *out, struct blob_error *err)
 {
@@ -516,13 +533,13 @@ enum blob_status file_catalog_find(struct file_catalog *c, const struct digest *
     enum blob_status st = read_own(c, digest, number, upload, out, err);
     if (st != BLOB_E_NOT_FOUND)
         return st;
-    char prefix[FILE_PREFIX_CHARS + 1], before[FILE_KEY_CHARS + 1];
-    struct number_window w = {.first = number};
-    file_prefix_make(digest, prefix);
-    file_key_make(digest, number < NUMBER_TRIES ? 0 : number - NUMBER_TRIES, before);
-    st = record_list(c->store, prefix, before, NUMBER_TRIES, false, note_number, &w, err);
-    for (size_t i = w.count; st == BLOB_OK && i-- > 0;) {
-        st = read_own(c, digest, w.numbers[i], upload, out, err);
+    uint64_t numbers[NUMBER_TRIES]; /* those that it may have got instead, the first being the last of them */
+    size_t count = 0;
+    bool more;
+    st = file_numbers_from(c->store, digest, number < NUMBER_TRIES ? 0 : number - NUMBER_TRIES + 1, number,
+                           NUMBER_TRIES, numbers, &count, &more, err);
+    while (st == BLOB_OK && count-- > 0) {
+        st = read_own(c, digest, numbers[count], upload, out, err);
         if (st == BLOB_OK)
             return st;
         if (st == BLOB_E_NOT_FOUND)

@@ -133,9 +133,21 @@ static void test_add_after_a_lost_answer(void)
 
 static struct {
     struct rig *r;
-    unsigned reads;
+    unsigned reads, keys, lists;
     struct file_record *add; /* in the middle of the next listing */
 } costs;
+
+struct counted {
+    record_list_fn *fn;
+    void *arg;
+};
+
+static bool count_key(const char *key, const void *value, size_t len, void *arg)
+{
+    const struct counted *counted = arg;
+    costs.keys++;
+    return counted->fn(key, value, len, counted->arg);
+}
 
 static enum blob_status get_counted(struct blob_store *s, const char *key, struct bytebuf *out, struct blob_error *err)
 {
@@ -146,7 +158,9 @@ static enum blob_status get_counted(struct blob_store *s, const char *key, struc
 static enum blob_status list_counted(struct blob_store *s, const char *prefix, const char *after, size_t limit,
                                      bool with_values, record_list_fn *fn, void *arg, struct blob_error *err)
 {
-    enum blob_status st = costs.r->real->record_list(s, prefix, after, limit, with_values, fn, arg, err);
+    struct counted counted = {fn, arg};
+    costs.lists++;
+    enum blob_status st = costs.r->real->record_list(s, prefix, after, limit, with_values, count_key, &counted, err);
     struct file_record *add = costs.add;
     costs.add = NULL;
     if (add)
@@ -166,14 +180,20 @@ static unsigned naming_reads(struct rig *r, const struct digest *d, const char *
     return costs.reads;
 }
 
+static void count_costs(struct rig *r)
+{
+    costs.r = r;
+    costs.add = NULL;
+    costs.reads = costs.keys = costs.lists = 0;
+    r->ops.record_get = get_counted;
+    r->ops.record_list = list_counted;
+}
+
 enum { EXPIRED = 300 };
 
 static void add_expired(struct rig *r, const struct digest *d, int64_t now)
 {
-    costs.r = r;
-    costs.add = NULL;
-    r->ops.record_get = get_counted;
-    r->ops.record_list = list_counted;
+    count_costs(r);
     for (int i = 0; i < EXPIRED; i++) {
         struct file_record f = rig_file(d, 5, "expired", "", now - 900000 + i * 1000);
         f.expires_ms = now - 1;
@@ -249,6 +269,87 @@ static void test_damaged_among_the_expired(void)
     CU_ASSERT_EQUAL_FATAL(record_put(r.store, key, value.data, value.len, 0, NULL), BLOB_OK);
     (void)naming_reads(&r, &d, "mended");
     bytebuf_release(&value);
+    rig_close(&r);
+}
+
+/* However many files a blob has: no request reads more than a bound, and what they answer is right. */
+enum { BOUND_READS = 2 * 64 + 2, BOUND_KEYS = 3000, BOUND_LISTS = 40 };
+
+static void within_bounds(const char *what, size_t files)
+{
+    if (costs.reads > BOUND_READS || costs.keys > BOUND_KEYS || costs.lists > BOUND_LISTS)
+        printf("%s of %zu files: %u records, %u keys, %u listings\n", what, files, costs.reads, costs.keys,
+               costs.lists);
+    CU_ASSERT_TRUE(costs.reads <= BOUND_READS && costs.keys <= BOUND_KEYS && costs.lists <= BOUND_LISTS);
+    costs.reads = costs.keys = costs.lists = 0;
+}
+
+static void costs_of_many(size_t files)
+{
+    struct rig r;
+    struct file_naming naming;
+    struct file_record found, f, mine, first = {.name = ""};
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello");
+    count_costs(&r);
+    for (size_t i = 0; i < files; i++) { /* some in bursts, some years apart */
+        f = rig_file(&d, 5, i == 0 ? "first" : "another", "bob",
+                     T0 + (int64_t)(i / 700) * INT64_C(20000000000) + (int64_t)i);
+        CU_ASSERT_EQUAL_FATAL(file_catalog_add(r.catalog, &f, 0, NULL), BLOB_OK);
+        first = i == 0 ? f : first;
+    }
+    within_bounds("adding the last", files);
+    for (int again = 0; again < 2; again++) {
+        CU_ASSERT_EQUAL_FATAL(file_catalog_name(r.catalog, &d, NULL, &naming, NULL), BLOB_OK);
+        CU_ASSERT_STRING_EQUAL(naming.file.name, "first");
+        within_bounds(again ? "naming again" : "naming", files);
+    }
+    CU_ASSERT_EQUAL(file_catalog_find(r.catalog, &d, f.number + 1, &first.upload, &found, NULL), BLOB_E_NOT_FOUND);
+    within_bounds("finding", files);
+    mine = rig_add(&r, &d, 5, "mine", "alice", T0 + INT64_C(900000000000));
+    CU_ASSERT_EQUAL_FATAL(file_catalog_name(r.catalog, &d, "alice", &naming, NULL), BLOB_OK);
+    CU_ASSERT_STRING_EQUAL(naming.file.name, "mine");
+    within_bounds("naming her own", files);
+    rig_destroy(&r, mine.id, false);
+    within_bounds("destroying", files);
+    rig_destroy(&r, first.id, false);
+    CU_ASSERT_EQUAL_FATAL(file_catalog_name(r.catalog, &d, NULL, &naming, NULL), BLOB_OK);
+    CU_ASSERT_STRING_EQUAL(naming.file.name, "another");
+    CU_ASSERT_EQUAL(naming.file.created_ms, first.created_ms + 1);
+    within_bounds("naming after the first was destroyed", files);
+    rig_close(&r);
+}
+
+static void test_costs_do_not_grow(void)
+{
+    costs_of_many(10);
+    costs_of_many(4000);
+}
+
+/* All past their time, and more than one request may read: it is told to come again, and the walk gets on. */
+static void test_very_many_expired(void)
+{
+    struct rig r;
+    struct file_naming naming;
+    enum { MANY = 2000 };
+    int64_t now = clock_wall_ms();
+    rig_open(&r);
+    struct digest d = rig_put(&r, "hello");
+    count_costs(&r);
+    for (int i = 0; i < MANY; i++) {
+        struct file_record f = rig_file(&d, 5, "expired", "", now - 900000 + i * 100);
+        f.expires_ms = i == MANY / 2 ? now + 900000 : now - 1;
+        snprintf(f.name, sizeof f.name, "%s", i == MANY / 2 ? "the one" : "expired");
+        CU_ASSERT_EQUAL_FATAL(file_catalog_add(r.catalog, &f, 0, NULL), BLOB_OK);
+    }
+    enum blob_status st = BLOB_E_UNAVAILABLE;
+    for (int i = 0; st == BLOB_E_UNAVAILABLE && i < 4; i++) {
+        costs.reads = costs.keys = costs.lists = 0;
+        st = file_catalog_name(r.catalog, &d, NULL, &naming, NULL);
+        CU_ASSERT_TRUE(costs.reads <= 512 + 64);
+    }
+    CU_ASSERT_EQUAL_FATAL(st, BLOB_OK);
+    CU_ASSERT_STRING_EQUAL(naming.file.name, "the one");
     rig_close(&r);
 }
 
@@ -664,6 +765,8 @@ int main(void)
         {"each file past its time is read once", test_expired_are_read_once},
         {"what is added behind them is seen", test_added_behind_the_expired},
         {"a damaged one among them may be mended", test_damaged_among_the_expired},
+        {"no request costs more where a blob has many files", test_costs_do_not_grow},
+        {"very many that are past their time are looked through by and by", test_very_many_expired},
         {"an add whose answer was lost is found by the next one", test_add_after_a_lost_answer},
         {"the newest file names the blob, whatever the order of adding", test_newest},
         {"expired and damaged records name no blob", test_newest_passes_over},

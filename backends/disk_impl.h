@@ -59,6 +59,8 @@ struct disk_store {
     struct disk_marks *marks;       /* with the journal: flushed offsets that the files do not tell yet */
     bool attributes;                /* the file system keeps some with a file */
     struct disk_memtable *memtable; /* with the journal: records that wait for their files */
+    struct disk_crowds *crowds;     /* NULL: nodes share the store, or no memory */
+    _Atomic uint64_t names_read;    /* of directories of records, since it was opened */
     struct disk_stripe stripes[STRIPES];
     _Atomic uint64_t pending[STRIPE_WORDS]; /* a bit for each stripe that has pending changes */
     struct key_set ending_uploads;          /* by path: a pending change ends them */
@@ -206,6 +208,7 @@ int64_t disk_mtime_ms(const struct stat *sb);
 struct disk_names {
     char **names;
     size_t count, cap;
+    size_t met; /* in the directory, whether kept here or not */
 };
 enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
                                  struct disk_names *out, struct blob_error *err) BLOB_MUST_CHECK;

@@ -8,6 +8,7 @@
  */
 #include "backends/disk_memtable.h"
 
+#include "backends/disk_crowds.h"
 #include "backends/disk_impl.h"
 #include "backends/durable_file.h"
 #include "core/check.h"
@@ -143,8 +144,11 @@ static enum blob_status entry_write(struct disk_memtable *m, struct shard *shard
     disk_record_path(e->key, &path);
     enum blob_status st =
         e->deleted ? file_remove(m->store->root_fd, path.text, err) : write_in_place(m->store, &path, e, err);
-    if (st != BLOB_OK)
+    if (st != BLOB_OK) {
+        disk_crowds_look_at(m->store, m->store->crowds, e->key);
         return st;
+    }
+    disk_crowds_note(m->store->crowds, e->key, !e->deleted);
     disk_journal_unpin(m->store->journal, &e->ticket);
     entry_drop(shard, slot_of(shard, e->hash, e->key));
     return BLOB_OK;

@@ -96,7 +96,10 @@ enum blob_status disk_names_read_range(int root_fd, const char *path, int (*comp
     enum blob_status st = BLOB_OK;
     struct dirent *de;
     while (st == BLOB_OK && (errno = 0, de = readdir(dir)) != NULL) {
-        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && !keep(&names, de->d_name, compare, range))
+        if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
+            continue;
+        names.met++;
+        if (!keep(&names, de->d_name, compare, range))
             st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", path);
     }
     if (st == BLOB_OK && errno != 0)

@@ -4,8 +4,10 @@
  * With the journal, disk_memtable keeps what is not in its file yet. Without one, the new value is written to tmp/
  * before anything is promised, so a full disk is met there, where it harms nothing.
  * A listing reads one directory at a time, in the order of the keys; see disk_layout.h for why the directories do not
- * overlap. Of a directory it keeps, and sorts, no more names than it was asked for.
+ * overlap. Of a directory it keeps, and sorts, no more names than it was asked for; a crowded one is not read at all,
+ * see disk_crowds.
  */
+#include "backends/disk_crowds.h"
 #include "backends/disk_impl.h"
 #include "backends/disk_memtable.h"
 #include "backends/durable_file.h"
@@ -73,6 +75,15 @@ static enum blob_status put_in_stripe(struct disk_store *s, unsigned stripe, con
     return disk_change_run(s, stripe, change, NULL, flags, err);
 }
 
+/* In the stripe. After a failure it may have happened all the same. */
+static void note_change(struct disk_store *s, const char *key, bool there, enum blob_status st)
+{
+    if (st == BLOB_OK)
+        disk_crowds_note(s->crowds, key, there);
+    else
+        disk_crowds_look_at(s, s->crowds, key);
+}
+
 /* With the journal: durable there, and in a file by and by. */
 static enum blob_status change_late(struct disk_store *s, const char *key, const void *value, size_t len,
                                     unsigned flags, struct blob_error *err)
@@ -107,6 +118,7 @@ enum blob_status disk_record_put(struct blob_store *base, const char *key, const
     st = disk_stripe_enter(s, stripe, err);
     if (st == BLOB_OK) {
         st = put_in_stripe(s, stripe, key, &change, flags, err);
+        note_change(s, key, true, st);
         disk_stripe_leave(s, stripe);
     }
     if (st != BLOB_OK)
@@ -161,6 +173,7 @@ enum blob_status disk_record_delete(struct blob_store *base, const char *key, un
         st = fail_errno(err, errno, "look for", change.to.text);
     else
         st = disk_name_durable(s, &change.to, err);
+    note_change(s, key, false, st);
     disk_stripe_leave(s, stripe);
     return st;
 }
@@ -235,7 +248,7 @@ static enum blob_status shard_names(struct record_walk *walk, const char *dir, s
                                            .most =
                                                walk->left < SIZE_MAX - gone.count ? walk->left + gone.count : SIZE_MAX};
     if (st == BLOB_OK)
-        st = disk_names_read_range(walk->s->root_fd, dir, disk_record_name_compare, &range, names, err);
+        st = disk_crowds_names(walk->s, walk->s->crowds, dir, &range, names, err);
     bool full = st == BLOB_OK && names->count > 0 && names->count == range.most;
     snprintf(last, NAME_MAX + 1, "%s", full ? names->names[names->count - 1] : "");
     if (st == BLOB_OK && !disk_names_merge(names, &gone, &added, disk_record_name_compare)) {

@@ -7,6 +7,7 @@
  */
 #include "backends/disk_store.h"
 
+#include "backends/disk_crowds.h"
 #include "backends/disk_impl.h"
 #include "backends/disk_journal_format.h"
 #include "backends/disk_marks.h"
@@ -309,6 +310,7 @@ static void store_release(struct disk_store *s)
 {
     disk_changes_release(s);
     disk_memtable_free(s->memtable);
+    disk_crowds_free(s->crowds);
     disk_marks_free(s->marks);
     pthread_mutex_destroy(&s->break_lock);
     key_set_release(&s->known_dirs);
@@ -371,7 +373,13 @@ static enum blob_status disk_room(struct blob_store *base, uint64_t bytes, struc
 static enum blob_status disk_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
+    disk_crowds_look_for(s, s->crowds);
     return remove_leftovers(s, before_ms, true, err);
+}
+
+uint64_t disk_store_names_read(struct blob_store *base)
+{
+    return atomic_load(&disk_of(base)->names_read);
 }
 
 static const struct blob_store_ops disk_ops = {
@@ -431,6 +439,8 @@ enum blob_status disk_store_open(const struct disk_options *opt, struct blob_sto
     struct uuid tag;
     uuid_new(&tag);
     snprintf(s->tmp_tag, sizeof s->tmp_tag, "%lx-%.8s", (unsigned long)getpid(), tag.text);
+    if (!opt->shared)
+        s->crowds = disk_crowds_new(s, opt->root); /* without memory: it does without */
     bool first = false;
     enum blob_status st = open_root(s, opt->root, err);
     if (st == BLOB_OK)

@@ -40,4 +40,7 @@ struct disk_options {
 enum blob_status disk_store_open(const struct disk_options *opt, struct blob_store **out,
                                  struct blob_error *err) BLOB_MUST_CHECK;
 
+/* How many names of directories listings of records have read since the store was opened: for tests and measuring. */
+uint64_t disk_store_names_read(struct blob_store *store);
+
 #endif

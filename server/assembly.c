@@ -18,7 +18,6 @@
 #include "core/worker_share.h"
 #include "server/auth.h"
 #include "server/blob_answer.h"
-#include "server/blob_stream.h"
 #include "server/cors.h"
 #include "server/exchange.h"
 #include "server/limiter.h"
@@ -26,6 +25,7 @@
 #include "server/readiness.h"
 #include "server/routes.h"
 #include "server/service.h"
+#include "server/stream_budget.h"
 #include "server/telemetry.h"
 #include "server/upload_body.h"
 
@@ -456,6 +456,7 @@ bool assembly_drain(struct assembly *a, int64_t delay_ms, int64_t timeout_ms)
         log_line(a->log, LOG_WARN, NULL, "%u requests have not ended in time and are cut",
                  http_server_in_flight(a->svc.http));
         upload_calls_stop(a->svc.upload_calls);
+        stream_budget_shut(a->svc.streams);
         idle = await_idle(a->svc.http, clock_steady_us() + DRAIN_CUT_MS * 1000);
     }
     janitor_stop(a->janitor);
@@ -469,6 +470,8 @@ void assembly_free(struct assembly *a)
     struct service *svc = &a->svc;
     if (a->janitor != NULL)
         janitor_stop(a->janitor);
+    if (svc->streams != NULL)
+        stream_budget_shut(svc->streams);
     if (a->admin_http != NULL)
         http_server_free(a->admin_http);
     if (svc->http != NULL)

@@ -633,6 +633,47 @@ void http_stream_push(struct http_request *req, const void *data, size_t len, vo
     http_reply_pump(req);
 }
 
+/* Empties the output but for what is left of the head. False without memory: the output is as it was. */
+static bool output_keep(struct http_conn *conn, size_t head)
+{
+    struct evbuffer *output = http_conn_output(conn);
+    char *kept = head > 0 ? malloc(head) : NULL;
+    if (head > 0 && (!kept || evbuffer_copyout(output, kept, head) != (ev_ssize_t)head)) {
+        free(kept);
+        return false;
+    }
+    if (!conn->tls)
+        evbuffer_unfreeze(output, 1);
+    evbuffer_drain(output, evbuffer_get_length(output));
+    if (!conn->tls)
+        evbuffer_freeze(output, 1);
+    bool fine = head == 0 || evbuffer_add(output, kept, head) == 0;
+    free(kept);
+    CHECK(fine); /* a few hundred bytes, less than was just freed */
+    return true;
+}
+
+bool http_stream_take_back(struct http_request *req, uint64_t *bytes)
+{
+    MAGIC_OK(req, HTTP_REQUEST_MAGIC);
+    CHECK(req->reply.kind == REPLY_STREAM && !req->reply.filling);
+    if (!req->conn)
+        return false;
+    struct http_conn *conn = req->conn;
+    size_t held = evbuffer_get_length(http_conn_output(conn));
+    uint64_t drained = req->drained;
+    size_t head = drained < req->head_bytes ? (size_t)(req->head_bytes - drained) : 0;
+    CHECK(head <= held);
+    if (held > head && !output_keep(conn, head))
+        return false;
+    *bytes = held - head;
+    req->drained = drained; /* what was taken back was not sent */
+    req->reply.left += *bytes;
+    req->reply.wanted = false;
+    http_conn_arm(conn);
+    return true;
+}
+
 void http_stream_abort(struct http_request *req)
 {
     if (stream_answered(req))

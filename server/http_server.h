@@ -248,6 +248,11 @@ void http_reply_stream(struct http_request *req, int status, uint64_t length, co
  * release(arg), which comes once, on the loop's thread, when the last of it is out or dropped: perhaps before this
  * returns, perhaps after closed(). */
 void http_stream_push(struct http_request *req, const void *data, size_t len, void (*release)(void *arg), void *arg);
+/* Takes back what was pushed and the socket has not taken: *bytes, the last that were pushed, which have to be pushed
+ * again. Their releases have come when this returns. An outstanding want is withdrawn; the next one comes when the
+ * socket takes more. Not while the source is called. False, and nothing changes: the client is gone, or there is
+ * no memory. */
+bool http_stream_take_back(struct http_request *req, uint64_t *bytes);
 /* Breaks the connection, so that the client cannot take what it has for the whole. */
 void http_stream_abort(struct http_request *req);
 

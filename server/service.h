@@ -7,6 +7,7 @@
 #ifndef BLOBD_SERVER_SERVICE_H
 #define BLOBD_SERVER_SERVICE_H
 
+#include "core/worker_pool.h"
 #include "server/http_server.h"
 
 #include <stdatomic.h>
@@ -27,8 +28,11 @@ struct upload_service;
 struct worker_pool;
 struct worker_share;
 
+#define SERVICE_SLOW_LANES 8
+
 struct service {
     struct worker_pool *pool;
+    struct worker_lane slow_reads[SERVICE_SLOW_LANES]; /* of the pool: what slow clients' downloads fetch */
     struct worker_share *lookups; /* of the pool: blobs that may not be there, where looking costs; else NULL */
     struct readiness *readiness;
     struct blob_store *store;

@@ -16,6 +16,7 @@ import re
 import ssl
 import socketserver
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,6 +25,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from xml.sax.saxutils import escape
 
 from harness import make_certificate
@@ -647,6 +649,19 @@ class FaultyS3:
         for server in (self.plain, self.tls):
             server.shutdown()
             server.server_close()
+
+
+@contextmanager
+def apart():
+    """One without faults in a process of its own, where many ask at once: threads of one interpreter wait for each other."""
+    with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            told = dict(process.stdout.readline().removeprefix("export BLOBD_TEST_S3_").rstrip("\n").split("=", 1)
+                        for _ in range(6))
+            yield SimpleNamespace(endpoint=told["ENDPOINT"], tls_endpoint=told["TLS_ENDPOINT"], ca_file=told["CA_FILE"],
+                                  bucket=told["BUCKET"], access=told["KEY"], secret=told["SECRET"], region=FaultyS3.region)
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from api import accepted, created, refused, whole
 from cluster import Cluster
-from faulty_s3 import FaultyS3
+from faulty_s3 import FaultyS3, apart
 from harness import Blobd
 from s3_bucket import Bucket
 from uploader import Content, Upload, download, sha256, store
@@ -109,6 +109,112 @@ def test_unknown_digests_hold_up_nobody():
             print(f"strangers: {strangers.answers}")
             timed.check(alone)
             assert strangers.answers.get(404, 0) > 50, strangers.answers
+
+
+MIB = 1 << 20
+MAX_MEMORY = 48 * MIB  # an eighth of it is for downloads from S3
+SLOW_BYTES, SLOW_TURN = 2048, 0.5  # what a slow reader takes in a turn, and how long that is
+
+
+class SlowReaders(threading.Thread):
+    """Many connections, from many addresses, that take 4 KB/s each of one download; what they take is right."""
+
+    def __init__(self, srv, count, content):
+        super().__init__(daemon=True)
+        self.data, self.count, self.over, self.wrong = content, count, threading.Event(), []
+        self.begun = threading.Event()  # all have some bytes
+        self.answers, self.readers = {}, {}
+        path = f"/api/blobs/{sha256(content)}"
+        for n in range(count):
+            c = Connection(srv.host, srv.port, context=srv.context, source=f"127.0.1.{n % 250 + 1}", rcvbuf=16384, timeout=60)
+            c.send_head("GET", path)
+            status = c.read_head().status
+            self.answers[status] = self.answers.get(status, 0) + 1
+            if status == 200:
+                self.readers[c] = 0
+
+    def take(self, c, most):
+        """The next bytes of its answer, as they come; False: there are no more."""
+        piece = c.buffer[:most] or c.sock.recv(most)
+        c.buffer = c.buffer[most:]
+        if piece != self.data[self.readers[c]:self.readers[c] + len(piece)]:
+            self.wrong.append(self.readers[c])
+        self.readers[c] += len(piece)
+        return bool(piece) and self.readers[c] < len(self.data)
+
+    def run(self):
+        while not self.over.is_set():
+            began = time.monotonic()
+            for c in self.readers:
+                self.take(c, SLOW_BYTES)
+            self.begun.set()
+            self.over.wait(max(0.01, SLOW_TURN - (time.monotonic() - began)))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.join(30)
+        for c in self.readers:
+            c.abort()
+
+
+def beside_slow_readers(tls):
+    """Downloads from S3 that take nothing hold no memory that another needs, however many they are."""
+    slow, small, large = (Content(size, size).read(0, size) for size in (6 * MIB, 20000, MIB))
+    with apart() as s3:
+        options = {"downloads__cache": "0", "log__access": "false", "server__max_memory": str(MAX_MEMORY)}
+        with Blobd(Bucket(s3).options(**options), tls=tls) as srv:
+            for data in (slow, small, large):
+                store(srv, data)
+            with SlowReaders(srv, 100, slow) as readers:
+                assert readers.begun.wait(60)
+                worst, end = 0, time.monotonic() + 5
+                while time.monotonic() < end:
+                    for data in (small, large):
+                        began = time.monotonic()
+                        whole(download(srv, sha256(data), who=None), data)
+                        worst = max(worst, time.monotonic() - began)
+                    time.sleep(0.2)
+            print(f"{readers.answers}; others waited {worst * 1000:.0f} ms at most; peak {srv.peak_rss() / MIB:.1f} MiB")
+            assert readers.answers == {200: readers.count}, readers.answers
+            assert worst < PATIENCE, f"a download took {worst:.1f} s beside slow readers"
+            assert min(readers.readers.values()) > 2 * SLOW_BYTES and not readers.wrong, readers.wrong
+            assert srv.peak_rss() < MAX_MEMORY, f"peak RSS {srv.peak_rss() / MIB:.1f} MiB"
+
+
+def test_slow_readers_of_s3_hold_up_nobody():
+    beside_slow_readers(tls=False)
+
+
+def test_slow_readers_of_s3_over_tls_hold_up_nobody():
+    beside_slow_readers(tls=True)
+
+
+test_slow_readers_of_s3_hold_up_nobody.timeout = test_slow_readers_of_s3_over_tls_hold_up_nobody.timeout = 120
+test_slow_readers_of_s3_hold_up_nobody.alone = test_slow_readers_of_s3_over_tls_hold_up_nobody.alone = True
+
+
+def test_slow_readers_of_s3_that_made_room_for_others_get_their_bytes_to_the_end():
+    """On memory for two or three pieces, all of which are somebody's at any time."""
+    content = Content(4 * MIB, 5).read(0, 4 * MIB)
+    with far(server__max_memory="32M") as (s3, srv):
+        store(srv, content)
+        with SlowReaders(srv, 60, content) as readers:
+            assert readers.begun.wait(60)
+            time.sleep(1)
+            readers.over.set()
+            readers.join(30)
+            left = list(readers.readers)
+            while left:
+                left = [c for c in left if readers.take(c, 1 << 17)]
+            assert readers.answers == {200: 60} and not readers.wrong, (readers.answers, readers.wrong)
+            assert set(readers.readers.values()) == {len(content)}
+
+
+test_slow_readers_of_s3_that_made_room_for_others_get_their_bytes_to_the_end.timeout = 120
 
 
 def test_an_unknown_digest_is_asked_for_once_and_seen_as_soon_as_it_is_there():

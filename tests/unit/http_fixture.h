@@ -5,7 +5,8 @@
  * Paths: /hello; /echo (counts and sums the body); /refuse (413 before the body); /hold (keeps the pieces until
  * fixture_release); /first (answers 409 after the first piece); /large (after the first that is as large as they get,
  * or when it is late); /job (answers when fixture_release is called); /shared; /medium; /counted; /file; /short (a file
- * shorter than it says); /stream (pushed by a job); /abort; /204; /304; /field (what is read of the field X-Field:
+ * shorter than it says); /stream (pushed by a job); /takeback (which takes back what has not left);
+ * /abort; /204; /304; /field (what is read of the field X-Field:
  * lines, and value).
  *
  * Threads: handlers run on the server's loops; the fixture's counters are atomic, its lists are under lock.
@@ -45,7 +46,7 @@ struct fixture {
     int file;
     uint64_t file_bytes; /* of /file, less the first hundred */
     size_t max_in_flight;
-    atomic_uint requests, faults, done, released, sources_closed, body_ends[6];
+    atomic_uint requests, faults, done, released, sources_closed, taken_back, body_ends[6];
     atomic_ulong body_bytes;       /* received, over all requests */
     atomic_uint placed, misplaced; /* large pieces of /echo, by where they lie in their page */
     atomic_int last_status, lent;  /* pushed and not released */
@@ -63,7 +64,8 @@ struct fixture_job {
     struct fixture_job *next;
     uint64_t sum, pushed, received;
     size_t max;
-    bool half; /* then abort */
+    bool half;       /* then abort */
+    bool takes_back; /* what has not left when more is wanted */
 };
 
 static inline void sleep_ms(int ms)
@@ -196,13 +198,27 @@ static inline void source_push(struct http_task *task)
     http_stream_push(job->req, job->fx->bytes + from, len, release_pushed, job->fx);
 }
 
+static inline void source_take_back(struct http_task *task)
+{
+    struct fixture_job *job = (struct fixture_job *)task;
+    uint64_t bytes;
+    if (atomic_load(&job->fx->lent) == 0) {
+        source_push(task);
+    } else if (http_stream_take_back(job->req, &bytes)) {
+        job->pushed -= bytes;
+        atomic_fetch_add(&job->fx->taken_back, bytes > 0);
+    } else { /* the client has gone */
+        http_stream_abort(job->req);
+    }
+}
+
 /* Now and then at once, otherwise later: both are allowed. */
 static inline void source_want(struct http_request *req, size_t max, void *arg)
 {
     struct fixture_job *job = arg;
     job->max = max;
-    job->task.run = source_push;
-    if (job->pushed % 3 == 0)
+    job->task.run = job->takes_back ? source_take_back : source_push;
+    if (job->pushed % 3 == 0 && !job->takes_back)
         source_push(&job->task);
     else
         http_loop_post(http_request_loop(req), &job->task);
@@ -222,10 +238,11 @@ static inline void handler_body(struct fixture *fx, struct http_request *req,
     http_request_read_body(req, &reader, fx->max_in_flight);
 }
 
-static inline void handler_stream(struct http_request *req, struct fixture_job *job, bool half)
+static inline void handler_stream(struct http_request *req, struct fixture_job *job, bool half, bool takes_back)
 {
     struct http_source source = {.want = source_want, .closed = source_closed, .arg = job};
     job->half = half;
+    job->takes_back = takes_back;
     http_reply_stream(req, 200, FIXTURE_BYTES, &source);
 }
 
@@ -279,9 +296,11 @@ static inline void handler_request(struct http_request *req, void *arg)
     else if (strcmp(path, "/short") == 0)
         http_reply_file(req, 200, fx->file, 0, 2 * FIXTURE_BYTES, release_count, fx);
     else if (strcmp(path, "/stream") == 0)
-        handler_stream(req, job, false);
+        handler_stream(req, job, false, false);
+    else if (strcmp(path, "/takeback") == 0)
+        handler_stream(req, job, false, true);
     else if (strcmp(path, "/abort") == 0)
-        handler_stream(req, job, true);
+        handler_stream(req, job, true, false);
     else if (strcmp(path, "/204") == 0)
         http_reply(req, 204, NULL, 0);
     else if (strcmp(path, "/304") == 0)

@@ -45,10 +45,10 @@ static void test_kinds(void)
 static void test_slow_reader(void)
 {
     enum { ANSWERS = 8 };
-    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream")};
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/takeback")};
     struct fixture fx;
     fixture_begin(&fx);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         int fd = client_open(&fx);
         size_t skip = i == 1 ? 100 : 0;
         for (int j = 0; j < ANSWERS; j++)
@@ -62,6 +62,8 @@ static void test_slow_reader(void)
         }
         close(fd);
     }
+    CU_ASSERT(atomic_load(&fx.taken_back) > 0);
+    CU_ASSERT_EQUAL(atomic_load(&fx.lent), 0);
     fixture_end(&fx);
 }
 
@@ -123,19 +125,19 @@ static void test_broken(void)
 
 static void test_reader_leaves(void)
 {
-    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream")};
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/takeback")};
     struct fixture fx;
     fixture_begin(&fx);
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 40; i++) {
         int fd = client_open(&fx);
         char some[1000];
-        client_send(fd, requests[i % 3]);
+        client_send(fd, requests[i % 4]);
         CU_ASSERT(recv(fd, some, sizeof some, 0) > 0);
         close(fd); /* with bytes unread: a reset */
     }
-    WAIT_UNTIL(atomic_load(&fx.done) == 30);
+    WAIT_UNTIL(atomic_load(&fx.done) == 40);
     WAIT_UNTIL(atomic_load(&fx.released) == 20);
-    CU_ASSERT_EQUAL(atomic_load(&fx.sources_closed), 10);
+    CU_ASSERT_EQUAL(atomic_load(&fx.sources_closed), 20);
     WAIT_UNTIL(http_server_connections(fx.srv) == 0);
     WAIT_UNTIL(atomic_load(&fx.lent) == 0);
     fixture_end(&fx);

@@ -70,12 +70,13 @@ static void test_answers(void)
 static void slow_reader(int version, size_t answer_memory)
 {
     enum { ANSWERS = 5 };
-    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/counted")};
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/counted"),
+                                           GET("/takeback")};
     struct tls_fixture tf;
     tls_init(&tf);
     tf.fx.cfg.answer_memory_bytes = answer_memory;
     tls_start(&tf);
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         SSL *ssl = tls_open(&tf, version);
         size_t skip = i == 1 ? 100 : 0;
         for (int j = 0; j < ANSWERS; j++)
@@ -98,6 +99,8 @@ static void slow_reader(int version, size_t answer_memory)
         tls_close(ssl);
         WAIT_UNTIL(atomic_load(&tf.fx.done) == (i + 1) * (ANSWERS + 1));
     }
+    CU_ASSERT(atomic_load(&tf.fx.taken_back) > 0);
+    CU_ASSERT_EQUAL(atomic_load(&tf.fx.lent), 0);
     tls_end(&tf);
 }
 
@@ -110,13 +113,13 @@ static void test_slow_reader(void)
 
 static void test_reader_leaves(void)
 {
-    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream")};
+    static const char *const requests[] = {GET("/shared"), GET("/file"), GET("/stream"), GET("/takeback")};
     struct tls_fixture tf;
     tls_begin(&tf);
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 40; i++) {
         SSL *ssl = tls_open(&tf, 0);
         char some[1000];
-        tls_send_text(ssl, requests[i % 3]);
+        tls_send_text(ssl, requests[i % 4]);
         if (i >= 3)
             CU_ASSERT(SSL_read(ssl, some, sizeof some) > 0);
         tls_close(ssl); /* with bytes unread: a reset */

@@ -2,10 +2,10 @@
  * table. */
 #include "backends/registry.h"
 
-#include "backends/disk_store.h"
-#include "backends/embedded_sessions.h"
-#include "backends/redis_sessions.h"
-#include "backends/s3_store.h"
+#include "backends/disk/disk_store.h"
+#include "backends/embedded/embedded_sessions.h"
+#include "backends/redis/redis_sessions.h"
+#include "backends/s3/s3_store.h"
 #include "core/config.h"
 
 #include <limits.h>

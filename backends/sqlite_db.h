@@ -3,7 +3,7 @@
  * never waiting for the disk.
  *
  * Why no syncs (synchronous=OFF). A commit lands in the kernel's page cache, which survives the death of the process;
- * only when the machine stops can pages be lost, and then in any order. backends/embedded_guard knows when that may
+ * only when the machine stops can pages be lost, and then in any order. embedded_guard knows when that may
  * have happened and such a file is not opened again. So a commit costs microseconds, never competes with the blob
  * store's own fsyncs, and no torn page is ever read. sqlite_db_close() syncs.
  *

@@ -70,7 +70,7 @@ void config_markdown(struct bytebuf *out)
     bytebuf_text(
         out,
         "# Configuration\n\n"
-        "<!-- Made from core/config_options.c by `cmake --build build --target config_docs`; a test compares. -->\n\n"
+        "<!-- Made from config_options.c by `cmake --build build --target config_docs`; a test compares. -->\n\n"
         "Settings come from an INI file (`blobd -c FILE`), overridden by environment variables, overridden by\n"
         "`--set section.key=value`. The variable of `root` in `[storage.disk]` is `BLOBD_STORAGE_DISK_ROOT`, and so\n"
         "on. An unknown key or a bad value is an error that names file, line and key; an unknown `BLOBD_…` variable "

@@ -7,8 +7,8 @@
  * Each session is inserted, loaded and replaced twice, and removed or kept like a completed one's, with values of a
  * usual size. CPU is the process' own. The store given must be one to spoil.
  */
-#include "backends/embedded_sessions.h"
-#include "backends/redis_sessions.h"
+#include "backends/embedded/embedded_sessions.h"
+#include "backends/redis/redis_sessions.h"
 #include "core/check.h"
 #include "core/clock.h"
 

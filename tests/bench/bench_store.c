@@ -6,7 +6,7 @@
  * Not part of the test run. Every acknowledged step is durable, as the server has it: the append is flushed, the blob
  * and the first record go lazily, the last record makes all durable.
  */
-#include "backends/disk_store.h"
+#include "backends/disk/disk_store.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/parse.h"

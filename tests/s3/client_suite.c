@@ -3,7 +3,7 @@
  *
  * The endpoint comes from the environment: BLOBD_TEST_S3_ENDPOINT, _BUCKET, _KEY, _SECRET, _REGION, _DRIVER.
  */
-#include "backends/s3_client.h"
+#include "backends/s3/client/s3_client.h"
 #include "core/bytebuf.h"
 #include "tests/unit/unit_main.h"
 

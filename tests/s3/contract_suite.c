@@ -1,8 +1,8 @@
 /*
  * contract_suite - the storage contract on the S3 store, on the endpoint and with the driver of the environment.
  */
-#include "backends/s3_client.h"
-#include "backends/s3_store.h"
+#include "backends/s3/client/s3_client.h"
+#include "backends/s3/s3_store.h"
 #include "core/clock.h"
 #include "tests/contract/blob_store_contract.h"
 #include "tests/unit/unit_main.h"

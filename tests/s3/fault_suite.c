@@ -3,7 +3,7 @@
  * never in a success that is none. A key FAULT.3/x meets the fault in its first 3
  * requests.
  */
-#include "backends/s3_client.h"
+#include "backends/s3/client/s3_client.h"
 #include "core/clock.h"
 #include "tests/unit/unit_main.h"
 

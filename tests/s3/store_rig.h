@@ -4,10 +4,10 @@
 #ifndef BLOBD_TESTS_STORE_RIG_H
 #define BLOBD_TESTS_STORE_RIG_H
 
-#include "backends/s3_below.h"
-#include "backends/s3_client.h"
-#include "backends/s3_store.h"
-#include "backends/s3_store_internal.h"
+#include "backends/s3/client/s3_client.h"
+#include "backends/s3/s3_below.h"
+#include "backends/s3/s3_store.h"
+#include "backends/s3/s3_store_internal.h"
 #include "core/clock.h"
 #include "tests/unit/unit_main.h"
 

@@ -7,8 +7,8 @@
 #ifndef BLOBD_TESTS_CATALOG_RIG_H
 #define BLOBD_TESTS_CATALOG_RIG_H
 
-#include "backends/memory_sessions.h"
-#include "backends/memory_store.h"
+#include "backends/memory/memory_sessions.h"
+#include "backends/memory/memory_store.h"
 #include "core/clock.h"
 #include "core/file_catalog.h"
 #include "tests/unit/unit_main.h"

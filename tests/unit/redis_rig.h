@@ -6,7 +6,7 @@
 #ifndef BLOBD_TESTS_REDIS_RIG_H
 #define BLOBD_TESTS_REDIS_RIG_H
 
-#include "backends/redis_sessions.h"
+#include "backends/redis/redis_sessions.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "tests/contract/redis_server.h"

@@ -1,5 +1,5 @@
 /* direct_file - what is written past the page cache is in the file, however it is cut and aligned. */
-#include "backends/direct_file.h"
+#include "backends/disk/file/direct_file.h"
 #include "core/check.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

@@ -1,6 +1,6 @@
 /* disk_cache - of a large upload no more stays in the page cache than is asked for. */
-#include "backends/disk_layout.h"
-#include "backends/disk_store.h"
+#include "backends/disk/disk_layout.h"
+#include "backends/disk/disk_store.h"
 #include "tests/contract/blob_contract_parts.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

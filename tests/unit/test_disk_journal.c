@@ -4,11 +4,11 @@
  * read, and version 1 refuses those of today.
  */
 #include "backends/crc32c.h"
-#include "backends/disk_bytes.h"
-#include "backends/disk_journal.h"
-#include "backends/disk_journal_format.h"
-#include "backends/disk_layout.h"
-#include "backends/disk_store.h"
+#include "backends/disk/disk_layout.h"
+#include "backends/disk/disk_store.h"
+#include "backends/disk/file/disk_bytes.h"
+#include "backends/disk/journal/disk_journal.h"
+#include "backends/disk/journal/disk_journal_format.h"
 #include "core/check.h"
 #include "tests/contract/blob_contract_parts.h"
 #include "tests/unit/temp_dir.h"

@@ -6,7 +6,7 @@
  * step through a pipe, and is killed after a while (sometimes while it recovers). The parent then opens the store as
  * well, and looks for all that was reported.
  */
-#include "backends/disk_store.h"
+#include "backends/disk/disk_store.h"
 #include "core/clock.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

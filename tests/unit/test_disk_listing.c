@@ -2,7 +2,7 @@
  * disk_records - a listing of part of a directory gives just what a model gives, whatever else is in the directory:
  * other prefixes, files that are no records, changes that are not in their files yet.
  */
-#include "backends/disk_store.h"
+#include "backends/disk/disk_store.h"
 #include "core/check.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

@@ -2,7 +2,7 @@
  * disk_marks - a staged file's length is no promise: what a power cut left beyond the flushed offset is not told, in
  * every mode, and what versions without marks have staged is taken as they left it.
  */
-#include "backends/disk_store.h"
+#include "backends/disk/disk_store.h"
 #include "tests/contract/blob_contract_parts.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

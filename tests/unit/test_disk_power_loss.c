@@ -9,7 +9,7 @@
  */
 #include "tests/unit/power_rig.h"
 
-#include "backends/disk_store.h"
+#include "backends/disk/disk_store.h"
 #include "core/clock.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

@@ -3,8 +3,8 @@
  * of another's commit, each blob is what its name says, and nobody's bytes are lost. The system calls that change names
  * are defined here, so that the other node can act just before the n-th of them.
  */
-#include "backends/disk_layout.h"
-#include "backends/disk_store.h"
+#include "backends/disk/disk_layout.h"
+#include "backends/disk/disk_store.h"
 #include "core/check.h"
 #include "tests/unit/temp_dir.h"
 #include "tests/unit/unit_main.h"

@@ -2,9 +2,9 @@
  * disk_store - passes the contract with its journal, without, and shared; and its own promises: who may open it, what a
  * full or failing disk does, what the journal brings back.
  */
-#include "backends/disk_store.h"
+#include "backends/disk/disk_store.h"
 
-#include "backends/disk_layout.h"
+#include "backends/disk/disk_layout.h"
 #include "core/check.h"
 #include "core/fault.h"
 #include "tests/contract/blob_contract_parts.h"

@@ -2,7 +2,7 @@
  * embedded_sessions - passes the contract; survives kill -9; does not trust files that a power loss may have cut; sets
  * damaged ones aside; keeps a second process out.
  */
-#include "backends/embedded_sessions.h"
+#include "backends/embedded/embedded_sessions.h"
 
 #include "core/check.h"
 #include "core/clock.h"

@@ -1,5 +1,5 @@
 /* file_ends - against a model: sets of numbers of every shape, and other keys among them. */
-#include "backends/memory_store.h"
+#include "backends/memory/memory_store.h"
 #include "core/file_ends.h"
 #include "core/file_record.h"
 #include "tests/unit/unit_main.h"

@@ -1,8 +1,8 @@
 /* file_scan - lists from the records exactly what the index would list. */
 #include "core/file_scan.h"
 
-#include "backends/memory_sessions.h"
-#include "backends/memory_store.h"
+#include "backends/memory/memory_sessions.h"
+#include "backends/memory/memory_store.h"
 #include "core/check.h"
 #include "core/file_catalog.h"
 #include "tests/unit/unit_main.h"

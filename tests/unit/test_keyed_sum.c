@@ -2,8 +2,8 @@
  * keyed_sum - beside a second writing of its definition, word by word and with nothing remembered; in pieces; and each
  * bit of message, key and tail counts.
  */
-#include "backends/disk_bytes.h"
-#include "backends/keyed_sum.h"
+#include "backends/disk/file/disk_bytes.h"
+#include "backends/disk/journal/keyed_sum.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* memory_sessions - the reference: it passes the contract alone and shared, and its hub fails as a test asks it to. */
-#include "backends/memory_sessions.h"
+#include "backends/memory/memory_sessions.h"
 
 #include "core/clock.h"
 #include "tests/contract/session_store_contract.h"

@@ -1,5 +1,5 @@
 /* memory_store - the reference passes the contract it is the reference of; and refuses what does not fit. */
-#include "backends/memory_store.h"
+#include "backends/memory/memory_store.h"
 
 #include "tests/contract/blob_store_contract.h"
 #include "tests/unit/unit_main.h"

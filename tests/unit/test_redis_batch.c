@@ -2,7 +2,7 @@
  * redis_batch - calls of many threads share exchanges, and nothing else: each has its own answer, its own error, and
  * runs once; and whatever happens to the connection in the middle of it, everybody hears of it in time.
  */
-#include "backends/redis_batch.h"
+#include "backends/redis/redis_batch.h"
 
 #include "core/check.h"
 #include "core/clock.h"

@@ -2,8 +2,8 @@
  * redis_sessions - passes the contract on a real redis-server; answers fast and comes back by itself when that server
  * is killed, stopped, emptied or failed over; refuses what cannot go well, saying what to change.
  */
-#include "backends/redis_config.h"
-#include "backends/redis_scripts.h"
+#include "backends/redis/redis_config.h"
+#include "backends/redis/redis_scripts.h"
 #include "tests/contract/session_store_contract.h"
 #include "tests/unit/redis_rig.h"
 

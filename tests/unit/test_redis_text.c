@@ -2,10 +2,10 @@
  * redis_text - a node's copy of the search text never hides what another node changed, holds no more than it may, and
  * spares Redis the text of a listing.
  */
-#include "backends/redis_text.h"
+#include "backends/redis/redis_text.h"
 
-#include "backends/redis_config.h"
-#include "backends/redis_sessions.h"
+#include "backends/redis/redis_config.h"
+#include "backends/redis/redis_sessions.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "tests/contract/redis_server.h"

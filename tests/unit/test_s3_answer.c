@@ -1,6 +1,6 @@
 /* s3_answer, s3_xml - S3's documents are read as they come, and nothing but whole, well-formed ones. */
-#include "backends/s3_answer.h"
-#include "backends/s3_xml.h"
+#include "backends/s3/client/s3_answer.h"
+#include "backends/s3/client/s3_xml.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

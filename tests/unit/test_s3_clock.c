@@ -1,5 +1,5 @@
 /* s3_clock - the median of what an endpoint's answers say, and how far any of them was off. */
-#include "backends/s3_clock.h"
+#include "backends/s3/client/s3_clock.h"
 #include "tests/unit/unit_main.h"
 
 #define WALL_S INT64_C(1700000000)

@@ -1,6 +1,6 @@
 /* s3_endpoint - where a bucket is, and whose host a redirect leads to. */
-#include "backends/s3_client.h"
-#include "backends/s3_endpoint.h"
+#include "backends/s3/client/s3_client.h"
+#include "backends/s3/client/s3_endpoint.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

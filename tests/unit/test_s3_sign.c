@@ -1,6 +1,6 @@
 /* s3_sign - Signature V4 agrees with the worked examples of the Amazon S3 API Reference (sig-v4-header-based-auth and
  * sigv4-query-string-auth), and encodes and sorts as S3 does. */
-#include "backends/s3_sign.h"
+#include "backends/s3/client/s3_sign.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* siphash - the known answers of the paper and of the reference implementation, whole and in pieces. */
-#include "backends/siphash.h"
+#include "backends/disk/journal/siphash.h"
 #include "tests/unit/unit_main.h"
 
 static uint8_t key[SIPHASH_KEY_BYTES], bytes[64];

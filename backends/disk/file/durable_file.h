@@ -1,0 +1,57 @@
+/*
+ * durable_file - the few file operations that durability is made of: write whole, sync, make directories, replace.
+ *
+ * A file's content is durable after file_sync(); its name is durable after dir_sync() of the directory that holds it,
+ * and that directory's own name after dir_sync() of the one above. Nothing here syncs unless it says so.
+ *
+ * Threads: any. Ownership: arguments are borrowed; descriptors stay the caller's. Paths are relative to dirfd. Errors:
+ * the status of the errno, with a text that names the path. Fault points: disk.write, disk.sync, disk.rename,
+ * disk.mkdir. Source: POSIX.1-2017 fsync(), rename(); syncfs(2) (reports write-back errors since Linux 5.8).
+ */
+#ifndef BLOBD_BACKENDS_DISK_FILE_DURABLE_FILE_H
+#define BLOBD_BACKENDS_DISK_FILE_DURABLE_FILE_H
+
+#include "core/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* All of it, or an error (some may be written then). what names the file in the error. */
+enum blob_status file_write_at(int fd, const void *data, size_t len, uint64_t offset, const char *what,
+                               struct blob_error *err) BLOB_MUST_CHECK;
+/* The same of parts, one after the other; parts is used up. */
+enum blob_status file_write_parts_at(int fd, struct iovec *parts, int count, uint64_t offset, const char *what,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
+/* *got < len only at the end of the file. */
+enum blob_status file_read_at(int fd, void *buf, size_t len, uint64_t offset, size_t *got, const char *what,
+                              struct blob_error *err) BLOB_MUST_CHECK;
+/* Content and size, by fdatasync. */
+enum blob_status file_sync(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
+/* The same and all else that is known of it (times, attributes), by fsync; for a directory its names. */
+enum blob_status file_sync_all(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
+/* The names in the directory at path. */
+enum blob_status dir_sync(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+/* The names in the directory that holds path. */
+enum blob_status dir_sync_parent(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+/* The whole file system under fd. */
+enum blob_status tree_sync(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
+/* Makes the directories above path's last part where they are missing; with sync, their names durable, missing or not.
+ */
+enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct blob_error *err) BLOB_MUST_CHECK;
+/*
+ * Asks the file system to place the directories that will be made in this one far from each other (chattr +T: the top
+ * of a hierarchy, to ext2's and ext4's Orlov allocator). The inodes of files follow their directory; of the places near
+ * each other only one would be filled at a time, and ext4 searches it, for each new inode, past all that were deleted
+ * in the last minutes. A hint: what does not know it ignores it.
+ */
+void dir_spread(int dirfd, const char *path);
+/* A new file with this content, its content synced if sync is set. On failure there is none. EXISTS. */
+enum blob_status file_create(int dirfd, const char *path, const void *data, size_t len, bool sync,
+                             struct blob_error *err) BLOB_MUST_CHECK;
+/* Atomic; replaces what is at `to`. */
+enum blob_status file_rename(int dirfd, const char *from, const char *to, struct blob_error *err) BLOB_MUST_CHECK;
+/* OK also when there is none. */
+enum blob_status file_remove(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * redis_sessions - the session contract in Redis 7, for a cluster of nodes.
+ *
+ * Keys, behind a prefix: s:{<uuid>} one string a session, with a TTL; nodes, lease:<name>; index:{files}:… the file
+ * index; a channel for take-overs. docs/sessions.md lists them and the ACL they need.
+ *
+ * When Redis is away every operation answers UNAVAILABLE: those under way within the time-outs, the others at once. A
+ * thread of the store tries again, with back-off, and the store recovers by itself; with sentinels it follows the
+ * master. Open needs no Redis; join does, but after UNAVAILABLE it is repeated in the background, and nothing else is
+ * answered until it went well.
+ *
+ * Threads: any. Ownership: options are copied, log is borrowed until close. The process must ignore SIGPIPE.
+ * Errors: as session_store.h; open: INVALID with a text that names the setting.
+ */
+#ifndef BLOBD_BACKENDS_REDIS_REDIS_SESSIONS_H
+#define BLOBD_BACKENDS_REDIS_REDIS_SESSIONS_H
+
+#include "core/session_store.h"
+
+struct logger;
+
+struct redis_sessions_options {
+    const char *url;         /* redis_config.h has the forms; may be NULL with sentinels */
+    const char *sentinels;   /* "host:port …"; NULL or "": none */
+    const char *master_name; /* as the sentinels call it */
+    const char *user;        /* this and password: if not in url; may be NULL */
+    const char *password;
+    const char *prefix;   /* of every key */
+    unsigned connections; /* at most so many for operations (the store's thread has two more) */
+    int64_t connect_timeout_ms, command_timeout_ms;
+    int64_t node_ttl_ms; /* how long a node that says nothing is taken for alive */
+    struct logger *log;  /* may be NULL */
+};
+
+enum blob_status redis_sessions_open(const struct redis_sessions_options *opt, struct session_store **out,
+                                     struct blob_error *err) BLOB_MUST_CHECK;
+
+#endif

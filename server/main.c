@@ -16,14 +16,14 @@
 #include "core/metrics.h"
 #include "core/node_clock.h"
 #include "server/assembly.h"
-#include "server/auth.h"
-#include "server/auth_tokens.h"
+#include "server/auth/auth.h"
+#include "server/auth/auth_tokens.h"
 #include "server/command_line.h"
-#include "server/http_server.h"
+#include "server/http/http_server.h"
+#include "server/http/tls.h"
 #include "server/scrub_command.h"
 #include "server/service_notify.h"
 #include "server/store_owner.h"
-#include "server/tls.h"
 
 #include <malloc.h>
 #include <pthread.h>

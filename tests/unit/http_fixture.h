@@ -15,7 +15,7 @@
 #define BLOBD_TESTS_HTTP_FIXTURE_H
 
 #include "core/worker_pool.h"
-#include "server/http_server.h"
+#include "server/http/http_server.h"
 
 #include <CUnit/CUnit.h>
 #include <arpa/inet.h>

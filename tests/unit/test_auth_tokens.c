@@ -1,5 +1,5 @@
 /* auth_tokens - the tokens file is read as written, and every mistake in it is named by its line. */
-#include "server/auth_tokens.h"
+#include "server/auth/auth_tokens.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

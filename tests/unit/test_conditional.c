@@ -1,5 +1,5 @@
 /* conditional - the order of conditions and ranges, as RFC 9110 sections 13 and 14 say. */
-#include "server/conditional.h"
+#include "server/api/conditional.h"
 #include "tests/unit/unit_main.h"
 
 #define TAG "\"abc\""

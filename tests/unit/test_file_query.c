@@ -1,5 +1,5 @@
 /* file_query - the listing's query is read strictly; what is not given has its default. */
-#include "server/file_query.h"
+#include "server/api/file_query.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

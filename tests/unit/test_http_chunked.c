@@ -1,5 +1,5 @@
 /* http_chunked - every cut of a body decodes alike; what is not the grammar is refused; what follows is left alone. */
-#include "server/http_chunked.h"
+#include "server/http/parse/http_chunked.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* http_head_check - what a head may be, byte by byte and field by field; and that it does not matter how it is cut. */
-#include "server/http_head_check.h"
+#include "server/http/parse/http_head_check.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

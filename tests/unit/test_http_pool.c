@@ -1,7 +1,7 @@
 /* http_pool - a request that waits for memory is told when there is some, however the moments fall. */
-#include "server/http_internal.h"
-#include "server/http_pool.h"
-#include "server/loop_bridge.h"
+#include "server/http/http_internal.h"
+#include "server/http/http_pool.h"
+#include "server/http/loop_bridge.h"
 #include "tests/unit/unit_main.h"
 
 #include <event2/event.h>

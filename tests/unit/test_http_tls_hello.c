@@ -1,5 +1,5 @@
 /* http_tls_hello - a ClientHello of one record passes, a larger one does not, however either is cut. */
-#include "server/http_tls_hello.h"
+#include "server/http/parse/http_tls_hello.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

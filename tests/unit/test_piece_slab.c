@@ -1,5 +1,5 @@
 /* piece_slab - pieces never overlap, slots are used sparingly, and what the limit takes leaves the process. */
-#include "server/piece_slab.h"
+#include "server/http/piece_slab.h"
 #include "tests/unit/unit_main.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* The PROXY header, version 2: every cut of it, every family, what is malformed, and that nothing behind it is taken.
  */
-#include "server/proxy_header.h"
+#include "server/http/parse/proxy_header.h"
 
 #include "tests/unit/unit_main.h"
 

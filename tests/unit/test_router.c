@@ -1,5 +1,5 @@
 /* router - paths and methods find their route, or the right refusal. */
-#include "server/router.h"
+#include "server/api/router.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -6,7 +6,7 @@
 #include "backends/embedded/embedded_sessions.h"
 #include "backends/redis/redis_sessions.h"
 #include "backends/s3/s3_store.h"
-#include "core/config.h"
+#include "core/config/config.h"
 
 #include <limits.h>
 #include <stdio.h>

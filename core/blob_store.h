@@ -34,9 +34,9 @@
 #ifndef BLOBD_CORE_BLOB_STORE_H
 #define BLOBD_CORE_BLOB_STORE_H
 
-#include "core/bytebuf.h"
 #include "core/digest.h"
 #include "core/status.h"
+#include "core/text/bytebuf.h"
 #include "core/uuid.h"
 
 #include <stdatomic.h>

@@ -11,7 +11,7 @@
 #include "core/digest.h"
 
 #include "core/check.h"
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>

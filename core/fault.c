@@ -9,7 +9,7 @@
 #ifdef BLOBD_FAULTS
 
 #include "core/check.h"
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -10,8 +10,8 @@
  */
 #include "core/index_order.h"
 
-#include "core/casefold.h"
 #include "core/check.h"
+#include "core/text/casefold.h"
 
 #include <stdlib.h>
 #include <string.h>

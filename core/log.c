@@ -7,9 +7,9 @@
  */
 #include "core/log.h"
 
-#include "core/bytebuf.h"
-#include "core/rfc3339.h"
-#include "core/utf8.h"
+#include "core/text/bytebuf.h"
+#include "core/text/rfc3339.h"
+#include "core/text/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>

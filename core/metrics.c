@@ -8,8 +8,8 @@
  */
 #include "core/metrics.h"
 
-#include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/text/bytebuf.h"
 
 #include <inttypes.h>
 #include <stdalign.h>

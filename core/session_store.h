@@ -2,8 +2,8 @@
  * session_store - the contract of what nodes share: upload sessions, the file index, leases, messages.
  * Implement struct session_store_ops to add one; tests/contract/ judges the result.
  *
- * It is never the truth. Whatever was acknowledged can be rebuilt from the blob store: sessions by core/upload, the
- * index by core/file_catalog. So an implementation may lose everything, but it must not mix: a value read back is one
+ * It is never the truth. Whatever was acknowledged can be rebuilt from the blob store: sessions by upload, the
+ * index by file_catalog. So an implementation may lose everything, but it must not mix: a value read back is one
  * that was written whole, a compare-and-swap that answered OK was the only one on that epoch.
  *
  * Sessions are opaque bytes of core's, under a UUID, with an epoch and an expiry. Every change is a compare-and-swap on
@@ -20,8 +20,8 @@
 #ifndef BLOBD_CORE_SESSION_STORE_H
 #define BLOBD_CORE_SESSION_STORE_H
 
-#include "core/bytebuf.h"
 #include "core/status.h"
+#include "core/text/bytebuf.h"
 #include "core/uuid.h"
 
 #include <stddef.h>

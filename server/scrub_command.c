@@ -9,8 +9,8 @@
 #include "core/blob_store.h"
 #include "core/check.h"
 #include "core/clock.h"
-#include "core/file_record.h"
-#include "core/scrubber.h"
+#include "core/files/file_record.h"
+#include "core/upkeep/scrubber.h"
 
 #include <inttypes.h>
 #include <stdio.h>

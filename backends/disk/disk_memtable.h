@@ -17,7 +17,7 @@
 #define BLOBD_BACKENDS_DISK_DISK_MEMTABLE_H
 
 #include "backends/disk/journal/disk_journal.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 
 struct disk_memtable;
 struct disk_names;

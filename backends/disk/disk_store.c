@@ -15,7 +15,7 @@
 #include "backends/disk/journal/disk_journal_format.h"
 #include "core/check.h"
 #include "core/log.h"
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
  */
 #include "backends/embedded/embedded_rows.h"
 
-#include "core/casefold.h"
 #include "core/check.h"
+#include "core/text/casefold.h"
 
 #include <string.h>
 

@@ -16,7 +16,7 @@
 #include "core/check.h"
 #include "core/log.h"
 #include "core/node_clock.h"
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* memory_index - rows in no order; each is found by walking all. Invariant: no two rows have the same id. */
 #include "backends/memory/memory_index.h"
 
-#include "core/casefold.h"
 #include "core/check.h"
 #include "core/index_order.h"
+#include "core/text/casefold.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* redis_config - a small URL parser of its own: the forms are few, and a wrong one must be named exactly. */
 #include "backends/redis/redis_config.h"
 
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -16,8 +16,8 @@
 
 #include "backends/index_row.h"
 #include "backends/redis/redis_listing.h"
-#include "core/casefold.h"
 #include "core/check.h"
+#include "core/text/casefold.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -18,10 +18,10 @@
  * stay.
  */
 #include "backends/s3/s3_store_internal.h"
-#include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/text/bytebuf.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -11,10 +11,10 @@
  * put together with them and then, once, copied without them.
  */
 #include "backends/s3/s3_writer.h"
-#include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/text/bytebuf.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -11,9 +11,9 @@
  * the next to find the damage writes it again.
  */
 #include "backends/s3/s3_store_internal.h"
-#include "core/bytebuf.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/text/bytebuf.h"
 
 #include <inttypes.h>
 #include <stdio.h>

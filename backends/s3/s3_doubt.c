@@ -12,9 +12,9 @@
  * doubt, and touching drops it) goes by its age.
  */
 #include "backends/s3/s3_store_internal.h"
-#include "core/bytebuf.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/text/bytebuf.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * below records/ instead, so that any record key is possible and none can touch a blob.
  */
 #include "backends/s3/s3_below.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 
 #include <stdio.h>
 #include <stdlib.h>

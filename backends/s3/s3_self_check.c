@@ -6,7 +6,7 @@
  */
 #include "backends/s3/s3_probe.h"
 #include "backends/s3/s3_store_internal.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  */
 #include "backends/s3/s3_staged.h"
 
-#include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/text/bytebuf.h"
 
 #include <inttypes.h>
 #include <stdio.h>

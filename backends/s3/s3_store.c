@@ -8,9 +8,9 @@
 
 #include "backends/s3/s3_probe.h"
 #include "backends/s3/s3_store_internal.h"
-#include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/log.h"
+#include "core/text/bytebuf.h"
 
 #include <jansson.h>
 #include <stdio.h>

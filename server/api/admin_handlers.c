@@ -5,9 +5,9 @@
 #include "server/api/admin_handlers.h"
 
 #include "core/blob_store.h"
-#include "core/bytebuf.h"
 #include "core/clock.h"
 #include "core/metrics.h"
+#include "core/text/bytebuf.h"
 #include "server/api/exchange.h"
 #include "server/api/readiness.h"
 #include "server/api/response.h"

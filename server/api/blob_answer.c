@@ -5,9 +5,9 @@
  */
 #include "server/api/blob_answer.h"
 
-#include "core/bytebuf.h"
 #include "core/check.h"
-#include "core/filename.h"
+#include "core/files/filename.h"
+#include "core/text/bytebuf.h"
 #include "server/api/exchange.h"
 #include "server/api/response.h"
 #include "server/api/service.h"

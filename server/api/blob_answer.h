@@ -8,7 +8,7 @@
 #ifndef BLOBD_SERVER_API_BLOB_ANSWER_H
 #define BLOBD_SERVER_API_BLOB_ANSWER_H
 
-#include "core/blob_cache.h"
+#include "core/files/blob_cache.h"
 #include "server/api/conditional.h"
 
 struct bytebuf;

@@ -5,10 +5,10 @@
  */
 #include "server/api/blob_handlers.h"
 
-#include "core/blob_cache.h"
-#include "core/bytebuf.h"
+#include "core/files/blob_cache.h"
 #include "core/log.h"
 #include "core/node_clock.h"
+#include "core/text/bytebuf.h"
 #include "server/api/blob_answer.h"
 #include "server/api/blob_stream.h"
 #include "server/api/exchange.h"

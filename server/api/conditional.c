@@ -1,8 +1,8 @@
-/* conditional - the decision only; the grammars are core/parse_http's. What does not parse as a range is ignored, as
+/* conditional - the decision only; the grammars are parse_http's. What does not parse as a range is ignored, as
  * RFC 9110 section 14.2 lets a server do, and several ranges are answered with the whole. */
 #include "server/api/conditional.h"
 
-#include "core/parse_http.h"
+#include "core/text/parse_http.h"
 
 #include <stddef.h>
 

@@ -13,7 +13,7 @@
 #define BLOBD_SERVER_API_EXCHANGE_H
 
 #include "core/api_error.h"
-#include "core/file_catalog.h"
+#include "core/files/file_catalog.h"
 #include "core/worker_pool.h"
 #include "core/worker_share.h"
 #include "server/api/router.h"

@@ -1,10 +1,10 @@
 /* file_handlers - thin: the catalog decides who sees what; here it becomes JSON. */
 #include "server/api/file_handlers.h"
 
-#include "core/bytebuf.h"
-#include "core/file_catalog.h"
+#include "core/files/file_catalog.h"
 #include "core/log.h"
-#include "core/rfc3339.h"
+#include "core/text/bytebuf.h"
+#include "core/text/rfc3339.h"
 #include "server/api/exchange.h"
 #include "server/api/file_query.h"
 #include "server/api/response.h"

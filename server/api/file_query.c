@@ -1,9 +1,9 @@
 /* file_query - a parameter given twice, or out of bounds, is refused rather than guessed at. */
 #include "server/api/file_query.h"
 
-#include "core/parse.h"
-#include "core/parse_http.h"
-#include "core/utf8.h"
+#include "core/text/parse.h"
+#include "core/text/parse_http.h"
+#include "core/text/utf8.h"
 
 #include <string.h>
 #include <strings.h>

@@ -1,9 +1,9 @@
 /* response - one place writes the headers and the error bodies, so that no answer goes without them. */
 #include "server/api/response.h"
 
-#include "core/bytebuf.h"
 #include "core/check.h"
-#include "core/parse_http.h"
+#include "core/text/bytebuf.h"
+#include "core/text/parse_http.h"
 #include "core/uuid.h"
 #include "server/api/cors.h"
 #include "server/api/exchange.h"

@@ -3,7 +3,7 @@
  */
 #include "server/api/router.h"
 
-#include "core/parse_http.h"
+#include "core/text/parse_http.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #ifndef BLOBD_SERVER_API_UPLOAD_ANSWER_H
 #define BLOBD_SERVER_API_UPLOAD_ANSWER_H
 
-#include "core/upload.h"
+#include "core/upload/upload.h"
 
 struct exchange;
 

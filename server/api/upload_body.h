@@ -16,7 +16,7 @@
 #ifndef BLOBD_SERVER_API_UPLOAD_BODY_H
 #define BLOBD_SERVER_API_UPLOAD_BODY_H
 
-#include "core/upload.h"
+#include "core/upload/upload.h"
 
 struct exchange;
 struct upload_calls;

@@ -4,10 +4,10 @@
  */
 #include "server/api/upload_handlers.h"
 
-#include "core/filename.h"
-#include "core/parse.h"
-#include "core/parse_http.h"
-#include "core/upload.h"
+#include "core/files/filename.h"
+#include "core/text/parse.h"
+#include "core/text/parse_http.h"
+#include "core/upload/upload.h"
 #include "server/api/exchange.h"
 #include "server/api/response.h"
 #include "server/api/service.h"

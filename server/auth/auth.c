@@ -5,7 +5,7 @@
 #include "server/auth/auth.h"
 
 #include "core/log.h"
-#include "core/utf8.h"
+#include "core/text/utf8.h"
 #include "server/auth/auth_tokens.h"
 #include "server/auth/auth_verify.h"
 

@@ -14,7 +14,7 @@
 #define BLOBD_SERVER_AUTH_AUTH_H
 
 #include "core/api_error.h"
-#include "core/file_catalog.h"
+#include "core/files/file_catalog.h"
 
 struct auth;
 struct logger;

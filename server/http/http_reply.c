@@ -14,8 +14,8 @@
  */
 #include "server/http/http_internal.h"
 
-#include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/text/bytebuf.h"
 #include "server/http/http_tls.h"
 
 #include <errno.h>

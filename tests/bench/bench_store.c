@@ -9,7 +9,7 @@
 #include "backends/disk/disk_store.h"
 #include "core/check.h"
 #include "core/clock.h"
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

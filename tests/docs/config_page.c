@@ -1,5 +1,5 @@
 /* config_page - writes docs/configuration.md from the table of settings to the file it is given. */
-#include "core/config.h"
+#include "core/config/config.h"
 
 #include <stdio.h>
 #include <stdlib.h>

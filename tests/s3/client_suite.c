@@ -4,7 +4,7 @@
  * The endpoint comes from the environment: BLOBD_TEST_S3_ENDPOINT, _BUCKET, _KEY, _SECRET, _REGION, _DRIVER.
  */
 #include "backends/s3/client/s3_client.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 #include "tests/unit/unit_main.h"
 
 #include <curl/curl.h>

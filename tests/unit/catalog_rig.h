@@ -10,7 +10,7 @@
 #include "backends/memory/memory_sessions.h"
 #include "backends/memory/memory_store.h"
 #include "core/clock.h"
-#include "core/file_catalog.h"
+#include "core/files/file_catalog.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

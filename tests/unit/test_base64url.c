@@ -1,5 +1,5 @@
 /* base64url - RFC 4648's test vectors, every length, and one spelling a value. */
-#include "core/base64url.h"
+#include "core/text/base64url.h"
 #include "tests/unit/unit_main.h"
 
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* blob_cache - what is kept is what the stores say now, within its bounds; damage is not served; no race keeps old. */
-#include "core/blob_cache.h"
 #include "core/fault.h"
+#include "core/files/blob_cache.h"
 #include "core/metrics.h"
 #include "tests/unit/catalog_rig.h"
 

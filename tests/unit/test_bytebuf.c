@@ -1,5 +1,5 @@
 /* bytebuf - text and bytes that grow, and the cursor that reads our encodings back. */
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 #include "tests/unit/unit_main.h"
 
 #include <stdlib.h>

@@ -5,8 +5,8 @@
  */
 #include "core/clock_record.h"
 #include "core/clock_watch.h"
-#include "core/janitor.h"
 #include "core/node_clock.h"
+#include "core/upkeep/janitor.h"
 #include "tests/unit/upload_rig.h"
 
 #include <sys/syscall.h>

@@ -1,6 +1,6 @@
 /* config - every source, their order, and above all what a mistake is answered with. */
-#include "core/config.h"
-#include "core/config_options.h"
+#include "core/config/config.h"
+#include "core/config/config_options.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
 /* file_ends - against a model: sets of numbers of every shape, and other keys among them. */
 #include "backends/memory/memory_store.h"
-#include "core/file_ends.h"
-#include "core/file_record.h"
+#include "core/files/file_ends.h"
+#include "core/files/file_record.h"
 #include "tests/unit/unit_main.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* file_record - numbers order files by time, ids and keys are read back exactly, and nothing malformed is taken for a
  * record. */
-#include "core/file_record.h"
+#include "core/files/file_record.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

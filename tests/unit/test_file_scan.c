@@ -1,10 +1,10 @@
 /* file_scan - lists from the records exactly what the index would list. */
-#include "core/file_scan.h"
+#include "core/files/file_scan.h"
 
 #include "backends/memory/memory_sessions.h"
 #include "backends/memory/memory_store.h"
 #include "core/check.h"
-#include "core/file_catalog.h"
+#include "core/files/file_catalog.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

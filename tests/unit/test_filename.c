@@ -1,8 +1,8 @@
 /* filename, utf8, casefold - names as they come in, go out, and are searched. */
-#include "core/bytebuf.h"
-#include "core/casefold.h"
-#include "core/filename.h"
-#include "core/utf8.h"
+#include "core/files/filename.h"
+#include "core/text/bytebuf.h"
+#include "core/text/casefold.h"
+#include "core/text/utf8.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

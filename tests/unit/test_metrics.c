@@ -1,6 +1,6 @@
 /* metrics - what Prometheus will read. */
-#include "core/bytebuf.h"
 #include "core/metrics.h"
+#include "core/text/bytebuf.h"
 #include "tests/unit/unit_main.h"
 
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* parse, rfc3339 - every reader takes its grammar and nothing beside it. */
-#include "core/parse.h"
-#include "core/rfc3339.h"
+#include "core/text/parse.h"
+#include "core/text/rfc3339.h"
 #include "tests/unit/unit_main.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])

@@ -1,5 +1,5 @@
 /* parse_http - queries, ranges and entity tags: the RFC's examples, and what clients get wrong. */
-#include "core/parse_http.h"
+#include "core/text/parse_http.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* status - every code has a name; an error is filled whole, cut to its size, and left alone where nobody asks. */
 #include "core/status.h"
-#include "core/utf8.h"
+#include "core/text/utf8.h"
 #include "tests/unit/unit_main.h"
 
 #include <errno.h>

@@ -5,7 +5,7 @@
 #include "tests/unit/upload_rig.h"
 
 #include "core/fault.h"
-#include "core/upload_record.h"
+#include "core/session/upload_record.h"
 
 #include <errno.h>
 

@@ -8,7 +8,7 @@
  * Some name the digest in their complete, and some leave it out: the content must be the same, and so must a repeat's
  * answer.
  */
-#include "core/blob_sweep.h"
+#include "core/upkeep/blob_sweep.h"
 #include "tests/unit/upload_rig.h"
 
 /* ---- operations that fail on demand ---- */

@@ -4,7 +4,7 @@
  */
 #include "tests/unit/upload_rig.h"
 
-#include "core/upload_record.h"
+#include "core/session/upload_record.h"
 
 #define HELLO "hello, world"
 

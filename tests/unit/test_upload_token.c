@@ -1,5 +1,5 @@
 /* upload_token - what was issued comes back; anything touched, or of another upload or key, does not. */
-#include "core/upload_token.h"
+#include "core/session/upload_token.h"
 #include "tests/unit/unit_main.h"
 
 #include <string.h>

@@ -7,7 +7,7 @@
 #ifndef BLOBD_TESTS_UPLOAD_RIG_H
 #define BLOBD_TESTS_UPLOAD_RIG_H
 
-#include "core/upload.h"
+#include "core/upload/upload.h"
 #include "core/worker_pool.h"
 #include "tests/unit/catalog_rig.h"
 

@@ -9,7 +9,7 @@
 
 #include "backends/s3/client/s3_client.h"
 #include "backends/s3/client/s3_error.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 
 /* Fills code and region of an <Error>; false, and nothing changed, when the text is not one. */
 bool s3_answer_refusal(const char *text, size_t len, struct s3_refusal *out);

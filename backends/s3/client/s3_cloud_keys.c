@@ -11,7 +11,7 @@
 #include "backends/s3/client/s3_answer.h"
 #include "backends/s3/client/s3_http.h"
 #include "backends/s3/client/s3_xml.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 
 #include <ctype.h>
 #include <jansson.h>

@@ -3,7 +3,7 @@
  */
 #include "backends/s3/client/s3_endpoint.h"
 
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -11,7 +11,7 @@
 
 #include "backends/s3/client/s3_client.h"
 #include "backends/s3/client/s3_retry.h"
-#include "core/bytebuf.h"
+#include "core/text/bytebuf.h"
 
 struct s3_http;
 

@@ -7,8 +7,8 @@
  */
 #include "backends/s3/client/s3_sign.h"
 
-#include "core/bytebuf.h"
 #include "core/check.h"
+#include "core/text/bytebuf.h"
 
 #include <ctype.h>
 #include <openssl/evp.h>

@@ -13,10 +13,10 @@
 #include "backends/s3/client/s3_answer.h"
 #include "backends/s3/client/s3_error.h"
 #include "backends/s3/client/s3_sigv4_internal.h"
-#include "core/bytebuf.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/digest.h"
+#include "core/text/bytebuf.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
  */
 #include "server/http/parse/http_chunked.h"
 
-#include "core/parse.h"
+#include "core/text/parse.h"
 
 #include <string.h>
 

@@ -7,7 +7,7 @@
  */
 #include "server/http/parse/http_head_check.h"
 
-#include "core/parse_http.h"
+#include "core/text/parse_http.h"
 
 #include <string.h>
 #include <strings.h>

@@ -1,0 +1,292 @@
+/*
+ * config - loading: the sources one after the other into one struct, then what must hold between settings.
+ *
+ * Every problem is reported and loading goes on, so that an operator sees all of them at once. A value that was
+ * refused is not repeated when it may be a secret.
+ */
+#include "core/config/config.h"
+
+#include "core/check.h"
+#include "core/config/config_options.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LINE 16384
+
+struct loader {
+    struct config *cfg;
+    struct config_report *report;
+    const char *file;
+    int line;        /* of the file, while it is read */
+    int *first_line; /* for each option: where the file set it, 0: nowhere */
+    FILE *stream;
+    char *buffer;
+    size_t buffer_size;
+};
+
+void config_report_init(struct config_report *report)
+{
+    bytebuf_init(&report->errors);
+    bytebuf_init(&report->warnings);
+}
+
+void config_report_release(struct config_report *report)
+{
+    bytebuf_release(&report->errors);
+    bytebuf_release(&report->warnings);
+}
+
+/* One value, of an option that exists. origin says where it stands. */
+static void load_value(struct loader *ld, const char *origin, const struct config_option *option, const char *value)
+{
+    struct bytebuf expected;
+    bytebuf_init(&expected);
+    if (config_value_set(ld->cfg, option, value, &expected) != BLOB_OK) {
+        bool shown = option->secret == CONFIG_OPEN && option->type != CONFIG_TEXT;
+        bytebuf_printf(&ld->report->errors, "%s: %s.%s: ", origin, option->section, option->key);
+        if (shown)
+            bytebuf_printf(&ld->report->errors, "\"%.100s\" is no good: ", value);
+        bytebuf_printf(&ld->report->errors, "%s\n", expected.data);
+    }
+    bytebuf_release(&expected);
+}
+
+/* ---- the file -------------------------------------------------------------------------------------------------- */
+
+/* For libinih: one whole line, without its indentation (which libinih would take for a continuation). */
+static char *file_line(char *out, int size, void *arg)
+{
+    struct loader *ld = arg;
+    ssize_t len = getline(&ld->buffer, &ld->buffer_size, ld->stream);
+    if (len < 0)
+        return NULL;
+    ld->line++;
+    const char *text = ld->buffer + strspn(ld->buffer, " \t");
+    size_t text_len = strlen(text);
+    bool has_nul = (ssize_t)strlen(ld->buffer) != len;
+    if (has_nul || text_len + 1 > (size_t)size) {
+        bytebuf_printf(&ld->report->errors, "%s:%d: %s\n", ld->file, ld->line,
+                       has_nul ? "the line holds a NUL byte" : "the line is too long");
+        out[0] = '\0';
+        return out;
+    }
+    memcpy(out, text, text_len + 1);
+    return out;
+}
+
+static int file_value(void *arg, const char *section, const char *key, const char *value)
+{
+    struct loader *ld = arg;
+    struct bytebuf *errors = &ld->report->errors;
+    size_t count;
+    const struct config_option *table = config_option_table(&count), *option = config_option_find(section, key);
+    if (!option) {
+        if (*section == '\0')
+            bytebuf_printf(errors, "%s:%d: %s stands before any [section]\n", ld->file, ld->line, key);
+        else if (!config_section_known(section))
+            bytebuf_printf(errors, "%s:%d: unknown section [%s]\n", ld->file, ld->line, section);
+        else
+            bytebuf_printf(errors, "%s:%d: unknown key %s in [%s]\n", ld->file, ld->line, key, section);
+        return 1;
+    }
+    int *first_line = &ld->first_line[option - table];
+    if (*first_line) {
+        bytebuf_printf(errors, "%s:%d: %s.%s: given twice, first on line %d\n", ld->file, ld->line, section, key,
+                       *first_line);
+        return 1;
+    }
+    *first_line = ld->line;
+    struct bytebuf origin;
+    bytebuf_init(&origin);
+    bytebuf_printf(&origin, "%s:%d", ld->file, ld->line);
+    load_value(ld, origin.data, option, value);
+    bytebuf_release(&origin);
+    return 1;
+}
+
+static void load_file(struct loader *ld)
+{
+    size_t count;
+    config_option_table(&count);
+    ld->stream = fopen(ld->file, "re");
+    ld->first_line = calloc(count, sizeof *ld->first_line);
+    if (!ld->stream || !ld->first_line) {
+        bytebuf_printf(&ld->report->errors, "%s: cannot be read: %s\n", ld->file, strerror(errno));
+        goto out;
+    }
+    /* Debian's libinih is tuned by variables; its own limit is 200 bytes a line, and silence beyond. */
+    ini_use_stack = false;
+    ini_initial_alloc = ini_max_line = MAX_LINE;
+    int rc = ini_parse_stream(file_line, ld, file_value, ld);
+    if (ferror(ld->stream))
+        bytebuf_printf(&ld->report->errors, "%s: cannot be read: %s\n", ld->file, strerror(errno));
+    else if (rc > 0)
+        bytebuf_printf(&ld->report->errors, "%s:%d: expected [section], key = value, or a comment\n", ld->file, rc);
+    else if (rc < 0)
+        bytebuf_printf(&ld->report->errors, "%s: out of memory\n", ld->file);
+out:
+    free(ld->buffer);
+    free(ld->first_line);
+    if (ld->stream)
+        fclose(ld->stream);
+}
+
+/* ---- environment and command line ------------------------------------------------------------------------------ */
+
+/* Variables of the project's scripts and tests, which settings do not look at. */
+static bool variable_is_ours(const char *name)
+{
+    static const char *const prefixes[] = {"BLOBD_RUN_", "BLOBD_TEST_", "BLOBD_FAULTS_"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
+static void load_variable(struct loader *ld, const char *variable)
+{
+    const char *equals = strchr(variable, '=');
+    if (strncmp(variable, "BLOBD_", 6) != 0 || !equals || variable_is_ours(variable))
+        return;
+    size_t count;
+    const struct config_option *table = config_option_table(&count), *option = NULL;
+    struct bytebuf name, known;
+    bytebuf_init(&name);
+    bytebuf_init(&known);
+    bytebuf_add(&name, variable, (size_t)(equals - variable));
+    for (size_t i = 0; i < count && !option; i++) {
+        bytebuf_clear(&known);
+        config_option_variable(&table[i], &known);
+        if (strcmp(known.data, name.data) == 0)
+            option = &table[i];
+    }
+    if (option)
+        load_value(ld, name.data, option, equals + 1);
+    else
+        bytebuf_printf(&ld->report->warnings, "%s: no such setting; ignored\n", name.data);
+    bytebuf_release(&known);
+    bytebuf_release(&name);
+}
+
+/* "section.key=value"; the section may have dots, the key has none. */
+static void load_set(struct loader *ld, const char *set)
+{
+    const char *equals = strchr(set, '=');
+    const char *dot = equals ? memrchr(set, '.', (size_t)(equals - set)) : NULL;
+    if (!dot) {
+        bytebuf_printf(&ld->report->errors, "--set %.*s: expected section.key=value\n", (int)strcspn(set, "="), set);
+        return;
+    }
+    struct bytebuf section, key;
+    bytebuf_init(&section);
+    bytebuf_init(&key);
+    bytebuf_add(&section, set, (size_t)(dot - set));
+    bytebuf_add(&key, dot + 1, (size_t)(equals - dot - 1));
+    const struct config_option *option = config_option_find(section.data, key.data);
+    if (option)
+        load_value(ld, "--set", option, equals + 1);
+    else
+        bytebuf_printf(&ld->report->errors, "--set %s.%s: no such setting\n", section.data, key.data);
+    bytebuf_release(&key);
+    bytebuf_release(&section);
+}
+
+/* ---- what must hold between settings --------------------------------------------------------------------------- */
+
+static void need(struct config_report *report, bool given, const char *name, const char *why)
+{
+    if (!given)
+        bytebuf_printf(&report->errors, "%s: must be set %s\n", name, why);
+}
+
+static void check_server(const struct config *cfg, struct config_report *report)
+{
+    need(report, cfg->server.listen != NULL, "server.listen", "to host:port");
+    if (cfg->tls.enabled) {
+        need(report, cfg->tls.cert_file != NULL, "tls.cert_file", "while tls.enabled is true");
+        need(report, cfg->tls.key_file != NULL, "tls.key_file", "while tls.enabled is true");
+    }
+    if (cfg->auth.mode == CONFIG_AUTH_TOKENS)
+        need(report, cfg->auth.tokens_file != NULL, "auth.tokens_file", "when auth.mode is tokens");
+    if (cfg->auth.mode == CONFIG_AUTH_VERIFY)
+        need(report, cfg->auth.verify_url != NULL, "auth.verify_url", "when auth.mode is verify");
+}
+
+static void check_storage(const struct config *cfg, struct config_report *report)
+{
+    if (cfg->storage.backend == CONFIG_BACKEND_DISK)
+        need(report, cfg->disk.root != NULL, "storage.disk.root", "when storage.backend is disk");
+    if (cfg->storage.backend == CONFIG_BACKEND_S3) {
+        need(report, cfg->s3.bucket != NULL, "storage.s3.bucket", "when storage.backend is s3");
+        need(report, cfg->s3.cred_id || !cfg->s3.cred_secret, "storage.s3.cred_id", "beside storage.s3.cred_secret");
+        need(report, cfg->s3.cred_secret || !cfg->s3.cred_id, "storage.s3.cred_secret", "beside storage.s3.cred_id");
+    }
+}
+
+static void check_sessions(const struct config *cfg, struct config_report *report)
+{
+    if (cfg->sessions.store == CONFIG_SESSIONS_EMBEDDED)
+        need(report, cfg->sessions.path || cfg->disk.root, "sessions.path", "when there is no storage.disk.root");
+    if (cfg->sessions.store == CONFIG_SESSIONS_REDIS) {
+        need(report, cfg->redis.url || cfg->redis.sentinels, "sessions.redis.url",
+             "(or sessions.redis.sentinels) when sessions.store is redis");
+        need(report, cfg->redis.master_name || !cfg->redis.sentinels, "sessions.redis.master_name",
+             "beside sessions.redis.sentinels");
+    }
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------- */
+
+static void load_defaults(struct config *cfg)
+{
+    size_t count;
+    const struct config_option *table = config_option_table(&count);
+    struct bytebuf expected;
+    bytebuf_init(&expected);
+    for (size_t i = 0; i < count; i++)
+        CHECK(config_value_set(cfg, &table[i], table[i].initial, &expected) == BLOB_OK);
+    bytebuf_release(&expected);
+}
+
+enum blob_status config_load(const struct config_sources *sources, struct config **out, struct config_report *report)
+{
+    struct config *cfg = calloc(1, sizeof *cfg);
+    if (!cfg) {
+        bytebuf_text(&report->errors, "out of memory\n");
+        return BLOB_E_NO_MEMORY;
+    }
+    struct loader ld = {.cfg = cfg, .report = report, .file = sources->file};
+    load_defaults(cfg);
+    if (sources->file)
+        load_file(&ld);
+    for (char *const *variable = sources->environment; variable && *variable; variable++)
+        load_variable(&ld, *variable);
+    for (size_t i = 0; i < sources->set_count; i++)
+        load_set(&ld, sources->sets[i]);
+    if (report->errors.len == 0) {
+        check_server(cfg, report);
+        check_storage(cfg, report);
+        check_sessions(cfg, report);
+    }
+    if (report->errors.len > 0 || report->errors.failed) {
+        config_free(cfg);
+        return report->errors.failed ? BLOB_E_NO_MEMORY : BLOB_E_INVALID;
+    }
+    *out = cfg;
+    return BLOB_OK;
+}
+
+void config_free(struct config *cfg)
+{
+    if (!cfg)
+        return;
+    size_t count;
+    const struct config_option *table = config_option_table(&count);
+    for (size_t i = 0; i < count; i++)
+        config_value_release(cfg, &table[i]);
+    free(cfg);
+}

@@ -1,0 +1,280 @@
+/*
+ * upload_internal - what the files of upload share: the service, an append in flight, and the steps between them.
+ *
+ *   upload.c             create, status, destroy, and the service itself
+ *   upload_append.c      one body: begin, write, end
+ *   upload_decide.c      the rules that decide, before the body, what an append may do
+ *   upload_complete.c    from the last byte to the file
+ *   upload_checkpoint.c  flushes beside the writing, and the timer
+ *   upload_live.c        which appends are in flight in this process
+ *   upload_recover.c     sessions: load, persist, and rebuild from the store
+ *   upload_recall.c      the sessions this node stored last
+ *   upload_expire.c      what the janitor removes
+ *
+ * Locks, in order: live (one a service), then append.lock, then the recall's. None is held across a store or session
+ * call or a callback.
+ */
+#ifndef BLOBD_CORE_UPLOAD_UPLOAD_INTERNAL_H
+#define BLOBD_CORE_UPLOAD_UPLOAD_INTERNAL_H
+
+#include "core/check.h"
+#include "core/clock.h"
+#include "core/clock_watch.h"
+#include "core/log.h"
+#include "core/metrics.h"
+#include "core/node_clock.h"
+#include "core/session/session.h"
+#include "core/upload/upload.h"
+#include "core/worker_pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define UPLOAD_LANES    4096
+#define LIVE_BUCKETS    1024
+#define APPEND_MAGIC    0x41505044u
+#define HASH_READ_BYTES (256u << 10)
+#define EPOCH_DESTROYED UINT64_MAX /* announced of an upload that is gone: newer than any writer */
+
+struct upload_metrics {
+    struct metric *created, *completed, *destroyed, *expired;
+    struct metric *appends, *cut, *superseded, *repeats, *mismatches, *rebuilt, *bytes, *deduplicated;
+};
+
+struct upload_service {
+    struct blob_store *store;
+    struct session_store *sessions;
+    struct file_catalog *catalog;
+    struct worker_pool *pool;
+    struct logger *log;
+    struct upload_options opt;
+    struct upload_metrics metrics;
+    char node[NODE_ID_CHARS + 1];
+    struct worker_lane lanes[UPLOAD_LANES];
+    atomic_bool left_behind;       /* a session was not moved with its completion: some are older than their records */
+    atomic_uint in_flight;         /* appends in the table below */
+    _Atomic int64_t checkpoint_us; /* what a checkpoint takes, of late */
+    struct upload_recall *recall;  /* NULL where sessions are not shared, and loading one costs nothing */
+
+    pthread_mutex_t live; /* guards the table, and refs, notifying, tick_queued of what is in it */
+    pthread_cond_t notified;
+    struct upload_append *table[LIVE_BUCKETS];
+};
+
+enum append_mode {
+    APPEND_WRITE,  /* new bytes */
+    APPEND_REPEAT, /* a chunk whose answer was lost: compared, not written */
+    APPEND_WAITS,  /* not to be decided before its first byte, or its end: never an append's */
+    APPEND_REST,   /* a complete whose blob is there already (a crash came between): hashed, not written */
+};
+
+/* upload_hash.c's: what is being hashed while it is written. */
+struct side_hash {
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    enum { SIDE_IDLE, SIDE_READY, SIDE_RUNNING } state;
+    bool out; /* job is in the pool, with a reference of its own */
+    struct worker_job job;
+    struct hash hash;
+    const struct iovec *parts;
+    int count;
+};
+
+struct upload_append {
+    unsigned magic;
+    struct upload_service *svc;
+    struct upload_append *next; /* in the live table */
+    struct uuid id;
+    enum append_mode mode;
+
+    /* the request */
+    bool completes;
+    bool has_length;
+    uint64_t length;
+    bool has_expected;
+    struct digest expected; /* of a complete that names no digest: set when its last byte has come */
+    void (*superseded)(void *arg);
+    void *arg;
+
+    /* touched in the upload's lane only */
+    struct blob_writer *writer; /* NULL until the first byte */
+    struct hash hash;           /* of the whole upload as received (APPEND_REPEAT: of this body, or by_hash) */
+    struct hash part_hash;      /* the same as it was at the end of the last whole part, on a store of parts */
+    struct hash before_hash;    /* of the whole upload as it was before this body */
+    bool keeps_before;          /* the session is to know it: staged bytes cannot be read */
+    bool by_hash;               /* APPEND_REPEAT: hashed on from the chunk's beginning, for the same reason */
+    uint64_t start, received;
+    _Atomic uint64_t written; /* start + received, for the timer's eyes */
+    bool roll_back;           /* the end takes back what came */
+    bool over;                /* ended by a take-over: what is left is to say so */
+    struct session *before;   /* as it was when this append began, where a roll-back may be needed; else NULL */
+    int64_t announced_us;     /* a complete: when others were told that it completes */
+    enum api_code failed;     /* the first failure: told at the end */
+    struct api_error error;
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t flushed;
+    struct session s;   /* as it stands in the session store */
+    bool flush_queued;  /* decided, not begun: whoever comes first does it, the pool or who waits for it */
+    bool flushing;      /* under way */
+    bool flush_out;     /* flush_job is in the pool, with a reference of its own */
+    atomic_bool fenced; /* another writer has this upload now */
+    atomic_bool destroyed;
+    enum blob_status flush_status;
+    struct blob_error flush_error;
+    uint64_t flush_offset; /* of the flush under way, or the last one */
+    struct hash flush_hash;
+    int64_t flush_us; /* when it began */
+    struct worker_job flush_job, tick_job;
+    struct side_hash side;
+
+    unsigned refs; /* under live: the owner's, a queued job's, a notice's */
+    bool notifying, tick_queued, ended;
+};
+
+/* ---- upload_live.c ---- */
+
+void live_init(struct upload_service *svc);
+void live_release(struct upload_service *svc);
+void live_add(struct upload_append *a);
+/* Waits for a callback under way; no notice and no tick comes afterwards. */
+void live_remove(struct upload_append *a);
+/* The append in flight of this upload, or NULL. Called in its lane, where it cannot end meanwhile. */
+struct upload_append *live_find(struct upload_service *svc, const struct uuid *id);
+/* Calls a->superseded, once at most, and never after live_remove() has returned. */
+void live_notify(struct upload_append *a);
+/* A newer writer on another node. */
+void live_notice(const struct uuid *id, uint64_t epoch, void *svc);
+/* Queues the checkpoint job of those whose last one is over. */
+void live_tick(struct upload_service *svc);
+/* Takes and drops a reference; the last one frees. */
+void append_ref(struct upload_append *a);
+void append_unref(struct upload_append *a);
+
+/* ---- upload_hash.c ---- */
+
+void hash_parts(struct hash *hash, const struct iovec *parts, int count);
+void side_hash_init(struct side_hash *side);
+void side_hash_release(struct side_hash *side);
+/* Begins to hash the parts on another worker, from a->hash on; they stay until side_hash_end(), which gives the result.
+ */
+void side_hash_begin(struct upload_append *a, const struct iovec *parts, int count);
+const struct hash *side_hash_end(struct upload_append *a);
+
+/* ---- upload_recall.c ---- */
+
+struct upload_recall *recall_new(void);
+void recall_free(struct upload_recall *r); /* NULL is fine */
+/* After s, of which value is the encoding, was stored. */
+void recall_keep(struct upload_service *svc, const struct session *s, const struct bytebuf *value);
+/* Gives what is kept of this upload, once: s->recalled is set until it has been stored again. */
+bool recall_take(struct upload_service *svc, const struct uuid *id, struct session *s);
+
+/* ---- upload_recover.c ---- */
+
+/* May this identity use the upload? */
+bool recover_may_use(const struct session *s, const struct identity *who);
+
+/* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
+ * API_UPLOAD_UNKNOWN, and so are those whose removal has begun: of these s is given all the same. */
+enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                           struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* Has an append that began on another node and was not ended: its writer may write yet, dead or alive. */
+bool recover_is_contended(const struct upload_service *svc, const struct session *s);
+/* The same, and that node is taken for alive. */
+bool recover_is_busy(const struct upload_service *svc, const struct session *s);
+/* Less is staged than s says, perhaps nothing: nothing has come yet, or the upload was completed, or cut off just
+ * before its file, and its session is older than that. Then s becomes what the store knows. UPLOAD_UNKNOWN: it was
+ * destroyed. */
+enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* Ends in s what a dead append left, and takes over from the store what it has beyond the session. Writes nothing. */
+enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* The same for who adds nothing: an append in flight on another node stays uncounted and unharmed. What the store has
+ * beyond the session goes into the session, where nobody is at it: so it was told, and is not to be undone. */
+enum api_code recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* Before an open upload completes: where its session may be older than the store (the process was started again, the
+ * sessions were lost or rolled back, a completion failed half-way), s becomes what the store knows, as above. */
+enum api_code recover_settle_completed(struct upload_service *svc, struct session *s,
+                                       struct api_error *err) BLOB_MUST_CHECK;
+/* Another node that is taken for alive is completing the upload: where its blob is made, s becomes what the store knows
+ * of that, SESSION_COMPLETED or still SESSION_COMPLETING; else UPLOAD_BUSY. */
+enum api_code recover_completing(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* Sets s to what the store has, after it turned out to have less than the session says. */
+enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* Reads staged bytes until the hash has caught up with the offset. */
+enum api_code recover_hash(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+/* An epoch after this one: the clock, so that no two are the same, also where the session that knew the later ones was
+ * lost or rolled back. */
+uint64_t recover_next_epoch(uint64_t last);
+/* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
+ * or s was recalled and is not there any more. */
+enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err) BLOB_MUST_CHECK;
+/* The same, and puts a row with it (put may be NULL); what became of that is in *put. */
+enum blob_status recover_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+                                        struct blob_error *err) BLOB_MUST_CHECK;
+/* Writes the record uploads/<id>. */
+enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
+                                    struct blob_error *err) BLOB_MUST_CHECK;
+/* One append less in flight: counts it where it moved the offset. */
+void recover_count_append(struct session *s);
+/* Logs a store's or session store's failure, and says what the client is told. */
+enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, const char *what, enum blob_status st,
+                          const struct blob_error *detail, struct api_error *err);
+
+/* ---- upload_decide.c ---- */
+
+/* A complete that is known to bring no bytes. */
+bool decide_adds_nothing(const struct upload_request *req);
+
+void upload_view_of(const struct session *s, bool initial, struct upload_view *view);
+/* Token, then offset, then repeat; marks s (rotating, appends). readable: staged bytes can be read back. */
+enum api_code decide_append(const struct upload_request *req, bool readable, struct session *s, enum append_mode *mode,
+                            struct api_error *err) BLOB_MUST_CHECK;
+enum api_code decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
+                           struct api_error *err) BLOB_MUST_CHECK;
+
+/* ---- upload_checkpoint.c ---- */
+
+/* With a->lock held: how far should be flushed now? All that is written, or to the end of its last whole part; or
+ * nothing behind flush_offset. */
+uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us);
+/* Starts a flush beside the writing where one is due; waits when two would be. Failures show in a->flush_status. */
+void checkpoint_maybe(struct upload_append *a);
+/* Waits for the flush under way. */
+void checkpoint_wait(struct upload_append *a);
+void checkpoint_tick_run(struct worker_job *job);
+/* In the caller's thread: makes the first offset bytes durable, then moves the session there. next is what to store,
+ * its hash that of these bytes; its mark is set. */
+enum blob_status checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
+                                  struct blob_error *err) BLOB_MUST_CHECK;
+
+/* ---- upload_append.c, upload_complete.c ---- */
+
+/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
+void append_note_before(const struct upload_append *a, struct session *next);
+/* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
+enum api_code append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+/* What its client is told where the session could not be moved. */
+enum api_code append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
+                                    const struct blob_error *detail, struct api_error *err);
+/* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
+ * upload_append_end(). */
+void append_end_older(struct upload_append *old);
+/* Returns to a->before. */
+enum api_code append_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code complete_finish(struct upload_append *a, struct upload_result *result,
+                              struct api_error *err) BLOB_MUST_CHECK;
+/* Completes an upload whose content is the blob s->digest already; s is as rebuilt from its record. */
+enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
+                                 struct api_error *err) BLOB_MUST_CHECK;
+/* The answer of an upload that is completed: its file, or UPLOAD_COMPLETED where that has been destroyed since. */
+enum api_code complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
+                             struct api_error *err) BLOB_MUST_CHECK;
+
+/* ---- upload.c ---- */
+
+/* In the upload's lane: removes it if its time is over, by a wall clock that has not been set since `clock` began. */
+enum blob_status upload_remove_expired(struct upload_service *svc, const struct uuid *id,
+                                       const struct clock_watch *clock, struct blob_error *detail) BLOB_MUST_CHECK;
+
+#endif

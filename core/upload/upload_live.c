@@ -1,0 +1,169 @@
+/*
+ * upload_live - the appends in flight in this process, by upload.
+ *
+ * At most one per upload: a newer one ends the older before it is added. Notices of other nodes and the timer come on
+ * threads of their own, while an append may be ending in its lane: the reference count and `notifying` keep its memory
+ * and its request alive until they are through. Callbacks are made without the lock.
+ */
+#include "core/upload/upload_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned bucket_of(const struct uuid *id)
+{
+    unsigned h = 2166136261u; /* FNV-1a */
+    for (const char *p = id->text; *p; p++)
+        h = (h ^ (unsigned char)*p) * 16777619u;
+    return h;
+}
+
+struct worker_lane *upload_lane(struct upload_service *svc, const struct uuid *id)
+{
+    return &svc->lanes[bucket_of(id) % UPLOAD_LANES];
+}
+
+void live_init(struct upload_service *svc)
+{
+    pthread_mutex_init(&svc->live, NULL);
+    pthread_cond_init(&svc->notified, NULL);
+}
+
+void live_release(struct upload_service *svc)
+{
+    for (unsigned i = 0; i < LIVE_BUCKETS; i++)
+        CHECK(svc->table[i] == NULL);
+    pthread_cond_destroy(&svc->notified);
+    pthread_mutex_destroy(&svc->live);
+}
+
+static struct upload_append **find_slot(struct upload_service *svc, const struct uuid *id)
+{
+    struct upload_append **slot = &svc->table[bucket_of(id) % LIVE_BUCKETS];
+    while (*slot && strcmp((*slot)->id.text, id->text) != 0)
+        slot = &(*slot)->next;
+    return slot;
+}
+
+void live_add(struct upload_append *a)
+{
+    struct upload_service *svc = a->svc;
+    pthread_mutex_lock(&svc->live);
+    struct upload_append **slot = find_slot(svc, &a->id);
+    CHECK(*slot == NULL);
+    *slot = a;
+    atomic_fetch_add(&svc->in_flight, 1);
+    pthread_mutex_unlock(&svc->live);
+}
+
+void live_remove(struct upload_append *a)
+{
+    struct upload_service *svc = a->svc;
+    pthread_mutex_lock(&svc->live);
+    struct upload_append **slot = find_slot(svc, &a->id);
+    if (*slot == a) {
+        *slot = a->next;
+        a->next = NULL;
+        atomic_fetch_sub(&svc->in_flight, 1);
+    }
+    a->ended = true;
+    while (a->notifying)
+        pthread_cond_wait(&svc->notified, &svc->live);
+    pthread_mutex_unlock(&svc->live);
+}
+
+struct upload_append *live_find(struct upload_service *svc, const struct uuid *id)
+{
+    pthread_mutex_lock(&svc->live);
+    struct upload_append *a = *find_slot(svc, id);
+    pthread_mutex_unlock(&svc->live);
+    return a;
+}
+
+void append_ref(struct upload_append *a)
+{
+    pthread_mutex_lock(&a->svc->live);
+    a->refs++;
+    pthread_mutex_unlock(&a->svc->live);
+}
+
+void append_unref(struct upload_append *a)
+{
+    struct upload_service *svc = a->svc;
+    pthread_mutex_lock(&svc->live);
+    bool last = --a->refs == 0;
+    pthread_mutex_unlock(&svc->live);
+    if (!last)
+        return;
+    side_hash_release(&a->side);
+    pthread_cond_destroy(&a->flushed);
+    pthread_mutex_destroy(&a->lock);
+    a->magic = 0;
+    free(a->before);
+    free(a);
+}
+
+void live_notify(struct upload_append *a)
+{
+    struct upload_service *svc = a->svc;
+    pthread_mutex_lock(&svc->live);
+    /* One look under one lock: once it has ended, its request may be gone. */
+    void (*fn)(void *) = a->ended ? NULL : a->superseded;
+    a->superseded = NULL;
+    a->notifying = fn != NULL;
+    pthread_mutex_unlock(&svc->live);
+    if (!fn)
+        return;
+    fn(a->arg);
+    pthread_mutex_lock(&svc->live);
+    a->notifying = false;
+    pthread_cond_broadcast(&svc->notified);
+    pthread_mutex_unlock(&svc->live);
+}
+
+void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
+{
+    struct upload_service *svc = arg;
+    pthread_mutex_lock(&svc->live);
+    struct upload_append *a = *find_slot(svc, id);
+    if (a)
+        a->refs++;
+    pthread_mutex_unlock(&svc->live);
+    if (!a)
+        return;
+    pthread_mutex_lock(&a->lock);
+    bool older = a->s.writer_epoch < epoch;
+    if (older)
+        a->fenced = true;
+    if (epoch == EPOCH_DESTROYED)
+        a->destroyed = true;
+    pthread_mutex_unlock(&a->lock);
+    if (older)
+        live_notify(a);
+    append_unref(a);
+}
+
+static bool checkpoint_due(struct upload_append *a, int64_t now_us)
+{
+    pthread_mutex_lock(&a->lock);
+    bool due =
+        !a->flushing && !a->flush_queued && checkpoint_target(a, atomic_load(&a->written), now_us) > a->flush_offset;
+    pthread_mutex_unlock(&a->lock);
+    return due;
+}
+
+void live_tick(struct upload_service *svc)
+{
+    int64_t now_us = clock_steady_us();
+    pthread_mutex_lock(&svc->live);
+    for (unsigned i = 0; i < LIVE_BUCKETS; i++) {
+        for (struct upload_append *a = svc->table[i]; a; a = a->next) {
+            if (a->tick_queued || !checkpoint_due(a, now_us))
+                continue;
+            a->tick_queued = true;
+            a->refs++;
+            worker_pool_submit(svc->pool, upload_lane(svc, &a->id), &a->tick_job);
+        }
+    }
+    pthread_mutex_unlock(&svc->live);
+}

@@ -5,7 +5,7 @@
  */
 #include "backends/s3/client/s3_client.h"
 #include "core/text/bytebuf.h"
-#include "tests/unit/unit_main.h"
+#include "tests/rig/unit_main.h"
 
 #include <curl/curl.h>
 #include <pthread.h>

@@ -5,7 +5,7 @@
 #include "backends/s3/s3_store.h"
 #include "core/clock.h"
 #include "tests/contract/blob_store_contract.h"
-#include "tests/unit/unit_main.h"
+#include "tests/rig/unit_main.h"
 
 #include <signal.h>
 #include <string.h>

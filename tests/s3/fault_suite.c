@@ -5,7 +5,7 @@
  */
 #include "backends/s3/client/s3_client.h"
 #include "core/clock.h"
-#include "tests/unit/unit_main.h"
+#include "tests/rig/unit_main.h"
 
 #include <signal.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 #include "backends/s3/s3_store.h"
 #include "backends/s3/s3_store_internal.h"
 #include "core/clock.h"
-#include "tests/unit/unit_main.h"
+#include "tests/rig/unit_main.h"
 
 #include <string.h>
 #include <unistd.h>

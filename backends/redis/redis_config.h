@@ -12,7 +12,10 @@
 #ifndef BLOBD_BACKENDS_REDIS_REDIS_CONFIG_H
 #define BLOBD_BACKENDS_REDIS_REDIS_CONFIG_H
 
-#include "backends/redis/redis_sessions.h"
+#include "backends/redis/redis_options.h"
+#include "core/status.h"
+
+#include <stddef.h>
 
 #define REDIS_SENTINELS_MAX 9
 

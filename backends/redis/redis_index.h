@@ -12,6 +12,7 @@
 #define BLOBD_BACKENDS_REDIS_REDIS_INDEX_H
 
 #include "backends/redis/redis_batch.h"
+#include "core/session_store.h"
 
 struct redis_index;
 

@@ -9,6 +9,7 @@
 #define BLOBD_BACKENDS_REDIS_REDIS_NODE_H
 
 #include "backends/redis/redis_pool.h"
+#include "core/session_store.h"
 
 struct redis_node;
 

@@ -7,8 +7,8 @@
 #ifndef BLOBD_BACKENDS_S3_CLIENT_S3_ANSWER_H
 #define BLOBD_BACKENDS_S3_CLIENT_S3_ANSWER_H
 
-#include "backends/s3/client/s3_client.h"
 #include "backends/s3/client/s3_error.h"
+#include "backends/s3/client/s3_types.h"
 #include "core/text/bytebuf.h"
 
 /* Fills code and region of an <Error>; false, and nothing changed, when the text is not one. */

@@ -28,30 +28,6 @@ static const struct s3_driver *const drivers[] = {
 #endif
 };
 
-struct s3_options s3_options_default(void)
-{
-    return (struct s3_options){.driver = "sigv4",
-                               .endpoint = "",
-                               .region = "",
-                               .bucket = "",
-                               .prefix = "",
-                               .path_style = true,
-                               .cred_id = "",
-                               .cred_secret = "",
-                               .session_token = "",
-                               .cred_file = "",
-                               .ca_file = "",
-                               .connect_timeout_ms = 5000,
-                               .stall_timeout_ms = 30000,
-                               .complete_timeout_ms = 300000,
-                               .retry_timeout_ms = 30000,
-                               .max_connections = 64,
-                               .part_size_bytes = 8u << 20,
-                               .parallel_parts = 4,
-                               .memory_bytes = 256u << 20,
-                               .presign_expiry_ms = 3600000};
-}
-
 static size_t plain_chars(const char *text)
 {
     return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/");
@@ -298,14 +274,6 @@ enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *af
     return BLOB_OK;
 }
 
-void s3_page_release(struct s3_page *page)
-{
-    for (size_t i = 0; i < page->count; i++)
-        free(page->entries[i].key);
-    free(page->entries);
-    *page = (struct s3_page){0};
-}
-
 /* ---- streams ---- */
 
 struct s3_stream {
@@ -313,11 +281,6 @@ struct s3_stream {
     void *self;
     uint64_t left;
 };
-
-unsigned s3_streams_max(const struct s3_options *opts)
-{
-    return opts->max_connections / 2;
-}
 
 enum blob_status s3_stream_open(struct s3_client *c, const char *key, uint64_t offset, uint64_t length,
                                 struct s3_stream **out, struct s3_object *object, struct blob_error *err)
@@ -472,12 +435,6 @@ enum blob_status s3_multipart_parts(struct s3_client *c, const char *key, const 
     return BLOB_OK;
 }
 
-void s3_parts_release(struct s3_parts *parts)
-{
-    free(parts->parts);
-    *parts = (struct s3_parts){0};
-}
-
 /* The same for uploads. Those of one key come in an order of the endpoint's own. */
 static bool uploads_fit(const struct s3_client *c, const struct s3_uploads *uploads, const struct full_key *prefix,
                         const char *after_key, const char *after_id)
@@ -515,16 +472,6 @@ enum blob_status s3_multipart_list(struct s3_client *c, const char *prefix, cons
     }
     *out = uploads;
     return BLOB_OK;
-}
-
-void s3_uploads_release(struct s3_uploads *uploads)
-{
-    for (size_t i = 0; i < uploads->count; i++) {
-        free(uploads->uploads[i].key);
-        free(uploads->uploads[i].upload_id);
-    }
-    free(uploads->uploads);
-    *uploads = (struct s3_uploads){0};
 }
 
 /* ---- presigned downloads ---- */

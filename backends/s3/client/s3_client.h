@@ -32,42 +32,14 @@
 
 #include "backends/s3/client/s3_clock.h"
 #include "backends/s3/client/s3_options.h"
+#include "backends/s3/client/s3_types.h"
 #include "core/digest.h"
 #include "core/status.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define S3_KEY_MAX       512
-#define S3_ETAG_MAX      128
-#define S3_UPLOAD_ID_MAX 1024
-#define S3_PART_MAX      10000 /* highest part number */
-
-enum s3_capability {
-    S3_CAP_MULTIPART = 1 << 0,
-    S3_CAP_CONDITIONAL_PUT =
-        1 << 1, /* the driver sends conditions; whether the endpoint heeds them, a self-check tells */
-    S3_CAP_PRESIGN = 1 << 2,
-    S3_CAP_VERIFIED_TLS = 1 << 3, /* the server's certificate is checked */
-    S3_CAP_STREAM = 1 << 4,
-};
-
 struct s3_client;
-
-struct s3_object {
-    uint64_t size;
-    int64_t modified_ms;    /* the server's clock, often in whole seconds; 0: not told */
-    char etag[S3_ETAG_MAX]; /* with its quotes; "" when not told */
-};
-
-/* What is sent: memory, or read() from any offset (again after a retry, so it must answer the same bytes). */
-struct s3_body {
-    uint64_t length;
-    const void *data;            /* NULL: read() */
-    const struct digest *sha256; /* of all of it, where it is known: spares hashing it again; NULL */
-    enum blob_status (*read)(void *arg, uint64_t offset, void *buf, size_t len, struct blob_error *err);
-    void *arg;
-};
 
 /* Opens nothing on the network. INVALID: an option is missing or malformed, or there are no credentials. */
 enum blob_status s3_client_open(const struct s3_options *opts, struct s3_client **out,
@@ -87,11 +59,6 @@ void s3_client_clock(const struct s3_client *c, struct s3_clock_view *out);
 bool s3_key_ok(const char *key);
 
 /* ---- objects ---- */
-
-struct s3_condition {
-    bool absent;      /* only if there is no such key: else EXISTS */
-    const char *etag; /* only if this is the ETag now: else CONFLICT; NULL: whatever it is */
-};
 
 /*
  * cond and out may be NULL. EXISTS can, for a body from read() or of over 1 MiB, be the echo of an earlier attempt of
@@ -123,22 +90,10 @@ enum blob_status s3_delete(struct s3_client *c, const char *key, struct blob_err
 enum blob_status s3_delete_once(struct s3_client *c, const char *key, int64_t as_of_ms,
                                 struct blob_error *err) BLOB_MUST_CHECK;
 
-struct s3_entry {
-    char *key;
-    struct s3_object object;
-};
-
-struct s3_page {
-    struct s3_entry *entries; /* in byte order of their keys */
-    size_t count;
-    bool more; /* go on after the last key */
-};
-
 /* One page of at most max (1–1000) keys that begin with prefix ("" for all) and sort after `after` (NULL: from the
  * first). Each page goes on beyond the one before it, or is UNAVAILABLE. Gives *out: s3_page_release(). */
 enum blob_status s3_list(struct s3_client *c, const char *prefix, const char *after, unsigned max, struct s3_page *out,
                          struct blob_error *err) BLOB_MUST_CHECK;
-void s3_page_release(struct s3_page *page);
 
 /* ---- streams ---- */
 
@@ -150,7 +105,6 @@ void s3_page_release(struct s3_page *page);
  * s3_stream_close().
  */
 struct s3_stream;
-unsigned s3_streams_max(const struct s3_options *opts);
 enum blob_status s3_stream_open(struct s3_client *c, const char *key, uint64_t offset, uint64_t length,
                                 struct s3_stream **out, struct s3_object *object,
                                 struct blob_error *err) BLOB_MUST_CHECK;
@@ -161,12 +115,6 @@ enum blob_status s3_stream_read(struct s3_stream *s, void *buf, size_t len, stru
 void s3_stream_close(struct s3_stream *s);
 
 /* ---- multipart uploads ---- */
-
-struct s3_part {
-    unsigned number; /* 1 to S3_PART_MAX */
-    uint64_t size;
-    char etag[S3_ETAG_MAX];
-};
 
 enum blob_status s3_multipart_create(struct s3_client *c, const char *key, char upload_id[S3_UPLOAD_ID_MAX],
                                      struct blob_error *err) BLOB_MUST_CHECK;
@@ -189,34 +137,14 @@ enum blob_status s3_multipart_complete(struct s3_client *c, const char *key, con
 enum blob_status s3_multipart_abort(struct s3_client *c, const char *key, const char *upload_id,
                                     struct blob_error *err) BLOB_MUST_CHECK;
 
-struct s3_parts {
-    struct s3_part *parts; /* ascending */
-    size_t count;
-    bool more;
-};
-
 /* Parts with a number above `after`. Gives *out: s3_parts_release(). NOT_FOUND: no such upload. */
 enum blob_status s3_multipart_parts(struct s3_client *c, const char *key, const char *upload_id, unsigned after,
                                     struct s3_parts *out, struct blob_error *err) BLOB_MUST_CHECK;
-void s3_parts_release(struct s3_parts *parts);
-
-struct s3_upload {
-    char *key;
-    char *upload_id;
-    int64_t initiated_ms; /* the server's clock */
-};
-
-struct s3_uploads {
-    struct s3_upload *uploads;
-    size_t count;
-    bool more; /* go on after the last of them */
-};
 
 /* Unfinished multipart uploads of keys that begin with prefix, after (after_key, after_id) or from the first with
  * NULL. Gives *out: s3_uploads_release(). */
 enum blob_status s3_multipart_list(struct s3_client *c, const char *prefix, const char *after_key, const char *after_id,
                                    struct s3_uploads *out, struct blob_error *err) BLOB_MUST_CHECK;
-void s3_uploads_release(struct s3_uploads *uploads);
 
 /* ---- presigned downloads ---- */
 

@@ -9,10 +9,11 @@
 #ifndef BLOBD_BACKENDS_S3_CLIENT_S3_DRIVER_H
 #define BLOBD_BACKENDS_S3_CLIENT_S3_DRIVER_H
 
-#include "backends/s3/client/s3_client.h"
+#include "backends/s3/client/s3_clock.h"
 #include "backends/s3/client/s3_endpoint.h"
 #include "backends/s3/client/s3_keys.h"
 #include "backends/s3/client/s3_retry.h"
+#include "backends/s3/client/s3_types.h"
 
 /* What every driver keeps of the options. */
 struct s3_driver_base {

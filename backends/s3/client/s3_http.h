@@ -9,8 +9,8 @@
 #ifndef BLOBD_BACKENDS_S3_CLIENT_S3_HTTP_H
 #define BLOBD_BACKENDS_S3_CLIENT_S3_HTTP_H
 
-#include "backends/s3/client/s3_client.h"
 #include "backends/s3/client/s3_retry.h"
+#include "backends/s3/client/s3_types.h"
 #include "core/text/bytebuf.h"
 
 struct s3_http;

@@ -44,5 +44,7 @@ struct s3_options {
 
 /* The defaults above, every string "". */
 struct s3_options s3_options_default(void);
+/* How many of the connections may be streams (s3_client.h) at once. */
+unsigned s3_streams_max(const struct s3_options *opts);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * config - loading: the sources one after the other into one struct, then what must hold between settings.
+ * config_read - loading: the sources one after the other into one struct, then what must hold between settings.
  *
  * Every problem is reported and loading goes on, so that an operator sees all of them at once. A value that was
  * refused is not repeated when it may be a secret.

@@ -20,6 +20,7 @@
 #ifndef BLOBD_CORE_SESSION_STORE_H
 #define BLOBD_CORE_SESSION_STORE_H
 
+#include "core/identity.h"
 #include "core/status.h"
 #include "core/text/bytebuf.h"
 #include "core/uuid.h"
@@ -42,7 +43,6 @@ struct node_clock;
 
 #define FILE_ID_MAX      80
 #define FILE_NAME_MAX    255
-#define OWNER_MAX        127
 #define INDEX_VALUE_MAX  65536
 #define INDEX_STEM_CHARS 42 /* so much of its beginning a file's id shares with those of the same content */
 #define INDEX_RECENT_MS  3000

@@ -14,6 +14,7 @@
 #include "core/blob_store.h"
 #include "core/files/file_record.h"
 #include "core/files/media_type.h"
+#include "core/identity.h"
 #include "core/session_store.h"
 
 #include <stdatomic.h>
@@ -27,13 +28,6 @@ void file_catalog_free(struct file_catalog *c);
  * anybody; on the changing thread, no lock held. One watcher, set before the catalog is used by others. */
 typedef void file_watch_fn(const struct digest *digest, void *arg);
 void file_catalog_watch(struct file_catalog *c, file_watch_fn *fn, void *arg);
-
-/* Who asks: an identity sees and destroys its own files, an admin all, and without auth everybody all. */
-struct identity {
-    char name[OWNER_MAX + 1]; /* "" where unknown (auth.mode=none) */
-    bool known;
-    bool admin;
-};
 
 /*
  * Writes the record of a completed upload and its index row. The caller fills all of file but its id, number by

@@ -5,7 +5,6 @@
 #include "server/auth/auth.h"
 
 #include "core/log.h"
-#include "core/text/utf8.h"
 #include "server/auth/auth_tokens.h"
 #include "server/auth/auth_verify.h"
 
@@ -43,21 +42,6 @@ static bool bearer_hash(const char *authorization, struct digest *out)
     hash_update(&hash, bearer, len);
     hash_peek(&hash, out);
     return true;
-}
-
-const char *auth_name_fault(const char *name, size_t len)
-{
-    if (len == 0)
-        return "the name is empty";
-    if (len > OWNER_MAX)
-        return "the name is too long";
-    if (!utf8_valid(name, len))
-        return "the name is not UTF-8";
-    for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
-            return "the name holds a control character";
-    }
-    return NULL;
 }
 
 static enum auth_verdict refuse(struct api_error *err, const char *why)

@@ -14,29 +14,12 @@
 #define BLOBD_SERVER_AUTH_AUTH_H
 
 #include "core/api_error.h"
-#include "core/files/file_catalog.h"
+#include "core/identity.h"
+#include "server/auth/auth_options.h"
 
 struct auth;
 struct logger;
 struct metrics;
-
-enum auth_mode { AUTH_TOKENS, AUTH_VERIFY, AUTH_NONE };
-
-struct auth_options {
-    enum auth_mode mode;
-    const char *tokens_file;    /* AUTH_TOKENS */
-    const char *verify_url;     /* AUTH_VERIFY */
-    const char *verify_ca_file; /* NULL: the system's */
-    int64_t verify_timeout_ms;
-    int64_t verify_cache_ms; /* how long a yes is believed, and a no */
-    int64_t verify_negative_cache_ms;
-    unsigned verify_parallel; /* questions under way at once, so that a slow PBX cannot hold every worker */
-};
-
-/* May this be an identity's name: 1 to OWNER_MAX bytes of UTF-8 without control characters, which is what records hold?
- * NULL, or why not. Nothing else is cut or mended into one: what an identity once made is found by its whole name
- * alone, and two long names may begin alike. */
-const char *auth_name_fault(const char *name, size_t len);
 
 /* metrics may be NULL. */
 enum blob_status auth_new(const struct auth_options *opt, struct logger *log, struct metrics *metrics,

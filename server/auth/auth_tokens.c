@@ -4,8 +4,6 @@
  */
 #include "server/auth/auth_tokens.h"
 
-#include "server/auth/auth.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +45,7 @@ static const char *parse_line(char *line, struct token *out)
     const char *name = next_word(&p), *hash = next_word(&p), *admin = next_word(&p);
     if (hash == NULL)
         return "a line is: NAME SHA256HEX [admin]";
-    const char *wrong = auth_name_fault(name, strlen(name));
+    const char *wrong = identity_name_fault(name, strlen(name));
     if (wrong != NULL)
         return wrong;
     if (strlen(hash) != DIGEST_HEX_CHARS || digest_parse(hash, &out->hash) != BLOB_OK)

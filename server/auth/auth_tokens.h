@@ -12,7 +12,7 @@
 #define BLOBD_SERVER_AUTH_AUTH_TOKENS_H
 
 #include "core/digest.h"
-#include "core/files/file_catalog.h"
+#include "core/identity.h"
 
 #include <stddef.h>
 

@@ -158,7 +158,7 @@ struct naming {
 /* NULL, or why it cannot be used. */
 static const char *take_name(const char *name, size_t len, struct identity *who)
 {
-    const char *wrong = auth_name_fault(name, len);
+    const char *wrong = identity_name_fault(name, len);
     if (wrong != NULL)
         return wrong;
     memcpy(who->name, name, len);

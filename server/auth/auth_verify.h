@@ -14,7 +14,11 @@
 #define BLOBD_SERVER_AUTH_AUTH_VERIFY_H
 
 #include "core/digest.h"
-#include "server/auth/auth.h"
+#include "core/identity.h"
+#include "server/auth/auth_options.h"
+
+struct logger;
+struct metrics;
 
 struct verifier;
 

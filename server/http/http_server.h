@@ -7,7 +7,7 @@
  * takes a struct http_request is called on that thread, except where it says "any thread".
  *
  * Life of a request:
- *   1. The head is parsed and strictly checked. Malformed: answered by the layer through http_error_fn.
+ *   1. The head is parsed and strictly checked. Malformed: answered by the layer through on_fault.
  *   2. on_request runs, before any body byte is read and before 100 Continue is sent.
  *   3. The handler answers at once, or starts the body with http_request_read_body(), or keeps the request and
  *      answers later (a job's result posted to the loop with http_loop_post()).
@@ -23,6 +23,7 @@
 
 #include "core/ip_address.h"
 #include "core/status.h"
+#include "server/http/parse/http_words.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -35,20 +36,6 @@ struct worker_pool;
 struct bytebuf;
 
 /* ---- the server ------------------------------------------------------------------------------------------------ */
-
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_OPTIONS, HTTP_PATCH, HTTP_OTHER };
-
-/* What the layer itself refuses; the callback writes the answer's body, so that it reads like every other error. */
-enum http_fault {
-    HTTP_FAULT_BAD_REQUEST,     /* 400, framing or syntax */
-    HTTP_FAULT_HEAD_TIMEOUT,    /* 408 */
-    HTTP_FAULT_URI_TOO_LONG,    /* 414 */
-    HTTP_FAULT_EXPECTATION,     /* 417 */
-    HTTP_FAULT_HEAD_TOO_LARGE,  /* 431 */
-    HTTP_FAULT_NOT_IMPLEMENTED, /* 501: method or transfer coding */
-    HTTP_FAULT_TOO_MANY,        /* 503: over max_connections */
-    HTTP_FAULT_OVER_SHARE,      /* 429: over what one address may have */
-};
 
 struct http_tls_files {
     const char *cert_file; /* PEM chain; NULL: plain HTTP */
@@ -160,7 +147,6 @@ int64_t http_request_duration_us(const struct http_request *req);
 
 /* ---- the request's body ---------------------------------------------------------------------------------------- */
 
-enum http_body_kind { HTTP_BODY_NONE, HTTP_BODY_LENGTH, HTTP_BODY_CHUNKED };
 enum http_body_kind http_request_body_kind(const struct http_request *req);
 uint64_t http_request_body_length(const struct http_request *req); /* for HTTP_BODY_LENGTH */
 /* Does the client wait for 100 Continue before it sends the body? */

@@ -9,7 +9,11 @@
 #ifndef BLOBD_SERVER_HTTP_PARSE_HTTP_HEAD_CHECK_H
 #define BLOBD_SERVER_HTTP_PARSE_HTTP_HEAD_CHECK_H
 
-#include "server/http/http_server.h"
+#include "server/http/parse/http_words.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #define HEAD_MAX_LINES  100
 #define HEAD_METHOD_MAX 23

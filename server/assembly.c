@@ -18,8 +18,7 @@
 #include "core/worker_share.h"
 #include "server/api/blob_answer.h"
 #include "server/api/cors.h"
-#include "server/api/exchange.h"
-#include "server/api/readiness.h"
+#include "server/api/endpoint.h"
 #include "server/api/routes.h"
 #include "server/api/service.h"
 #include "server/api/telemetry.h"
@@ -27,6 +26,7 @@
 #include "server/auth/auth.h"
 #include "server/limiter.h"
 #include "server/memory_budget.h"
+#include "server/readiness.h"
 #include "server/stream_budget.h"
 
 #include <sched.h>

@@ -2,7 +2,7 @@
  * readiness - all who ask while a check is under way share the next one, so that a stranger who asks often neither
  * burdens the stores nor makes a balancer wait for more than two checks.
  */
-#include "server/api/readiness.h"
+#include "server/readiness.h"
 
 #include "core/blob_store.h"
 #include "core/clock.h"

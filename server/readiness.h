@@ -4,8 +4,8 @@
  *
  * Threads: readiness_ask() on the pool's one thread only. Ownership: the stores are borrowed.
  */
-#ifndef BLOBD_SERVER_API_READINESS_H
-#define BLOBD_SERVER_API_READINESS_H
+#ifndef BLOBD_SERVER_READINESS_H
+#define BLOBD_SERVER_READINESS_H
 
 #include "core/status.h"
 

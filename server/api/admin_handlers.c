@@ -9,9 +9,10 @@
 #include "core/metrics.h"
 #include "core/text/bytebuf.h"
 #include "server/api/exchange.h"
-#include "server/api/readiness.h"
+#include "server/api/exchange_hop.h"
 #include "server/api/response.h"
 #include "server/api/service.h"
+#include "server/readiness.h"
 
 void handle_healthz(struct exchange *x)
 {

@@ -12,6 +12,7 @@
 #include "server/api/blob_answer.h"
 #include "server/api/blob_stream.h"
 #include "server/api/exchange.h"
+#include "server/api/exchange_hop.h"
 #include "server/api/response.h"
 #include "server/api/service.h"
 

@@ -1,6 +1,6 @@
 /*
- * exchange - one request on its way through the server: from the head, by route and bearer, to its handler, and
- * between the loop and the workers.
+ * exchange - one request on its way through the server: what is known of it, from the head to the answer. endpoint
+ * makes it and leads it, by route and bearer, to its handler; exchange_hop takes it to the workers and back.
  *
  * Life: made when the head is there, freed by the layer's on_done after the answer. In between it has at most one hop
  * to the workers under way; while one is, nothing else may answer. So a worker may use the exchange, and whatever the
@@ -24,6 +24,8 @@
 
 struct service;
 struct telemetry;
+
+#define EXCHANGE_MAGIC 0x65786368u
 
 struct exchange {
     unsigned magic;
@@ -57,30 +59,10 @@ struct endpoint {
     struct limiter *limiter; /* NULL: unlimited */
 };
 
-/* The http_config callbacks; arg is a struct endpoint. */
-void endpoint_on_request(struct http_request *req, void *arg);
-void endpoint_on_fault(struct http_request *req, enum http_fault fault, const char *detail, void *arg);
-void endpoint_on_done(struct http_request *req, void *arg);
-void endpoint_on_proxy_fault(const char *remote, const char *fault, void *arg);
-
-/* Memory for the handler, zeroed, freed with the exchange; once an exchange. NULL when memory is out: the request has
- * been answered 503 then. */
-void *exchange_state(struct exchange *x, size_t bytes);
-
-/* May the client, and the identity, begin another upload now? False: answered 429. */
-bool exchange_spend_upload(struct exchange *x);
-
-/*
- * Runs work(x) on a worker (in lane, which may be NULL), then then(x) back on the loop, which answers or hops again.
- * Where the pool is full the request is answered 503 here, and false returned: x is gone.
- */
-bool exchange_hop(struct exchange *x, struct worker_lane *lane, void (*work)(struct exchange *x),
-                  void (*then)(struct exchange *x));
-/* The same on another pool than the requests', which must not queue behind them. */
-bool exchange_hop_aside(struct exchange *x, struct worker_pool *pool, void (*work)(struct exchange *x),
-                        void (*then)(struct exchange *x));
-/* The same in a share of the workers, in turns by who asks. May answer 503 later, in place of then(x). */
-bool exchange_hop_share(struct exchange *x, struct worker_share *share, void (*work)(struct exchange *x),
-                        void (*then)(struct exchange *x));
+/* Made when the head is there, and the request's context from then on. NULL when memory is out: the request has been
+ * answered 503 then. */
+struct exchange *exchange_new(struct http_request *req, const struct endpoint *ep, const struct route *route);
+/* After the answer, and when nothing of it is under way. */
+void exchange_free(struct exchange *x);
 
 #endif

@@ -6,6 +6,7 @@
 #include "core/text/bytebuf.h"
 #include "core/text/rfc3339.h"
 #include "server/api/exchange.h"
+#include "server/api/exchange_hop.h"
 #include "server/api/file_query.h"
 #include "server/api/response.h"
 #include "server/api/service.h"

@@ -18,6 +18,7 @@
 #include "core/log.h"
 #include "core/worker_pool.h"
 #include "server/api/exchange.h"
+#include "server/api/exchange_hop.h"
 #include "server/api/response.h"
 #include "server/api/service.h"
 #include "server/api/upload_answer.h"

@@ -9,6 +9,8 @@
 #include "core/text/parse_http.h"
 #include "core/upload/upload.h"
 #include "server/api/exchange.h"
+#include "server/api/exchange_hop.h"
+#include "server/api/exchange_limits.h"
 #include "server/api/response.h"
 #include "server/api/service.h"
 #include "server/api/upload_answer.h"

@@ -1,6 +1,17 @@
 /*
  * index_row - one encoding for the queue of the embedded index, the hash of the Redis one and pages of both, so that
- * there is one place where a row's fields are listed.
+ * there is one place where a row's fields are listed. Numbers are little-endian; a text is its length in one byte and
+ * its bytes.
+ *
+ *     bytes  what
+ *         1  version, 1
+ *      text  the file's id
+ *      text  its name
+ *      text  its owner
+ *         8  size
+ *         8  created, in ms
+ *         8  expires, in ms; 0: never
+ *         4  length of the value, and the value itself: the record's JSON
  */
 #include "backends/index_row.h"
 

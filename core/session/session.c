@@ -1,9 +1,36 @@
 /*
- * session - the fixed little-endian encoding of sessions.
+ * session - the encoding of sessions. Numbers are little-endian; a text is its length in one byte and its bytes.
  *
- * Versioned by its first byte. The progress part is a unit of its own, since stores that keep state hold it beside the
- * staged bytes. Expiry and epoch are the session store's columns and not in the bytes; expiry is repeated in them so
- * that a loaded session knows it.
+ *     bytes  what
+ *         1  version, 1
+ *        36  the upload's id
+ *         1  flags: 1 temporary, 2 tried
+ *      text  owner
+ *      text  filename
+ *         8  created, in ms
+ *        32  the key of its tokens
+ *   138, 170  progress, below
+ *         8  the offset
+ *         4  length of the store's state, and the state itself, at most UPLOAD_STATE_MAX
+ *      text  the node that writes
+ *         8  until when it does, in ms
+ *         8  epoch of the last writer
+ *         1  state: 0 open, 1 completing, 2 completed, 3 destroyed
+ *        48  unless open: digest (32), number of the file (8), completed in ms (8)
+ *         8  expires, in ms
+ *
+ * Progress is a unit of its own, because stores that keep state hold it beside the staged bytes:
+ *
+ *         1  version, 1
+ *         1  flags: 1 the count of appends is known, 2 rotating, 4 hash again, 8 the chunk's digest follows
+ *       108  the state of the hash (digest.c)
+ *         4  appends
+ *         8  where the append in flight began, or all ones
+ *        16  offset and length of the last chunk
+ *        32  its digest, where the flag says so
+ *
+ * The epoch is the session store's column and not in the bytes. Expiry is such a column as well, and is repeated here
+ * so that a loaded session knows it.
  */
 #include "core/session/session.h"
 
@@ -166,6 +193,11 @@ static void get_mark(struct byteview *v, struct upload_mark *mark)
     get_bytes(v, mark->state, mark->state_len);
 }
 
+static bool is_consistent(const struct session *s)
+{
+    return hash_length(&s->hash) <= s->mark.offset && (s->append_from == NO_APPEND || s->append_from <= s->mark.offset);
+}
+
 enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, struct session *out)
 {
     struct byteview v = {.data = data, .len = len};
@@ -173,7 +205,8 @@ enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, st
     memset(&s, 0, sizeof s);
     if (byteview_u8(&v) != SESSION_VERSION)
         return BLOB_E_CORRUPT;
-    get_bytes(&v, s.id.text, UUID_CHARS);
+    char id[UUID_CHARS + 1] = "";
+    get_bytes(&v, id, UUID_CHARS);
     unsigned flags = byteview_u8(&v);
     s.temporary = flags & FLAG_TEMPORARY;
     s.tried = flags & FLAG_TRIED;
@@ -196,7 +229,7 @@ enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, st
         s.completed_ms = (int64_t)byteview_u64(&v);
     }
     s.expires_ms = (int64_t)byteview_u64(&v);
-    if (v.failed || v.pos != v.len || hash_length(&s.hash) > s.mark.offset)
+    if (v.failed || v.pos != v.len || uuid_parse(id, &s.id) != BLOB_OK || !is_consistent(&s))
         return BLOB_E_CORRUPT;
     s.epoch = epoch;
     *out = s;

@@ -75,18 +75,30 @@ static bool get_text(const json_t *root, const char *key, char *out, size_t cap)
     return true;
 }
 
+/* A number that is not there, or negative, is damage: nothing here is ever less than 0. */
+static bool get_count(const json_t *root, const char *key, int64_t *out)
+{
+    const json_t *value = json_object_get(root, key);
+    if (!json_is_integer(value) || json_integer_value(value) < 0)
+        return false;
+    *out = json_integer_value(value);
+    return true;
+}
+
 static bool get_completion(const json_t *root, struct session *s)
 {
     const char *digest = json_string_value(json_object_get(root, "digest"));
     uint8_t number[8];
+    int64_t size;
+    if (!get_count(root, "size", &size) || !get_count(root, "completing", &s->completed_ms))
+        return false;
     if (!digest || digest_parse(digest, &s->digest) != BLOB_OK ||
         !get_hex(json_string_value(json_object_get(root, "number")), number, sizeof number))
         return false;
     for (size_t i = 0; i < sizeof number; i++)
         s->file_number = s->file_number << 8 | number[i];
     s->state = SESSION_COMPLETING;
-    s->mark.offset = (uint64_t)json_integer_value(json_object_get(root, "size"));
-    s->completed_ms = json_integer_value(json_object_get(root, "completing"));
+    s->mark.offset = (uint64_t)size;
     s->file_gone = json_is_true(json_object_get(root, "gone"));
     return true;
 }
@@ -101,9 +113,9 @@ enum blob_status upload_record_decode(const void *data, size_t len, struct sessi
               get_text(root, "id", id, sizeof id) && uuid_parse(id, &s.id) == BLOB_OK &&
               get_text(root, "filename", s.filename, sizeof s.filename) &&
               get_text(root, "owner", s.owner, sizeof s.owner) &&
-              get_hex(json_string_value(json_object_get(root, "key")), s.token_key, sizeof s.token_key);
+              get_hex(json_string_value(json_object_get(root, "key")), s.token_key, sizeof s.token_key) &&
+              get_count(root, "created", &s.created_ms);
     if (ok) {
-        s.created_ms = json_integer_value(json_object_get(root, "created"));
         s.temporary = json_is_true(json_object_get(root, "temporary"));
         if (json_object_get(root, "completing"))
             ok = get_completion(root, &s);

@@ -1,8 +1,31 @@
 /*
- * s3_staged - numbers in keys are hexadecimal of fixed width, so that byte order is their order.
+ * s3_staged - numbers in keys are hexadecimal of fixed width, so that byte order is their order. Numbers in values are
+ * little-endian.
+ *
+ * A mark's state:
+ *
+ *     bytes  what
+ *         1  format, 2
+ *         4  size of a part
+ *         1  how many runs, and each of them: first number (4), count (4), epoch (8)
+ *        16  the chain over the parts
+ *         1  how many segments, and each of them: epoch (8), sequence (4), length (4), CRC-32C (4)
+ *        20  the state object's own epoch (8), sequence (4) and offset (8)
+ *         1  is it being committed
+ *        32  as this blob
+ *         4  length of the id of the multipart upload, and the id
+ *
+ * The header of a state object, 2048 bytes:
+ *
+ *         4  "1gts"
+ *         4  length of the mark's state, and the state
+ *         4  length of what core keeps beside it, and that
+ *            zeros
+ *         4  CRC-32C of all before it; 0: written by a version that had none
  */
 #include "backends/s3/s3_staged.h"
 
+#include "backends/crc32c.h"
 #include "core/check.h"
 #include "core/text/bytebuf.h"
 
@@ -10,8 +33,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FORMAT       2
-#define HEADER_MAGIC 0x73746731u
+#define FORMAT        2
+#define HEADER_MAGIC  0x73746731u
+#define HEADER_SUM_AT (STAGED_HEADER_BYTES - 4)
 
 uint64_t staged_part_count(const struct staged *s)
 {
@@ -181,6 +205,13 @@ enum blob_status staged_from_mark(const struct upload_mark *mark, uint32_t part_
     return BLOB_OK;
 }
 
+/* Never 0, which says that there is none. */
+static uint32_t header_sum(const uint8_t header[STAGED_HEADER_BYTES])
+{
+    uint32_t sum = crc32c(0, header, HEADER_SUM_AT);
+    return sum != 0 ? sum : 1;
+}
+
 void staged_write_header(const struct staged *s, const void *keep, size_t keep_len, uint8_t out[STAGED_HEADER_BYTES])
 {
     struct bytebuf b;
@@ -192,10 +223,21 @@ void staged_write_header(const struct staged *s, const void *keep, size_t keep_l
     bytebuf_add(&b, mark.state, mark.state_len);
     bytebuf_u32(&b, (uint32_t)keep_len);
     bytebuf_add(&b, keep, keep_len);
-    CHECK(!b.failed && b.len <= STAGED_HEADER_BYTES);
+    CHECK(!b.failed && b.len <= HEADER_SUM_AT);
     memset(out, 0, STAGED_HEADER_BYTES);
     memcpy(out, b.data, b.len);
+    bytebuf_clear(&b);
+    bytebuf_u32(&b, header_sum(out));
+    memcpy(out + HEADER_SUM_AT, b.data, b.len);
     bytebuf_release(&b);
+}
+
+/* Headers of before the sum have zeros in its place. */
+static bool header_is_whole(const uint8_t in[STAGED_HEADER_BYTES])
+{
+    struct byteview v = {.data = in, .len = STAGED_HEADER_BYTES, .pos = HEADER_SUM_AT};
+    uint32_t sum = byteview_u32(&v);
+    return sum == 0 || sum == header_sum(in);
 }
 
 enum blob_status staged_read_header(const uint8_t in[STAGED_HEADER_BYTES], struct staged *out, uint8_t *keep,
@@ -207,7 +249,8 @@ enum blob_status staged_read_header(const uint8_t in[STAGED_HEADER_BYTES], struc
     const void *state = byteview_bytes(&v, state_len);
     uint32_t len = byteview_u32(&v);
     const void *bytes = byteview_bytes(&v, len);
-    if (v.failed || magic != HEADER_MAGIC || len > UPLOAD_KEEP_MAX || decode(state, state_len, &s) != BLOB_OK)
+    if (v.failed || !header_is_whole(in) || magic != HEADER_MAGIC || len > UPLOAD_KEEP_MAX ||
+        decode(state, state_len, &s) != BLOB_OK)
         return BLOB_E_INVALID;
     *out = s;
     if (len > 0)

@@ -45,11 +45,24 @@ static enum blob_status confirm_stateless(struct s3_store *s, const struct uuid 
                      id->text, anchor.text);
 }
 
-static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, struct staged *out,
-                                     struct upload_stat *stat, struct blob_error *err)
+enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *key, struct staged *out, uint8_t *keep,
+                                       uint32_t *keep_len, struct blob_error *err)
 {
     uint8_t header[STAGED_HEADER_BYTES];
     size_t got;
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        enum blob_status st = s3_get_range(s->client, key->text, 0, sizeof header, header, &got, NULL, err);
+        if (st != BLOB_OK)
+            return st;
+        if (got == sizeof header && staged_read_header(header, out, keep, keep_len) == BLOB_OK)
+            return BLOB_OK;
+    }
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s arrives damaged, or is no state of an upload", key->text);
+}
+
+static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, struct staged *out,
+                                     struct upload_stat *stat, struct blob_error *err)
+{
     struct s3_key prefix = staged_state_prefix(id), key;
     struct staged state;
     struct upload_stat found = {0};
@@ -57,14 +70,12 @@ static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, 
     if (st == BLOB_E_NOT_FOUND)
         return confirm_stateless(s, id, err);
     if (st == BLOB_OK) {
-        st = s3_get_range(s->client, key.text, 0, sizeof header, header, &got, NULL, err);
+        st = s3_upload_read_header(s, &key, &state, found.keep, &found.keep_len, err);
         if (st == BLOB_E_NOT_FOUND) /* its writer has put a newer one there since */
             return blob_fail(err, BLOB_E_CONFLICT, 0, "S3 %s is listed, and is not there", key.text);
     }
     if (st != BLOB_OK)
         return st;
-    if (got != sizeof header || staged_read_header(header, &state, found.keep, &found.keep_len) != BLOB_OK)
-        return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a state of an upload", key.text);
     staged_to_mark(&state, &found.mark);
     found.epoch = state.epoch;
     *out = state;

@@ -316,16 +316,11 @@ void s3_writer_set_keep(struct s3_writer *w, const void *keep, size_t len)
 
 enum blob_status s3_writer_need_keep(struct s3_writer *w, struct blob_error *err)
 {
-    uint8_t header[STAGED_HEADER_BYTES];
-    size_t got;
     struct staged ignored;
     if (w->keep_known)
         return BLOB_OK;
     struct s3_key k = staged_state_key(&w->id, w->from.epoch, w->from.sequence, w->from.offset);
-    enum blob_status st = s3_get_range(w->store->client, k.text, 0, sizeof header, header, &got, NULL, err);
-    if (st == BLOB_OK &&
-        (got != sizeof header || staged_read_header(header, &ignored, w->keep, &w->keep_len) != BLOB_OK))
-        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is not a state of an upload", k.text);
+    enum blob_status st = s3_upload_read_header(w->store, &k, &ignored, w->keep, &w->keep_len, err);
     w->keep_known = st == BLOB_OK;
     return st;
 }

@@ -375,6 +375,26 @@ def test_node_that_dies_amid_a_roll_back_leaves_an_upload_to_go_on_with():
             whole(download(srv, sha256(data)), data)
 
 
+def test_state_that_arrives_wrong_resets_no_upload_whose_session_is_lost():
+    content = Content(MIB, 8)
+    sessions = temp_dir()
+    with faulty(sessions__path=str(sessions / "sessions.db")) as (s3, srv):
+        up = Upload(srv, mode="offset")
+        accepted(up.append(content.read(0, 1000)), 203, 1000, up)
+        srv.stop()
+        for file in sessions.iterdir():
+            file.unlink()
+        with s3.fault("wrong-bytes", "GET .*/staging/.*/s/") as rule:
+            srv.start()
+            refused(up.status(), "UNAVAILABLE")
+            refused(up.append(content.read(1000, 10)), "UNAVAILABLE")
+            assert rule.met >= 2, rule.met
+        with s3.fault("wrong-bytes", "GET .*/staging/.*/s/", times=1) as rule:
+            accepted(up.status(), 204, 1000, up)
+            assert rule.met == 1, rule.met
+        finish(srv, up, content)
+
+
 # -- a removal whose requests come late
 
 

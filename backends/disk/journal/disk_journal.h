@@ -27,6 +27,7 @@
 #ifndef BLOBD_BACKENDS_DISK_JOURNAL_DISK_JOURNAL_H
 #define BLOBD_BACKENDS_DISK_JOURNAL_DISK_JOURNAL_H
 
+#include "backends/disk/journal/disk_journal_format.h"
 #include "core/status.h"
 
 #include <stddef.h>
@@ -35,22 +36,6 @@
 struct disk_journal;
 struct iovec;
 struct logger;
-
-/* What entries say. The bodies are encoded and read by disk_changes and disk_replay. */
-enum journal_kind {
-    JOURNAL_SEAL = 1,     /* the segment ends; the next number follows */
-    JOURNAL_DATA = 2,     /* upload id, offset, bytes */
-    JOURNAL_FLUSHED = 3,  /* upload id, offset: its file was synced up to there */
-    JOURNAL_TRUNCATE = 4, /* upload id, offset: what was beyond is dropped */
-    JOURNAL_DISCARD = 5,  /* upload id */
-    JOURNAL_COMMIT = 6,   /* upload id, digest, size, touched */
-    JOURNAL_TOUCH = 7,    /* digest, touched */
-    JOURNAL_REMOVE = 8,   /* digest */
-    JOURNAL_PUT = 9,      /* record key, value */
-    JOURNAL_DELETE = 10,  /* record key */
-    JOURNAL_ABORT = 11,   /* position of an entry that could not be carried out and counts as not there */
-    JOURNAL_KEY = 12,     /* no change: what the segment's entries are checked with, see disk_journal_format.h */
-};
 
 struct journal_options {
     int root_fd;            /* borrowed until close */

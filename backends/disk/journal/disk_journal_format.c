@@ -8,7 +8,6 @@
 
 #include "backends/crc32c.h"
 #include "backends/disk/file/disk_bytes.h"
-#include "backends/disk/journal/disk_journal.h"
 
 #include <string.h>
 

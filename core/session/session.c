@@ -9,7 +9,7 @@
  *      text  filename
  *         8  created, in ms
  *        32  the key of its tokens
- *   138, 170  progress, below
+ *   138, 246  progress, below
  *         8  the offset
  *         4  length of the store's state, and the state itself, at most UPLOAD_STATE_MAX
  *      text  the node that writes
@@ -22,12 +22,13 @@
  * Progress is a unit of its own, because stores that keep state hold it beside the staged bytes:
  *
  *         1  version, 1
- *         1  flags: 1 the count of appends is known, 2 rotating, 4 hash again, 8 the chunk's digest follows
+ *         1  flags: 1 the count of appends is known, 2 rotating, 4 hash again, 8 the chunk's digest follows (earlier
+ *            versions), 16 the hash before the chunk follows
  *       108  the state of the hash (digest.c)
  *         4  appends
  *         8  where the append in flight began, or all ones
  *        16  offset and length of the last chunk
- *        32  its digest, where the flag says so
+ *       108  the state of the hash of all that is before it, where the flag says so
  *
  * The epoch is the session store's column and not in the bytes. Expiry is such a column as well, and is repeated here
  * so that a loaded session knows it.

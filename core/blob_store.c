@@ -182,13 +182,13 @@ enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn
 
 /* ---- uploads ---- */
 
-enum blob_status upload_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
+enum blob_status staged_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
                              uint64_t epoch, struct blob_writer **out, struct blob_error *err)
 {
     CHECK(uuid_whole(id) && from && from->state_len <= UPLOAD_STATE_MAX && out);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_OPEN, err);
-    return timed_op_end(&t, st ? st : store->ops->upload_open(store, id, from, epoch, out, err));
+    return timed_op_end(&t, st ? st : store->ops->staged_open(store, id, from, epoch, out, err));
 }
 
 enum blob_status writer_write(struct blob_writer *w, const struct iovec *parts, int count, struct blob_error *err)
@@ -238,39 +238,39 @@ void writer_close(struct blob_writer *w)
         w->store->ops->writer_close(w);
 }
 
-enum blob_status upload_stat(struct blob_store *store, const struct uuid *id, struct upload_stat *out,
+enum blob_status staged_stat(struct blob_store *store, const struct uuid *id, struct staged_stat *out,
                              struct blob_error *err)
 {
     CHECK(uuid_whole(id) && out);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_STAT, err);
-    return timed_op_end(&t, st ? st : store->ops->upload_stat(store, id, out, err));
+    return timed_op_end(&t, st ? st : store->ops->staged_stat(store, id, out, err));
 }
 
-enum blob_status upload_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
+enum blob_status staged_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
                              size_t *got, struct blob_error *err)
 {
     CHECK(uuid_whole(id) && (buf || len == 0) && got && (store->caps & STORE_READ_STAGED));
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_READ, err);
-    return timed_op_end(&t, st ? st : store->ops->upload_read(store, id, offset, buf, len, got, err));
+    return timed_op_end(&t, st ? st : store->ops->staged_read(store, id, offset, buf, len, got, err));
 }
 
-enum blob_status upload_discard(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
+enum blob_status staged_discard(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
                                 struct blob_error *err)
 {
     CHECK(uuid_whole(id));
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_DISCARD, err);
-    return timed_op_end(&t, st ? st : store->ops->upload_discard(store, id, mark, err));
+    return timed_op_end(&t, st ? st : store->ops->staged_discard(store, id, mark, err));
 }
 
-enum blob_status upload_list(struct blob_store *store, upload_list_fn *fn, void *arg, struct blob_error *err)
+enum blob_status staged_list(struct blob_store *store, staged_list_fn *fn, void *arg, struct blob_error *err)
 {
     CHECK(fn);
     struct timed_op t;
     enum blob_status st = op_begin(&t, store, OP_UPLOAD_LIST, err);
-    return timed_op_end(&t, st ? st : store->ops->upload_list(store, fn, arg, err));
+    return timed_op_end(&t, st ? st : store->ops->staged_list(store, fn, arg, err));
 }
 
 /* ---- blobs ---- */

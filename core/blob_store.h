@@ -54,8 +54,8 @@ struct op_metrics;
 /* ---- capability bits -------------------------------------------------------------------------------------------- */
 
 #define STORE_SHARED      (1u << 0) /* several nodes may use it at a time */
-#define STORE_READ_STAGED (1u << 1) /* upload_read works */
-#define STORE_KEEPS_STATE (1u << 2) /* upload_stat gives back the keep bytes of the last flush */
+#define STORE_READ_STAGED (1u << 1) /* staged_read works */
+#define STORE_KEEPS_STATE (1u << 2) /* staged_stat gives back the keep bytes of the last flush */
 #define STORE_HAS_FD      (1u << 3) /* blob readers have a file descriptor, for sendfile */
 #define STORE_REDIRECT    (1u << 4) /* blob_url works */
 #define STORE_REMOTE      (1u << 5) /* bytes cross a network or another party's disk: hash what is served */
@@ -81,7 +81,7 @@ struct op_metrics;
  */
 struct upload_mark {
     uint64_t offset;
-    bool contended; /* set by core for upload_open when a writer of another node may still be writing to this upload:
+    bool contended; /* set by core for staged_open when a writer of another node may still be writing to this upload:
                        keep what is below offset safe from it (disk: go on in a file of its own); not to be kept in
                        state */
     uint32_t state_len;
@@ -89,7 +89,7 @@ struct upload_mark {
 };
 
 /* What the storage itself knows of an upload, when no session does, or an old one. */
-struct upload_stat {
+struct staged_stat {
     struct upload_mark mark; /* everything below mark.offset can be read or committed */
     int64_t modified_ms;
     uint64_t epoch;    /* the highest that has opened it, as far as that is kept; else 0 */
@@ -104,7 +104,7 @@ struct blob_info {
 
 /* Returning false ends the listing early, with BLOB_OK. */
 typedef bool blob_list_fn(const struct digest *digest, const struct blob_info *info, void *arg);
-typedef bool upload_list_fn(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg);
+typedef bool staged_list_fn(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg);
 typedef bool record_list_fn(const char *key, const void *value, size_t len, void *arg);
 /* One line of a self-check: what was tried, whether it went well, what it means for the operator. */
 typedef void store_report_fn(bool ok, const char *what, const char *meaning, void *arg);
@@ -142,7 +142,7 @@ struct blob_store_ops {
      * NOT_FOUND: the storage has less than from->offset bytes. CONFLICT: a writer of a higher epoch has opened it, so
      * this one comes late and must not cut what the other wrote (where nodes share the storage).
      */
-    enum blob_status (*upload_open)(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
+    enum blob_status (*staged_open)(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
                                     uint64_t epoch, struct blob_writer **out, struct blob_error *err);
     /*
      * Appends parts, one after the other; they are the caller's, and not changed. All or nothing: after a failure the
@@ -175,17 +175,17 @@ struct blob_store_ops {
     void (*writer_close)(struct blob_writer *w);
 
     /* NOT_FOUND: no such upload, or one without bytes that left no trace. */
-    enum blob_status (*upload_stat)(struct blob_store *store, const struct uuid *id, struct upload_stat *out,
+    enum blob_status (*staged_stat)(struct blob_store *store, const struct uuid *id, struct staged_stat *out,
                                     struct blob_error *err);
     /* Reads staged bytes; *got < len only at the end of what is there. NULL without STORE_READ_STAGED. */
-    enum blob_status (*upload_read)(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf,
+    enum blob_status (*staged_read)(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf,
                                     size_t len, size_t *got, struct blob_error *err);
     /* Drops an upload and all it holds (mark: the session's last, or NULL when unknown). OK also when it is not there.
      */
-    enum blob_status (*upload_discard)(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
+    enum blob_status (*staged_discard)(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
                                        struct blob_error *err);
     /* Every staged upload, in no particular order. */
-    enum blob_status (*upload_list)(struct blob_store *store, upload_list_fn *fn, void *arg, struct blob_error *err);
+    enum blob_status (*staged_list)(struct blob_store *store, staged_list_fn *fn, void *arg, struct blob_error *err);
 
     /* ---- blobs ---- */
 
@@ -303,7 +303,7 @@ enum blob_status blob_store_sweep(struct blob_store *store, int64_t before_ms, s
 enum blob_status blob_store_self_check(struct blob_store *store, store_report_fn *report, void *arg,
                                        struct blob_error *err) BLOB_MUST_CHECK;
 
-enum blob_status upload_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
+enum blob_status staged_open(struct blob_store *store, const struct uuid *id, const struct upload_mark *from,
                              uint64_t epoch, struct blob_writer **out, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status writer_write(struct blob_writer *w, const struct iovec *parts, int count,
                               struct blob_error *err) BLOB_MUST_CHECK;
@@ -317,13 +317,13 @@ enum blob_status writer_flush(struct blob_writer *w, uint64_t offset, const void
 enum blob_status writer_commit(struct blob_writer *w, const struct digest *digest, unsigned flags,
                                struct blob_error *err) BLOB_MUST_CHECK;
 void writer_close(struct blob_writer *w); /* NULL is fine */
-enum blob_status upload_stat(struct blob_store *store, const struct uuid *id, struct upload_stat *out,
+enum blob_status staged_stat(struct blob_store *store, const struct uuid *id, struct staged_stat *out,
                              struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status upload_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
+enum blob_status staged_read(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf, size_t len,
                              size_t *got, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status upload_discard(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
+enum blob_status staged_discard(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
                                 struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status upload_list(struct blob_store *store, upload_list_fn *fn, void *arg,
+enum blob_status staged_list(struct blob_store *store, staged_list_fn *fn, void *arg,
                              struct blob_error *err) BLOB_MUST_CHECK;
 
 enum blob_status blob_stat(struct blob_store *store, const struct digest *digest, struct blob_info *out,

@@ -149,13 +149,13 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
 enum blob_status disk_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,
                              struct blob_error *err);
 void disk_writer_close(struct blob_writer *base);
-enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct staged_stat *out,
                                   struct blob_error *err);
 enum blob_status disk_upload_read(struct blob_store *base, const struct uuid *id, uint64_t offset, void *buf,
                                   size_t len, size_t *got, struct blob_error *err);
 enum blob_status disk_upload_discard(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
                                      struct blob_error *err);
-enum blob_status disk_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err);
+enum blob_status disk_upload_list(struct blob_store *base, staged_list_fn *fn, void *arg, struct blob_error *err);
 
 enum blob_status disk_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
                                 struct blob_error *err);

@@ -9,7 +9,7 @@
  * otherwise.
  *
  * Invariants: what is in [0, flushed) of a writer's file is durable, or in the journal at or before its end. A file in
- * uploads/ may be longer than what was flushed, which its mark tells (disk_marks); upload_open cuts it.
+ * uploads/ may be longer than what was flushed, which its mark tells (disk_marks); staged_open cuts it.
  */
 #include "backends/disk/disk_impl.h"
 #include "backends/disk/disk_marks.h"
@@ -457,7 +457,7 @@ static enum blob_status settle_upload(struct disk_store *s, const struct uuid *i
     return disk_upload_ending(s, path) ? disk_settle_all(s, err) : BLOB_OK;
 }
 
-enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id, struct staged_stat *out,
                                   struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
@@ -478,7 +478,7 @@ enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id
     if (st == BLOB_OK && lsn != 0)
         st = disk_journal_wait(s->journal, lsn, err);
     if (st == BLOB_OK)
-        *out = (struct upload_stat){.mark = {.offset = flushed}, .modified_ms = disk_mtime_ms(&sb), .epoch = epoch};
+        *out = (struct staged_stat){.mark = {.offset = flushed}, .modified_ms = disk_mtime_ms(&sb), .epoch = epoch};
     return st;
 }
 
@@ -523,7 +523,7 @@ enum blob_status disk_upload_discard(struct blob_store *base, const struct uuid 
     return st;
 }
 
-static enum blob_status list_uploads_in(struct disk_store *s, const char *dir, upload_list_fn *fn, void *arg,
+static enum blob_status list_uploads_in(struct disk_store *s, const char *dir, staged_list_fn *fn, void *arg,
                                         bool *more, struct blob_error *err)
 {
     char path[DISK_PATH_MAX];
@@ -548,7 +548,7 @@ static enum blob_status list_uploads_in(struct disk_store *s, const char *dir, u
     return st;
 }
 
-enum blob_status disk_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err)
+enum blob_status disk_upload_list(struct blob_store *base, staged_list_fn *fn, void *arg, struct blob_error *err)
 {
     struct disk_store *s = disk_of(base);
     enum blob_status st = disk_settle_all(s, err);

@@ -49,16 +49,16 @@ struct memory_hub {
     struct memory_session *sessions[BUCKETS];
     struct memory_lease *leases;
     struct memory_index index;
-    struct memory_store *stores; /* those open on it */
-    char store_id[64];           /* of the nodes that joined; "" while none has */
+    struct memory_node *stores; /* those open on it */
+    char store_id[64];          /* of the nodes that joined; "" while none has */
     bool down;
 };
 
-struct memory_store {
+struct memory_node {
     struct session_store base;
     struct memory_hub *hub;
     bool owns_hub;
-    struct memory_store *next;
+    struct memory_node *next;
     char node_id[NODE_ID_CHARS + 1];
     session_notice_fn *notice_fn;
     void *notice_arg;
@@ -68,9 +68,9 @@ struct memory_store {
     bool calling, started, stop;
 };
 
-static struct memory_store *store_of(struct session_store *s)
+static struct memory_node *store_of(struct session_store *s)
 {
-    return (struct memory_store *)s;
+    return (struct memory_node *)s;
 }
 
 /* Locks the hub; on UNAVAILABLE it is not locked. */
@@ -228,7 +228,7 @@ static enum blob_status memory_sweep(struct session_store *s, int64_t now_ms, st
 static enum blob_status memory_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                                     struct blob_error *err)
 {
-    struct memory_store *m = store_of(s);
+    struct memory_node *m = store_of(s);
     struct memory_hub *hub = m->hub;
     CHECK(strlen(store_id) < sizeof hub->store_id);
     enum blob_status st = hub_enter(hub, err);
@@ -254,10 +254,10 @@ static enum blob_status memory_check(struct session_store *s, struct blob_error 
 
 static void memory_announce(struct session_store *s, const struct uuid *id, uint64_t epoch)
 {
-    struct memory_store *from = store_of(s);
+    struct memory_node *from = store_of(s);
     if (hub_enter(from->hub, NULL) != BLOB_OK)
         return;
-    for (struct memory_store *m = from->hub->stores; m; m = m->next) {
+    for (struct memory_node *m = from->hub->stores; m; m = m->next) {
         if (m == from || !m->notice_fn)
             continue;
         struct memory_notice *n = calloc(1, sizeof *n);
@@ -273,7 +273,7 @@ static void memory_announce(struct session_store *s, const struct uuid *id, uint
 
 static void *notice_main(void *arg)
 {
-    struct memory_store *m = arg;
+    struct memory_node *m = arg;
     pthread_mutex_lock(&m->hub->lock);
     while (!m->stop) {
         struct memory_notice *n = m->notices;
@@ -299,7 +299,7 @@ static void *notice_main(void *arg)
 
 static void memory_listen(struct session_store *s, session_notice_fn *fn, void *arg)
 {
-    struct memory_store *m = store_of(s);
+    struct memory_node *m = store_of(s);
     pthread_mutex_lock(&m->hub->lock);
     CHECK(!fn || !m->started);
     while (m->calling)
@@ -331,7 +331,7 @@ static struct memory_lease *lease_named(struct memory_hub *hub, const char *name
 
 static enum blob_status memory_lease(struct session_store *s, const char *name, int64_t ttl_ms, struct blob_error *err)
 {
-    struct memory_store *m = store_of(s);
+    struct memory_node *m = store_of(s);
     enum blob_status st = hub_enter(m->hub, err);
     if (st != BLOB_OK)
         return st;
@@ -504,9 +504,9 @@ bool memory_hub_roll_back(struct memory_hub *hub, const struct uuid *id)
 
 static void memory_close(struct session_store *s)
 {
-    struct memory_store *m = store_of(s);
+    struct memory_node *m = store_of(s);
     pthread_mutex_lock(&m->hub->lock);
-    struct memory_store **at = &m->hub->stores;
+    struct memory_node **at = &m->hub->stores;
     while (*at != m)
         at = &(*at)->next;
     *at = m->next;
@@ -554,7 +554,7 @@ static const struct session_store_ops memory_ops = {
 
 struct session_store *memory_sessions_open(struct memory_hub *hub)
 {
-    struct memory_store *m = calloc(1, sizeof *m);
+    struct memory_node *m = calloc(1, sizeof *m);
     CHECK(m);
     m->base.ops = &memory_ops;
     m->base.caps = hub ? SESSIONS_SHARED : 0;

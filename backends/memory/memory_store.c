@@ -439,14 +439,14 @@ static enum blob_status upload_missing(const struct uuid *id, struct blob_error 
     return blob_fail(err, BLOB_E_NOT_FOUND, 0, "upload %s", id->text);
 }
 
-static enum blob_status memory_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+static enum blob_status memory_upload_stat(struct blob_store *base, const struct uuid *id, struct staged_stat *out,
                                            struct blob_error *err)
 {
     struct memory_store *s = store_of(base);
     pthread_mutex_lock(&s->lock);
     const struct item *upload = table_find(&s->uploads, id->text);
     if (upload) {
-        *out = (struct upload_stat){
+        *out = (struct staged_stat){
             .modified_ms = upload->modified_ms, .epoch = upload->epoch, .keep_len = upload->keep_len};
         memcpy(out->keep, upload->keep, upload->keep_len);
         mark_set(&out->mark, upload->flushed);
@@ -484,7 +484,7 @@ static enum blob_status memory_upload_discard(struct blob_store *base, const str
     return BLOB_OK;
 }
 
-static enum blob_status memory_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg,
+static enum blob_status memory_upload_list(struct blob_store *base, staged_list_fn *fn, void *arg,
                                            struct blob_error *err)
 {
     (void)err;
@@ -748,15 +748,15 @@ static const struct blob_store_ops memory_ops = {
     .check = memory_check,
     .room = memory_room,
     .sweep = memory_sweep,
-    .upload_open = memory_upload_open,
+    .staged_open = memory_upload_open,
     .writer_write = memory_write,
     .writer_flush = memory_flush,
     .writer_commit = memory_commit,
     .writer_close = memory_writer_close,
-    .upload_stat = memory_upload_stat,
-    .upload_read = memory_upload_read,
-    .upload_discard = memory_upload_discard,
-    .upload_list = memory_upload_list,
+    .staged_stat = memory_upload_stat,
+    .staged_read = memory_upload_read,
+    .staged_discard = memory_upload_discard,
+    .staged_list = memory_upload_list,
     .blob_stat = memory_blob_stat,
     .blob_open = memory_blob_open,
     .reader_read = memory_reader_read,

@@ -40,7 +40,7 @@ struct part_list {
 
 static enum blob_status list_parts(struct s3_writer *w, struct part_list *out, struct blob_error *err)
 {
-    struct s3_key k = staged_data_key(&w->id);
+    struct s3_key k = s3_staged_data_key(&w->id);
     struct part_list all = {0};
     unsigned after = 0;
     for (bool more = true; more;) {
@@ -73,11 +73,11 @@ static enum blob_status list_parts(struct s3_writer *w, struct part_list *out, s
  * Picks the upload's own parts out of all: those its state names, and the last of all where there is a remainder, which
  * put_last() puts there. CORRUPT unless they are there and, with etags, are what its writers acknowledged.
  */
-static enum blob_status own_parts(const struct s3_writer *w, const struct staged *state, const struct part_list *all,
+static enum blob_status own_parts(const struct s3_writer *w, const struct s3_staged *state, const struct part_list *all,
                                   bool etags, struct part_list *out, struct blob_error *err)
 {
-    uint64_t count = staged_part_count(state);
-    uint8_t chain[STAGED_CHAIN_BYTES] = {0};
+    uint64_t count = s3_staged_part_count(state);
+    uint8_t chain[S3_STAGED_CHAIN_BYTES] = {0};
     struct s3_part *parts = calloc(count + 1, sizeof *parts);
     if (!parts)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part list");
@@ -85,7 +85,7 @@ static enum blob_status own_parts(const struct s3_writer *w, const struct staged
     for (uint64_t i = 0; i < count; i++) {
         uint32_t number;
         uint64_t epoch;
-        staged_part_at(state, i, &number, &epoch);
+        s3_staged_part_at(state, i, &number, &epoch);
         while (at < all->count && all->parts[at].number < number)
             at++;
         bool there = at < all->count && all->parts[at].number == number;
@@ -96,13 +96,13 @@ static enum blob_status own_parts(const struct s3_writer *w, const struct staged
                              w->id.text, there ? "has another" : "does not have", (unsigned)number);
         }
         parts[i] = all->parts[at];
-        staged_chain_add(chain, number, parts[i].etag);
+        s3_staged_chain_add(chain, number, parts[i].etag);
     }
     if (etags && memcmp(chain, state->chain, sizeof chain) != 0) {
         free(parts);
         return blob_fail(err, BLOB_E_CORRUPT, 0, "upload %s: another writer has overwritten its parts", w->id.text);
     }
-    if (w->base.position > staged_parts_end(state) && all->count > 0)
+    if (w->base.position > s3_staged_parts_end(state) && all->count > 0)
         parts[count++] = all->parts[all->count - 1];
     *out = (struct part_list){parts, (unsigned)count};
     return BLOB_OK;
@@ -117,7 +117,7 @@ static enum blob_status own_parts(const struct s3_writer *w, const struct staged
 static enum blob_status keep_list(struct s3_writer *w, const struct part_list *all, struct blob_error *err)
 {
     struct bytebuf b;
-    struct s3_key k = staged_list_key(&w->id);
+    struct s3_key k = s3_staged_list_key(&w->id);
     bytebuf_init(&b);
     for (unsigned i = 0; i < all->count; i++) {
         bytebuf_u32(&b, all->parts[i].number);
@@ -132,7 +132,7 @@ static enum blob_status keep_list(struct s3_writer *w, const struct part_list *a
 
 static enum blob_status kept_list(struct s3_writer *w, struct part_list *out, struct blob_error *err)
 {
-    struct s3_key k = staged_list_key(&w->id);
+    struct s3_key k = s3_staged_list_key(&w->id);
     uint8_t *text = malloc(LIST_MAX);
     struct s3_part *parts = calloc(S3_PART_MAX, sizeof *parts);
     size_t len = 0;
@@ -248,7 +248,7 @@ static enum blob_status make_small(struct s3_writer *w, const struct digest *dig
 
 struct joined {
     struct s3_writer *w;
-    struct staged state;
+    struct s3_staged state;
 };
 
 /* The pieces, then what is still in memory or in segments. */
@@ -256,12 +256,12 @@ static enum blob_status read_joined(void *arg, uint64_t offset, void *buf, size_
 {
     struct joined *j = arg;
     uint8_t *out = buf;
-    uint64_t pieces_end = staged_parts_end(&j->state);
+    uint64_t pieces_end = s3_staged_parts_end(&j->state);
     while (len > 0 && offset < pieces_end) {
         uint32_t number;
         uint64_t epoch, index = offset / j->state.part_size, in = offset % j->state.part_size;
-        staged_part_at(&j->state, index, &number, &epoch);
-        struct s3_key k = staged_piece_key(&j->w->id, number, epoch);
+        s3_staged_part_at(&j->state, index, &number, &epoch);
+        struct s3_key k = s3_staged_piece_key(&j->w->id, number, epoch);
         uint64_t left = j->state.part_size - in;
         size_t n = left < len ? (size_t)left : len, got;
         enum blob_status st = s3_get_range(j->w->store->client, k.text, in, n, out, &got, NULL, err);
@@ -296,7 +296,7 @@ static enum blob_status announce(struct s3_writer *w, const struct digest *diges
     enum blob_status st = s3_writer_need_keep(w, err);
     if (st != BLOB_OK)
         return st;
-    struct staged next = w->state;
+    struct s3_staged next = w->state;
     next.committing = true;
     next.digest = *digest;
     memcpy(next.upload_id, w->upload_id, sizeof next.upload_id);
@@ -307,16 +307,16 @@ static enum blob_status announce(struct s3_writer *w, const struct digest *diges
  * The remainder goes behind all parts there are: over the last one that is left over, so that none but the last part
  * can be smaller than the endpoint's minimum, and a repeated commit takes the same number. It is added to all.
  */
-static enum blob_status put_last(struct s3_writer *w, const struct staged *state, struct part_list *all,
+static enum blob_status put_last(struct s3_writer *w, const struct s3_staged *state, struct part_list *all,
                                  struct blob_error *err)
 {
     struct s3_part last;
     unsigned number = w->next_number;
     if (all->count > 0 && all->parts[all->count - 1].number > number)
         number = all->parts[all->count - 1].number;
-    uint64_t from = staged_parts_end(state);
+    uint64_t from = s3_staged_parts_end(state);
     size_t len = (size_t)(w->base.position - from);
-    struct s3_key k = staged_data_key(&w->id);
+    struct s3_key k = s3_staged_data_key(&w->id);
     if (len == 0)
         return BLOB_OK;
     uint8_t *buf = malloc(len);
@@ -335,11 +335,11 @@ static enum blob_status put_last(struct s3_writer *w, const struct staged *state
     return BLOB_OK;
 }
 
-static enum blob_status copy_again(struct s3_writer *w, const struct staged *state, const struct digest *digest,
+static enum blob_status copy_again(struct s3_writer *w, const struct s3_staged *state, const struct digest *digest,
                                    struct made *copy, struct blob_error *err)
 {
     struct part_list all, own = {0};
-    struct s3_key data = staged_data_key(&w->id);
+    struct s3_key data = s3_staged_data_key(&w->id);
     enum blob_status st = kept_list(w, &all, err);
     if (st != BLOB_OK)
         return st;
@@ -352,17 +352,17 @@ static enum blob_status copy_again(struct s3_writer *w, const struct staged *sta
 }
 
 /* The multipart upload is gone: put together by an earlier try, which may have been cut off while copying; or lost. */
-static enum blob_status was_made(struct s3_writer *w, const struct staged *state, const struct digest *digest,
+static enum blob_status was_made(struct s3_writer *w, const struct s3_staged *state, const struct digest *digest,
                                  struct made *made, struct blob_error *err)
 {
     struct s3_object *object = &made->object;
-    made->key = staged_data_key(&w->id);
+    made->key = s3_staged_data_key(&w->id);
     enum blob_status st = s3_head(w->store->client, made->key.text, object, err);
     if (st == BLOB_OK && object->size == w->base.position)
         return BLOB_OK;
     bool all_there = st == BLOB_OK && object->size > w->base.position;
     if (st == BLOB_OK || st == BLOB_E_NOT_FOUND) {
-        made->key = staged_whole_key(&w->id, digest);
+        made->key = s3_staged_whole_key(&w->id, digest);
         st = s3_head(w->store->client, made->key.text, object, err);
     }
     if (st == BLOB_OK && object->size == w->base.position)
@@ -379,9 +379,9 @@ static enum blob_status was_made(struct s3_writer *w, const struct staged *state
 static enum blob_status make_multipart(struct s3_writer *w, const struct digest *digest, struct made *made,
                                        struct blob_error *err)
 {
-    struct staged state;
+    struct s3_staged state;
     struct part_list all = {0}, own = {0};
-    made->key = staged_data_key(&w->id);
+    made->key = s3_staged_data_key(&w->id);
     enum blob_status st = s3_writer_settle(w, w->base.position, err);
     if (st != BLOB_OK)
         return st;
@@ -402,7 +402,7 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
                                    err);
     if (st == BLOB_E_CONFLICT && own.count < all.count) {
         const struct s3_key all_parts = made->key;
-        made->key = staged_whole_key(&w->id, digest);
+        made->key = s3_staged_whole_key(&w->id, digest);
         st = keep_list(w, &all, err);
         if (st == BLOB_OK)
             st = s3_multipart_complete(w->store->client, all_parts.text, w->upload_id, all.parts, all.count, NULL, err);
@@ -417,9 +417,9 @@ static enum blob_status make_multipart(struct s3_writer *w, const struct digest 
 static enum blob_status make_data(struct s3_writer *w, const struct digest *digest, struct made *made,
                                   struct blob_error *err)
 {
-    bool in_memory = w->base.position <= w->from.part_size && staged_part_count(&w->state) == 0 && !w->upload_id[0] &&
-                     !(w->first && w->first->number);
-    made->key = staged_whole_key(&w->id, digest);
+    bool in_memory = w->base.position <= w->from.part_size && s3_staged_part_count(&w->state) == 0 &&
+                     !w->upload_id[0] && !(w->first && w->first->number);
+    made->key = s3_staged_whole_key(&w->id, digest);
     if (in_memory)
         return make_small(w, digest, made, err);
     if (!w->store->multipart)
@@ -458,8 +458,8 @@ static enum blob_status touch_present(struct s3_store *s, const struct digest *d
 /* Would this upload's data object have the name of the one that a tombstone has deleted? That may not be done yet. */
 static bool is_own_data(const struct s3_writer *w, const struct digest *digest, const struct s3_pointer *tombstone)
 {
-    return strcmp(tombstone->data_key, staged_data_key(&w->id).text) == 0 ||
-           strcmp(tombstone->data_key, staged_whole_key(&w->id, digest).text) == 0;
+    return strcmp(tombstone->data_key, s3_staged_data_key(&w->id).text) == 0 ||
+           strcmp(tombstone->data_key, s3_staged_whole_key(&w->id, digest).text) == 0;
 }
 
 /* One look at the pointer and one swap. CONFLICT or EXISTS: again. */
@@ -512,7 +512,7 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
 static void clear_staging(struct s3_writer *w, bool made)
 {
     struct blob_error ignored;
-    struct s3_key data = staged_data_key(&w->id);
+    struct s3_key data = s3_staged_data_key(&w->id);
     enum blob_status st = BLOB_OK;
     if (!made && w->store->multipart && w->upload_id[0])
         st = s3_multipart_abort(w->store->client, data.text, w->upload_id, &ignored);
@@ -526,8 +526,8 @@ static void clear_staging(struct s3_writer *w, bool made)
  * to tell by. */
 static enum blob_status still_ours(struct s3_writer *w, struct blob_error *err)
 {
-    struct staged newest;
-    struct upload_stat stat;
+    struct s3_staged newest;
+    struct staged_stat stat;
     if (w->state.offset == 0)
         return BLOB_OK;
     enum blob_status st = s3_upload_state(w->store, &w->id, &newest, &stat, err);

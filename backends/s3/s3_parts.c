@@ -105,13 +105,15 @@ static void slot_count(struct part_slot *slot)
 /* ---- sending ---- */
 
 /* Bytes of one segment. A whole one is read again when it comes damaged. */
-static enum blob_status read_segment(struct s3_store *s, const struct s3_key *key, const struct staged_segment *segment,
-                                     uint64_t in, uint8_t *out, size_t len, struct blob_error *err)
+static enum blob_status read_segment(struct s3_store *s, const struct s3_key *key,
+                                     const struct s3_staged_segment *segment, uint64_t in, uint8_t *out, size_t len,
+                                     struct blob_error *err)
 {
     bool whole = len == segment->length;
     for (int tries = 0; tries < SEGMENT_TRIES; tries++) {
         size_t got;
-        enum blob_status st = s3_get_range(s->client, key->text, STAGED_HEADER_BYTES + in, len, out, &got, NULL, err);
+        enum blob_status st =
+            s3_get_range(s->client, key->text, S3_STAGED_HEADER_BYTES + in, len, out, &got, NULL, err);
         if (st == BLOB_OK && got != len)
             st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s is shorter than its upload says", key->text);
         if (st != BLOB_OK || !whole || crc32c(0, out, len) == segment->crc32c)
@@ -122,13 +124,13 @@ static enum blob_status read_segment(struct s3_store *s, const struct s3_key *ke
 
 /* Bytes of an upload's segments: [offset, offset + len) must lie in them. Who asks for less than whole segments must
  * check by other means what comes. */
-static enum blob_status read_segments(struct s3_store *s, const struct uuid *id, const struct staged *state,
+static enum blob_status read_segments(struct s3_store *s, const struct uuid *id, const struct s3_staged *state,
                                       uint64_t offset, uint8_t *out, size_t len, struct blob_error *err)
 {
     for (unsigned i = 0; i < state->segment_count && len > 0; i++) {
         uint64_t begin;
-        struct s3_key k = staged_segment_key(id, state, i, &begin);
-        const struct staged_segment *segment = &state->segments[i];
+        struct s3_key k = s3_staged_segment_key(id, state, i, &begin);
+        const struct s3_staged_segment *segment = &state->segments[i];
         uint64_t end = begin + segment->length;
         if (offset >= end || offset < begin)
             continue;
@@ -159,7 +161,7 @@ static enum blob_status whole_part(struct part_slot *slot, uint8_t **buf, bool *
     if (!part)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part");
     pthread_mutex_lock(&w->lock);
-    struct staged state = w->state; /* its objects stay while this slot is on its way */
+    struct s3_staged state = w->state; /* its objects stay while this slot is on its way */
     pthread_mutex_unlock(&w->lock);
     enum blob_status st = read_segments(w->store, &w->id, &state, slot->start, part, head, err);
     if (st != BLOB_OK) {
@@ -179,13 +181,13 @@ static enum blob_status put_part(struct part_slot *slot, const struct s3_body *b
     struct s3_store *s = w->store;
     enum blob_status st;
     if (s->multipart) {
-        struct s3_key k = staged_data_key(&w->id);
+        struct s3_key k = s3_staged_data_key(&w->id);
         struct s3_part part;
         st = s3_multipart_put(s->client, k.text, w->upload_id, slot->number, body, &part, err);
         if (st == BLOB_OK)
             memcpy(slot->etag, part.etag, sizeof slot->etag);
     } else {
-        struct s3_key k = staged_piece_key(&w->id, slot->number, slot->epoch);
+        struct s3_key k = s3_staged_piece_key(&w->id, slot->number, slot->epoch);
         struct s3_object object;
         st = s3_put(s->client, k.text, body, NULL, &object, err);
         if (st == BLOB_OK)
@@ -223,15 +225,15 @@ static void slot_send(struct worker_job *job)
 static enum blob_status need_upload_id(struct s3_writer *w, struct blob_error *err)
 {
     char id[S3_UPLOAD_ID_MAX];
-    struct s3_key k = staged_data_key(&w->id);
+    struct s3_key k = s3_staged_data_key(&w->id);
     if (!w->store->multipart || w->upload_id[0])
         return BLOB_OK;
     enum blob_status st = s3_multipart_create(w->store->client, k.text, id, err);
     if (st != BLOB_OK)
         return st;
-    if (strlen(id) > STAGED_UPLOAD_ID_MAX)
+    if (strlen(id) > S3_STAGED_UPLOAD_ID_MAX)
         return blob_fail(err, BLOB_E_UNSUPPORTED, 0, "the endpoint's upload ids are over %d bytes",
-                         STAGED_UPLOAD_ID_MAX);
+                         S3_STAGED_UPLOAD_ID_MAX);
     pthread_mutex_lock(&w->lock);
     memcpy(w->upload_id, id, strlen(id) + 1);
     pthread_mutex_unlock(&w->lock);

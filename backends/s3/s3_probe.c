@@ -181,7 +181,7 @@ enum blob_status s3_probe(struct s3_client *c, const struct s3_options *opts, bo
         return BLOB_OK;
     }
     uuid_new(&id);
-    snprintf(key, sizeof key, STAGED_ROOT "check/%s", id.text);
+    snprintf(key, sizeof key, S3_STAGED_ROOT "check/%s", id.text);
     snprintf(big, sizeof big, "%s.big", key);
     const char *step = "storing an object";
     enum blob_status st = probe_object(c, key, &why);

@@ -149,8 +149,8 @@ enum blob_status s3_self_check(struct blob_store *base, store_report_fn *report,
     struct check c = {.store = s, .report = report, .arg = arg, .err = err};
     struct uuid id;
     uuid_new(&id);
-    snprintf(c.key.text, sizeof c.key.text, STAGED_ROOT "check/%s", id.text);
-    snprintf(c.big.text, sizeof c.big.text, STAGED_ROOT "check/%s.big", id.text);
+    snprintf(c.key.text, sizeof c.key.text, S3_STAGED_ROOT "check/%s", id.text);
+    snprintf(c.big.text, sizeof c.big.text, S3_STAGED_ROOT "check/%s.big", id.text);
     c.buf = calloc(1, PART_BYTES);
     if (!c.buf)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 self-check");

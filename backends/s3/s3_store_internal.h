@@ -138,11 +138,11 @@ bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 
 /* The header of a state object. One that arrives damaged is fetched again, and is then UNAVAILABLE: nothing is given up
  * because of it. */
-enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *key, struct staged *out, uint8_t *keep,
-                                       uint32_t *keep_len, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *key, struct s3_staged *out,
+                                       uint8_t *keep, uint32_t *keep_len, struct blob_error *err) BLOB_MUST_CHECK;
 /* The newest state object of an upload. NOT_FOUND: there is none, and not by the word of a listing alone. */
-enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
-                                 struct upload_stat *stat, struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct s3_staged *out,
+                                 struct staged_stat *stat, struct blob_error *err) BLOB_MUST_CHECK;
 /* Calls fn for every unfinished multipart upload of keys that begin with prefix, until it fails. */
 typedef enum blob_status s3_multipart_fn(struct s3_store *s, const struct s3_upload *u, void *arg,
                                          struct blob_error *err);
@@ -153,11 +153,11 @@ enum blob_status s3_delete_below(struct s3_store *s, const char *prefix, struct 
 /* Deletes all that is staged of an upload. */
 enum blob_status s3_staging_clear(struct s3_store *s, const struct uuid *id, struct blob_error *err) BLOB_MUST_CHECK;
 
-enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct staged_stat *out,
                                 struct blob_error *err);
 enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
                                    struct blob_error *err);
-enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err);
+enum blob_status s3_upload_list(struct blob_store *base, staged_list_fn *fn, void *arg, struct blob_error *err);
 
 enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, const struct upload_mark *mark,
                                 uint64_t epoch, struct blob_writer **out, struct blob_error *err);

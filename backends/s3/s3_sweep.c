@@ -31,7 +31,7 @@ static bool upload_of_key(const char *key, struct uuid *id)
 }
 
 /* data/<upload>.<digest> while the upload is becoming that blob: its parts may just be copied there. */
-static bool is_its_copy(const struct staged *state, const char *key)
+static bool is_its_copy(const struct s3_staged *state, const char *key)
 {
     struct digest digest;
     const char *dot = strchr(key, '.');
@@ -44,8 +44,8 @@ static enum blob_status look_at_upload(struct s3_store *s, const struct s3_uploa
 {
     const int64_t *before_ms = arg;
     struct uuid id;
-    struct staged state;
-    struct upload_stat stat;
+    struct s3_staged state;
+    struct staged_stat stat;
     if (!u->initiated_ms || u->initiated_ms >= *before_ms)
         return BLOB_OK;
     if (!upload_of_key(u->key, &id) || s3_upload_is_written(s, &id))
@@ -67,8 +67,8 @@ static enum blob_status look_at_data(struct s3_store *s, const char *key, bool *
     struct uuid id;
     struct digest digest;
     struct s3_pointer p;
-    struct staged state;
-    struct upload_stat stat;
+    struct s3_staged state;
+    struct staged_stat stat;
     const char *dot = strchr(key, '.');
     if (!upload_of_key(key, &id) || !dot || digest_parse(dot + 1, &digest) != BLOB_OK)
         return BLOB_OK;

@@ -35,7 +35,7 @@ static enum blob_status last_below(struct s3_store *s, const char *prefix, struc
 static enum blob_status confirm_stateless(struct s3_store *s, const struct uuid *id, struct blob_error *err)
 {
     struct s3_object object;
-    struct s3_key anchor = staged_anchor_key(id);
+    struct s3_key anchor = s3_staged_anchor_key(id);
     enum blob_status st = s3_head(s->client, anchor.text, &object, err);
     if (st != BLOB_OK)
         return st;
@@ -45,27 +45,27 @@ static enum blob_status confirm_stateless(struct s3_store *s, const struct uuid 
                      id->text, anchor.text);
 }
 
-enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *key, struct staged *out, uint8_t *keep,
-                                       uint32_t *keep_len, struct blob_error *err)
+enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *key, struct s3_staged *out,
+                                       uint8_t *keep, uint32_t *keep_len, struct blob_error *err)
 {
-    uint8_t header[STAGED_HEADER_BYTES];
+    uint8_t header[S3_STAGED_HEADER_BYTES];
     size_t got;
     for (unsigned attempt = 0; attempt < 2; attempt++) {
         enum blob_status st = s3_get_range(s->client, key->text, 0, sizeof header, header, &got, NULL, err);
         if (st != BLOB_OK)
             return st;
-        if (got == sizeof header && staged_read_header(header, out, keep, keep_len) == BLOB_OK)
+        if (got == sizeof header && s3_staged_read_header(header, out, keep, keep_len) == BLOB_OK)
             return BLOB_OK;
     }
     return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s arrives damaged, or is no state of an upload", key->text);
 }
 
-static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, struct staged *out,
-                                     struct upload_stat *stat, struct blob_error *err)
+static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, struct s3_staged *out,
+                                     struct staged_stat *stat, struct blob_error *err)
 {
-    struct s3_key prefix = staged_state_prefix(id), key;
-    struct staged state;
-    struct upload_stat found = {0};
+    struct s3_key prefix = s3_staged_state_prefix(id), key;
+    struct s3_staged state;
+    struct staged_stat found = {0};
     enum blob_status st = last_below(s, prefix.text, &key, &found.modified_ms, err);
     if (st == BLOB_E_NOT_FOUND)
         return confirm_stateless(s, id, err);
@@ -76,15 +76,15 @@ static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, 
     }
     if (st != BLOB_OK)
         return st;
-    staged_to_mark(&state, &found.mark);
+    s3_staged_to_mark(&state, &found.mark);
     found.epoch = state.epoch;
     *out = state;
     *stat = found;
     return BLOB_OK;
 }
 
-enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct staged *out,
-                                 struct upload_stat *stat, struct blob_error *err)
+enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, struct s3_staged *out,
+                                 struct staged_stat *stat, struct blob_error *err)
 {
     enum blob_status st = BLOB_E_CONFLICT;
     for (int i = 0; i < STATE_LOOKS && st == BLOB_E_CONFLICT; i++)
@@ -94,10 +94,10 @@ enum blob_status s3_upload_state(struct s3_store *s, const struct uuid *id, stru
                : st;
 }
 
-enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct upload_stat *out,
+enum blob_status s3_upload_stat(struct blob_store *base, const struct uuid *id, struct staged_stat *out,
                                 struct blob_error *err)
 {
-    struct staged state;
+    struct s3_staged state;
     return s3_upload_state(s3_store_of(base), id, &state, out, err);
 }
 
@@ -160,7 +160,7 @@ static enum blob_status abort_one(struct s3_store *s, const struct s3_upload *u,
 
 enum blob_status s3_staging_clear(struct s3_store *s, const struct uuid *id, struct blob_error *err)
 {
-    struct s3_key anchor = staged_anchor_key(id), below = staged_prefix(id);
+    struct s3_key anchor = s3_staged_anchor_key(id), below = s3_staged_prefix(id);
     enum blob_status st = s3_delete(s->client, anchor.text, err);
     return st == BLOB_OK ? s3_delete_below(s, below.text, err) : st;
 }
@@ -170,7 +170,7 @@ static enum blob_status drop_half_made(struct s3_store *s, const struct uuid *id
                                        struct blob_error *err)
 {
     struct s3_pointer p;
-    const struct s3_key made[] = {staged_data_key(id), staged_whole_key(id, digest)};
+    const struct s3_key made[] = {s3_staged_data_key(id), s3_staged_whole_key(id, digest)};
     enum blob_status st = s3_pointer_read(s, digest, &p, err);
     bool is_blob = st == BLOB_OK;
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
@@ -188,9 +188,9 @@ enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *i
 {
     (void)mark; /* the listing of multipart uploads finds also those that no mark names */
     struct s3_store *s = s3_store_of(base);
-    struct s3_key data = staged_data_key(id);
-    struct staged state;
-    struct upload_stat stat;
+    struct s3_key data = s3_staged_data_key(id);
+    struct s3_staged state;
+    struct staged_stat stat;
     enum blob_status st = s3_upload_state(s, id, &state, &stat, err);
     if (st == BLOB_OK && state.committing)
         st = drop_half_made(s, id, &state.digest, err);
@@ -204,7 +204,7 @@ enum blob_status s3_upload_discard(struct blob_store *base, const struct uuid *i
     return s3_staging_clear(s, id, err);
 }
 
-enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, void *arg, struct blob_error *err)
+enum blob_status s3_upload_list(struct blob_store *base, staged_list_fn *fn, void *arg, struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
     struct s3_key last = {""};
@@ -214,7 +214,7 @@ enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, voi
     bool go_on = true;
     for (bool more = true; more && go_on;) {
         struct s3_page page;
-        enum blob_status st = s3_list(s->client, STAGED_ROOT, last.text[0] ? last.text : NULL, 1000, &page, err);
+        enum blob_status st = s3_list(s->client, S3_STAGED_ROOT, last.text[0] ? last.text : NULL, 1000, &page, err);
         if (st != BLOB_OK)
             return st;
         more = page.more;
@@ -223,7 +223,7 @@ enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, voi
             uint64_t epoch, offset;
             uint32_t sequence;
             snprintf(last.text, sizeof last.text, "%s", page.entries[i].key);
-            if (!staged_parse_upload(last.text, &id))
+            if (!s3_staged_parse_upload(last.text, &id))
                 continue;
             if (strcmp(current.text, id.text) != 0) {
                 if (current.text[0])
@@ -231,7 +231,7 @@ enum blob_status s3_upload_list(struct blob_store *base, upload_list_fn *fn, voi
                 bytes = 0;
             }
             current = id;
-            if (staged_parse_key(last.text, &id, &epoch, &sequence, &offset))
+            if (s3_staged_parse_key(last.text, &id, &epoch, &sequence, &offset))
                 bytes = offset; /* of the newest, which comes last */
             modified_ms = page.entries[i].object.modified_ms;
         }

@@ -32,7 +32,7 @@ struct s3_writer *s3_writer_of(struct blob_writer *base)
 
 /* ---- flushing ---- */
 
-void s3_writer_advance(struct s3_writer *w, uint64_t end, struct staged *out)
+void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out)
 {
     pthread_mutex_lock(&w->lock);
     *out = w->state;
@@ -40,7 +40,7 @@ void s3_writer_advance(struct s3_writer *w, uint64_t end, struct staged *out)
     bool any = false;
     for (const struct part_slot *slot = w->first; slot && slot->start + out->part_size <= end; slot = slot->next) {
         CHECK(slot->state == SLOT_SENT);
-        staged_add_part(out, slot->number, slot->epoch, slot->etag);
+        s3_staged_add_part(out, slot->number, slot->epoch, slot->etag);
         any = true;
     }
     pthread_mutex_unlock(&w->lock);
@@ -50,10 +50,10 @@ void s3_writer_advance(struct s3_writer *w, uint64_t end, struct staged *out)
 
 /* How many of the last segments are written anew together with what is added: none while there is room; then those
  * that are not much larger, so that in the long run each byte is moved a few times only. */
-static unsigned segments_to_absorb(const struct staged *s, uint64_t added)
+static unsigned segments_to_absorb(const struct s3_staged *s, uint64_t added)
 {
     unsigned n = 0;
-    if (s->segment_count < STAGED_SEGMENTS_MAX)
+    if (s->segment_count < S3_STAGED_SEGMENTS_MAX)
         return 0;
     uint64_t total = added;
     while (n < s->segment_count && (n < 2 || s->segments[s->segment_count - 1 - n].length <= 2 * total)) {
@@ -66,33 +66,33 @@ static unsigned segments_to_absorb(const struct staged *s, uint64_t added)
 /* After the state object: an anchor alone would say that states there never were cannot be seen. */
 static enum blob_status put_anchor(struct s3_writer *w, struct blob_error *err)
 {
-    struct s3_key k = staged_anchor_key(&w->id);
+    struct s3_key k = s3_staged_anchor_key(&w->id);
     const struct s3_body empty = {.data = "", .length = 0};
     enum blob_status st = s3_put(w->store->client, k.text, &empty, NULL, NULL, err);
     w->anchored = st == BLOB_OK;
     return st;
 }
 
-enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, const void *keep, size_t keep_len,
+enum blob_status s3_writer_put_state(struct s3_writer *w, struct s3_staged *next, const void *keep, size_t keep_len,
                                      uint64_t from, size_t len, struct blob_error *err)
 {
-    uint8_t *object = malloc(STAGED_HEADER_BYTES + len);
+    uint8_t *object = malloc(S3_STAGED_HEADER_BYTES + len);
     if (!object)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 state object");
     next->epoch = w->epoch;
     next->sequence = w->sequence + 1;
     next->offset = from + len;
-    uint8_t *bytes = object + STAGED_HEADER_BYTES;
+    uint8_t *bytes = object + S3_STAGED_HEADER_BYTES;
     enum blob_status st = s3_writer_copy(w, from, bytes, len, err);
     if (st == BLOB_OK) {
         if (len > 0)
-            next->segments[next->segment_count++] = (struct staged_segment){.epoch = w->epoch,
-                                                                            .sequence = next->sequence,
-                                                                            .length = (uint32_t)len,
-                                                                            .crc32c = crc32c(0, bytes, len)};
-        staged_write_header(next, keep, keep_len, object);
-        struct s3_key k = staged_state_key(&w->id, next->epoch, next->sequence, next->offset);
-        const struct s3_body body = {.data = object, .length = STAGED_HEADER_BYTES + len};
+            next->segments[next->segment_count++] = (struct s3_staged_segment){.epoch = w->epoch,
+                                                                               .sequence = next->sequence,
+                                                                               .length = (uint32_t)len,
+                                                                               .crc32c = crc32c(0, bytes, len)};
+        s3_staged_write_header(next, keep, keep_len, object);
+        struct s3_key k = s3_staged_state_key(&w->id, next->epoch, next->sequence, next->offset);
+        const struct s3_body body = {.data = object, .length = S3_STAGED_HEADER_BYTES + len};
         st = s3_put(w->store->client, k.text, &body, NULL, NULL, err);
         if (st == BLOB_OK && !w->anchored)
             st = put_anchor(w, err);
@@ -106,7 +106,7 @@ enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, c
     return st;
 }
 
-static bool names(const struct staged *s, uint64_t epoch, uint32_t sequence)
+static bool names(const struct s3_staged *s, uint64_t epoch, uint32_t sequence)
 {
     if (s->epoch == epoch && s->sequence == sequence)
         return true;
@@ -117,7 +117,7 @@ static bool names(const struct staged *s, uint64_t epoch, uint32_t sequence)
     return false;
 }
 
-static bool any_names(const struct staged *const states[], size_t count, uint64_t epoch, uint32_t sequence)
+static bool any_names(const struct s3_staged *const states[], size_t count, uint64_t epoch, uint32_t sequence)
 {
     for (size_t i = 0; i < count; i++) {
         if (names(states[i], epoch, sequence))
@@ -129,21 +129,21 @@ static bool any_names(const struct staged *const states[], size_t count, uint64_
 /* Deletes those of old's objects that this writer wrote and no state names that somebody may stand at: `from`, the last
  * one, by which the session goes until core has stored what this flush gives, and now. What cannot be deleted goes with
  * the upload. */
-static void drop_superseded(struct s3_writer *w, const struct staged *old, const struct staged *now)
+static void drop_superseded(struct s3_writer *w, const struct s3_staged *old, const struct s3_staged *now)
 {
-    const struct staged *const needed[] = {&w->from, &w->state, now};
+    const struct s3_staged *const needed[] = {&w->from, &w->state, now};
     struct blob_error ignored;
-    struct s3_key keys[STAGED_SEGMENTS_MAX + 1];
+    struct s3_key keys[S3_STAGED_SEGMENTS_MAX + 1];
     unsigned count = 0;
     for (unsigned i = 0; i < old->segment_count; i++) {
-        const struct staged_segment *g = &old->segments[i];
+        const struct s3_staged_segment *g = &old->segments[i];
         uint64_t offset;
-        struct s3_key k = staged_segment_key(&w->id, old, i, &offset);
+        struct s3_key k = s3_staged_segment_key(&w->id, old, i, &offset);
         if (g->epoch == w->epoch && !any_names(needed, 3, g->epoch, g->sequence))
             keys[count++] = k;
     }
     if (old->sequence && old->epoch == w->epoch && !any_names(needed, 3, old->epoch, old->sequence))
-        keys[count++] = staged_state_key(&w->id, old->epoch, old->sequence, old->offset);
+        keys[count++] = s3_staged_state_key(&w->id, old->epoch, old->sequence, old->offset);
     for (unsigned i = 0; i < count; i++) {
         if (s3_delete(w->store->client, keys[i].text, &ignored) != BLOB_OK)
             return;
@@ -151,10 +151,10 @@ static void drop_superseded(struct s3_writer *w, const struct staged *old, const
 }
 
 /* The flush is durable: what lies below it need not stay in memory. */
-static void adopt(struct s3_writer *w, const struct staged *next)
+static void adopt(struct s3_writer *w, const struct s3_staged *next)
 {
     pthread_mutex_lock(&w->lock);
-    s3_writer_forget_parts(w, staged_parts_end(next));
+    s3_writer_forget_parts(w, s3_staged_parts_end(next));
     w->state = *next;
     s3_writer_forget_staged(w, next->offset);
     pthread_mutex_unlock(&w->lock);
@@ -168,9 +168,9 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
     enum blob_status st = s3_writer_settle(w, offset, err);
     if (st != BLOB_OK)
         return st;
-    struct staged next;
+    struct s3_staged next;
     s3_writer_advance(w, offset, &next);
-    uint64_t from = staged_parts_end(&next);
+    uint64_t from = s3_staged_parts_end(&next);
     for (unsigned i = 0; i < next.segment_count; i++)
         from += next.segments[i].length;
     CHECK(from <= offset);
@@ -184,7 +184,7 @@ enum blob_status s3_writer_flush(struct blob_writer *base, uint64_t offset, cons
         drop_superseded(w, &w->before, &next);
     w->before = w->state;
     adopt(w, &next);
-    staged_to_mark(&next, mark);
+    s3_staged_to_mark(&next, mark);
     return BLOB_OK;
 }
 
@@ -207,7 +207,7 @@ static bool stray_add(struct strays *strays, const struct s3_key *key)
 }
 
 /* How many state objects a mark needs; one at the beginning of the upload none. */
-static unsigned named_count(const struct staged *from)
+static unsigned named_count(const struct s3_staged *from)
 {
     if (from->offset == 0)
         return 0;
@@ -228,7 +228,7 @@ static enum blob_status see_state(struct s3_writer *w, const char *key, struct s
     uint64_t epoch, offset;
     uint32_t sequence;
     snprintf(k.text, sizeof k.text, "%s", key);
-    if (!staged_parse_key(k.text, &id, &epoch, &sequence, &offset))
+    if (!s3_staged_parse_key(k.text, &id, &epoch, &sequence, &offset))
         return BLOB_OK;
     if (epoch > w->epoch && w->store->conditional)
         return blob_fail(err, BLOB_E_CONFLICT, 0, "upload %s has a later writer", w->id.text);
@@ -245,7 +245,7 @@ static enum blob_status look_around(struct s3_writer *w, struct strays *strays, 
 {
     struct s3_below b;
     const struct s3_entry *e;
-    s3_below_begin(&b, w->store, staged_state_prefix(&w->id).text, NULL, STAGED_SEGMENTS_MAX + 4);
+    s3_below_begin(&b, w->store, s3_staged_state_prefix(&w->id).text, NULL, S3_STAGED_SEGMENTS_MAX + 4);
     enum blob_status st = s3_below_next(&b, &e, err);
     while (st == BLOB_OK && e) {
         st = see_state(w, e->key, strays, found, err);
@@ -260,14 +260,14 @@ static enum blob_status look_around(struct s3_writer *w, struct strays *strays, 
 static enum blob_status confirm_missing(struct s3_writer *w, struct blob_error *err)
 {
     struct s3_object object;
-    const struct staged *from = &w->from;
+    const struct s3_staged *from = &w->from;
     enum blob_status st = BLOB_OK;
     for (unsigned i = 0; i < from->segment_count && st == BLOB_OK; i++) {
         uint64_t offset;
-        st = s3_head(w->store->client, staged_segment_key(&w->id, from, i, &offset).text, &object, err);
+        st = s3_head(w->store->client, s3_staged_segment_key(&w->id, from, i, &offset).text, &object, err);
     }
     if (st == BLOB_OK && from->sequence != 0) {
-        struct s3_key k = staged_state_key(&w->id, from->epoch, from->sequence, from->offset);
+        struct s3_key k = s3_staged_state_key(&w->id, from->epoch, from->sequence, from->offset);
         st = s3_head(w->store->client, k.text, &object, err);
     }
     if (st == BLOB_E_NOT_FOUND)
@@ -284,7 +284,7 @@ static enum blob_status drop_strays(struct s3_writer *w, const struct strays *st
 {
     enum blob_status st = BLOB_OK;
     if (strays->count > 0 && !w->anchored)
-        st = s3_delete(w->store->client, staged_anchor_key(&w->id).text, err);
+        st = s3_delete(w->store->client, s3_staged_anchor_key(&w->id).text, err);
     for (size_t i = strays->count; st == BLOB_OK && i > 0; i--)
         st = s3_delete(w->store->client, strays->keys[i - 1].text, err);
     return st;
@@ -316,10 +316,10 @@ void s3_writer_set_keep(struct s3_writer *w, const void *keep, size_t len)
 
 enum blob_status s3_writer_need_keep(struct s3_writer *w, struct blob_error *err)
 {
-    struct staged ignored;
+    struct s3_staged ignored;
     if (w->keep_known)
         return BLOB_OK;
-    struct s3_key k = staged_state_key(&w->id, w->from.epoch, w->from.sequence, w->from.offset);
+    struct s3_key k = s3_staged_state_key(&w->id, w->from.epoch, w->from.sequence, w->from.offset);
     enum blob_status st = s3_upload_read_header(w->store, &k, &ignored, w->keep, &w->keep_len, err);
     w->keep_known = st == BLOB_OK;
     return st;
@@ -332,7 +332,7 @@ static enum blob_status fence_off(struct s3_writer *w, struct blob_error *err)
     enum blob_status st = s3_writer_need_keep(w, err);
     if (st != BLOB_OK || w->from.offset == 0)
         return st;
-    struct staged next = w->state;
+    struct s3_staged next = w->state;
     st = s3_writer_put_state(w, &next, w->keep, w->keep_len, next.offset, 0, err);
     if (st == BLOB_OK)
         w->state = next;
@@ -371,7 +371,7 @@ bool s3_upload_is_written(struct s3_store *s, const struct uuid *id)
     return w != NULL;
 }
 
-static struct s3_writer *writer_new(struct s3_store *s, const struct uuid *id, const struct staged *from,
+static struct s3_writer *writer_new(struct s3_store *s, const struct uuid *id, const struct s3_staged *from,
                                     uint64_t epoch, bool contended)
 {
     struct s3_writer *w = calloc(1, sizeof *w);
@@ -386,9 +386,9 @@ static struct s3_writer *writer_new(struct s3_store *s, const struct uuid *id, c
     w->state = *from;
     w->state.committing = false;
     if (contended)
-        staged_skip(&w->state, TAKEOVER_GAP, epoch);
+        s3_staged_skip(&w->state, TAKEOVER_GAP, epoch);
     memcpy(w->upload_id, from->upload_id, sizeof w->upload_id);
-    w->next_number = staged_next_number(&w->state);
+    w->next_number = s3_staged_next_number(&w->state);
     w->run_epoch = w->state.run_count ? w->state.runs[w->state.run_count - 1].epoch : epoch;
     w->keep_known = from->sequence == 0 || from->offset == 0;
     CHECK(pthread_mutex_init(&w->order, NULL) == 0);
@@ -403,8 +403,8 @@ enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, 
                                 uint64_t epoch, struct blob_writer **out, struct blob_error *err)
 {
     struct s3_store *s = s3_store_of(base);
-    struct staged from;
-    if (staged_from_mark(mark, s->part_size, &from) != BLOB_OK)
+    struct s3_staged from;
+    if (s3_staged_from_mark(mark, s->part_size, &from) != BLOB_OK)
         return blob_fail(err, BLOB_E_INVALID, 0, "upload %s: its mark is not one of this store", id->text);
     struct s3_writer *w = writer_new(s, id, &from, epoch, mark->contended);
     if (!w)

@@ -39,18 +39,18 @@ struct s3_writer {
     struct s3_writer *next_open, **at_open; /* the store's list of them, guarded by its lock */
     struct uuid id;
     uint64_t epoch;
-    struct staged from;    /* what it was opened at; its objects stay, so that core can go back to it */
+    struct s3_staged from; /* what it was opened at; its objects stay, so that core can go back to it */
     pthread_mutex_t order; /* taken first: one thread at a time numbers parts and sends them */
     pthread_mutex_t lock;  /* guards what follows; slots' states too */
     pthread_cond_t changed;
-    struct staged state;  /* as of the last flush */
-    struct staged before; /* as of the one before it */
-    bool staged;          /* there may be objects below staging/<id>/ */
-    bool anchored;        /* its anchor is there; touched by flushes and commits alone, one at a time */
-    uint32_t sequence;    /* of the last state object written */
+    struct s3_staged state;  /* as of the last flush */
+    struct s3_staged before; /* as of the one before it */
+    bool staged;             /* there may be objects below staging/<id>/ */
+    bool anchored;           /* its anchor is there; touched by flushes and commits alone, one at a time */
+    uint32_t sequence;       /* of the last state object written */
     struct part_slot *first,
-        *last; /* parts that begin at staged_parts_end(&state), in order; the last one is filling */
-    char upload_id[STAGED_UPLOAD_ID_MAX + 1];
+        *last; /* parts that begin at s3_staged_parts_end(&state), in order; the last one is filling */
+    char upload_id[S3_STAGED_UPLOAD_ID_MAX + 1];
     uint32_t next_number;
     uint64_t run_epoch; /* of the run that its parts belong to */
     unsigned sending;
@@ -79,9 +79,9 @@ bool s3_writer_sends_staged(struct s3_writer *w);
 /* ---- s3_writer.c ---- */
 
 /* The state as it is with all sent parts whose end is at most `end`, and no segments behind them. */
-void s3_writer_advance(struct s3_writer *w, uint64_t end, struct staged *out);
+void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out);
 /* Writes a state object: its header, and [from, from + len) behind it. next->sequence and offset are set. */
-enum blob_status s3_writer_put_state(struct s3_writer *w, struct staged *next, const void *keep, size_t keep_len,
+enum blob_status s3_writer_put_state(struct s3_writer *w, struct s3_staged *next, const void *keep, size_t keep_len,
                                      uint64_t from, size_t len, struct blob_error *err) BLOB_MUST_CHECK;
 void s3_writer_set_keep(struct s3_writer *w, const void *keep, size_t len);
 /* Reads the keep bytes of what it was opened at, unless they are known. */

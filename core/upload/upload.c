@@ -131,7 +131,7 @@ static enum blob_status remove_upload(struct upload_service *svc, const struct u
     if (st != BLOB_OK && st != BLOB_E_NO_SPACE)
         return st;
     bool full = st == BLOB_E_NO_SPACE;
-    st = upload_discard(svc->store, id, mark, detail);
+    st = staged_discard(svc->store, id, mark, detail);
     return st == BLOB_OK && full ? forget_upload(svc, id, detail) : st;
 }
 

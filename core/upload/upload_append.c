@@ -213,7 +213,7 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     struct blob_error detail;
     struct upload_mark from = s->mark;
     from.contended = contended;
-    enum blob_status st = upload_open(a->svc->store, &s->id, &from, s->writer_epoch, &a->writer, &detail);
+    enum blob_status st = staged_open(a->svc->store, &s->id, &from, s->writer_epoch, &a->writer, &detail);
     if (st == BLOB_OK)
         return API_OK;
     if (st == BLOB_E_CONFLICT)
@@ -604,7 +604,7 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
     if (st == BLOB_OK)
         set_session(a, &next);
     if (st == BLOB_OK && a->mode == APPEND_WRITE && a->received > 0) {
-        st = upload_open(a->svc->store, &a->id, &next.mark, next.writer_epoch, &a->writer, &detail);
+        st = staged_open(a->svc->store, &a->id, &next.mark, next.writer_epoch, &a->writer, &detail);
         writer_close(a->writer);
         a->writer = NULL;
     }
@@ -621,7 +621,7 @@ static bool same_as_staged(struct upload_append *a, const struct digest *actual,
     while (ok && hash_length(&h) < chunk->length) {
         uint64_t left = chunk->length - hash_length(&h);
         size_t got = 0;
-        ok = upload_read(a->svc->store, &a->id, chunk->offset + hash_length(&h), buf,
+        ok = staged_read(a->svc->store, &a->id, chunk->offset + hash_length(&h), buf,
                          left < HASH_READ_BYTES ? (size_t)left : HASH_READ_BYTES, &got, detail) == BLOB_OK &&
              got > 0;
         if (ok)

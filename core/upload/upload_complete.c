@@ -200,7 +200,7 @@ static void store_completed(struct upload_service *svc, struct session *s, const
 static void drop_staged(struct upload_service *svc, const struct uuid *id)
 {
     struct blob_error why;
-    if (upload_discard(svc->store, id, NULL, &why) != BLOB_OK)
+    if (staged_discard(svc->store, id, NULL, &why) != BLOB_OK)
         log_line(svc->log, LOG_WARN, NULL, "upload %s: completed, and something stays staged for now: %s", id->text,
                  why.text);
 }

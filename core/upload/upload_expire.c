@@ -134,7 +134,7 @@ static enum blob_status clear_completed(struct upload_service *svc, const struct
                                         const struct clock_watch *clock, struct blob_error *err)
 {
     (void)clock; /* it is no matter of time */
-    return live_find(svc, id) ? BLOB_OK : upload_discard(svc->store, id, NULL, err);
+    return live_find(svc, id) ? BLOB_OK : staged_discard(svc->store, id, NULL, err);
 }
 
 /* At once, not collected: however many uploads idle, what is left over among them is found. */
@@ -158,7 +158,7 @@ static bool look_at_staged(const struct uuid *id, uint64_t bytes, int64_t modifi
 static void expire_staged(struct candidates *c)
 {
     struct blob_error err;
-    enum blob_status st = upload_list(c->svc->store, look_at_staged, c, &err);
+    enum blob_status st = staged_list(c->svc->store, look_at_staged, c, &err);
     note_failure(c, st, &err);
 }
 

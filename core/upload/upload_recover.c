@@ -37,7 +37,7 @@ bool recover_may_use(const struct session *s, const struct identity *who)
 }
 
 /* Sets progress from what the store says. */
-static enum blob_status progress_from_stat(struct session *s, const struct upload_stat *stat)
+static enum blob_status progress_from_stat(struct session *s, const struct staged_stat *stat)
 {
     struct session next = *s;
     if (stat->epoch > next.writer_epoch) /* by a clock that was ahead of ours, maybe: the next writer's is beyond it */
@@ -58,9 +58,9 @@ static enum blob_status progress_from_stat(struct session *s, const struct uploa
 static enum api_code rebuild_progress(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct blob_error detail;
-    struct upload_stat stat;
+    struct staged_stat stat;
     int64_t last_ms = s->created_ms;
-    enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
+    enum blob_status st = staged_stat(svc->store, &s->id, &stat, &detail);
     if (st == BLOB_OK) {
         s->appends_known = stat.mark.offset == 0;
         st = progress_from_stat(s, &stat);
@@ -84,10 +84,10 @@ static enum api_code rebuild_progress(struct upload_service *svc, struct session
 static enum blob_status is_committed(struct upload_service *svc, const struct session *s, bool gone, bool *committed,
                                      struct blob_error *detail)
 {
-    struct upload_stat stat;
+    struct staged_stat stat;
     struct blob_info info;
     *committed = false;
-    enum blob_status st = gone ? BLOB_E_NOT_FOUND : upload_stat(svc->store, &s->id, &stat, detail);
+    enum blob_status st = gone ? BLOB_E_NOT_FOUND : staged_stat(svc->store, &s->id, &stat, detail);
     if (st == BLOB_E_NOT_FOUND) {
         st = blob_stat(svc->store, &s->digest, &info, detail);
         *committed = st == BLOB_OK && info.size == s->mark.offset && s->mark.offset > 0;
@@ -298,8 +298,8 @@ enum api_code recover_settle_completed(struct upload_service *svc, struct sessio
 static enum api_code catch_up(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct blob_error detail;
-    struct upload_stat stat;
-    enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
+    struct staged_stat stat;
+    enum blob_status st = staged_stat(svc->store, &s->id, &stat, &detail);
     if (st == BLOB_E_NOT_FOUND)
         return recover_settle_gone(svc, s, err);
     if (st == BLOB_OK && stat.epoch > s->writer_epoch)
@@ -353,8 +353,8 @@ enum api_code recover_settle_idle(struct upload_service *svc, struct session *s,
 enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct blob_error detail;
-    struct upload_stat stat;
-    enum blob_status st = upload_stat(svc->store, &s->id, &stat, &detail);
+    struct staged_stat stat;
+    enum blob_status st = staged_stat(svc->store, &s->id, &stat, &detail);
     if (st == BLOB_E_NOT_FOUND) {
         memset(&stat, 0, sizeof stat);
         st = BLOB_OK;
@@ -385,7 +385,7 @@ enum api_code recover_hash(struct upload_service *svc, struct session *s, struct
     while (st == BLOB_OK && hash_length(&s->hash) < s->mark.offset) {
         uint64_t at = hash_length(&s->hash), left = s->mark.offset - at;
         size_t got = 0;
-        st = upload_read(svc->store, &s->id, at, buf, left < HASH_READ_BYTES ? (size_t)left : HASH_READ_BYTES, &got,
+        st = staged_read(svc->store, &s->id, at, buf, left < HASH_READ_BYTES ? (size_t)left : HASH_READ_BYTES, &got,
                          &detail);
         if (st == BLOB_OK && got == 0)
             st = blob_fail(&detail, BLOB_E_CORRUPT, 0, "the staged bytes end at %llu", (unsigned long long)at);

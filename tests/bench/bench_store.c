@@ -33,12 +33,12 @@ static bool cycle(struct bench *b, char *data, struct blob_error *err)
     struct upload_mark start = {0}, mark;
     uuid_new(&id);
     memcpy(data, id.text, b->bytes < UUID_CHARS ? b->bytes : UUID_CHARS);
-    if (upload_open(b->store, &id, &start, 1, &w, err) != BLOB_OK)
+    if (staged_open(b->store, &id, &start, 1, &w, err) != BLOB_OK)
         return false;
     bool ok = writer_write_bytes(w, data, b->bytes, err) == BLOB_OK &&
               writer_flush(w, b->bytes, NULL, 0, 0, &mark, err) == BLOB_OK;
     writer_close(w);
-    if (!ok || upload_open(b->store, &id, &mark, 2, &w, err) != BLOB_OK)
+    if (!ok || staged_open(b->store, &id, &mark, 2, &w, err) != BLOB_OK)
         return false;
     struct hash hash;
     struct digest digest;

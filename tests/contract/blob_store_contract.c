@@ -97,7 +97,7 @@ enum blob_status content_store(struct blob_store *s, uint64_t size, unsigned see
     struct blob_writer *w = NULL;
     uuid_new(&id);
     content_digest(size, seed, out);
-    enum blob_status st = upload_open(s, &id, &start, 1, &w, NULL);
+    enum blob_status st = staged_open(s, &id, &start, 1, &w, NULL);
     if (st != BLOB_OK)
         return st;
     st = content_write(w, size, PIECE, seed);
@@ -132,7 +132,7 @@ struct blob_writer *writer_at(struct blob_store *s, const struct uuid *id, const
 {
     struct blob_writer *w = NULL;
     struct blob_error err = {0};
-    enum blob_status st = upload_open(s, id, mark, epoch, &w, &err);
+    enum blob_status st = staged_open(s, id, mark, epoch, &w, &err);
     if (st != BLOB_OK) {
         fprintf(stderr, "%s: %s: %s\n", in_use->name, blob_status_name(st), err.text);
         CU_FAIL_FATAL("the upload does not open");
@@ -144,8 +144,8 @@ struct blob_writer *writer_at(struct blob_store *s, const struct uuid *id, const
 
 bool upload_gone(struct blob_store *s, const struct uuid *id)
 {
-    struct upload_stat stat;
-    return upload_stat(s, id, &stat, NULL) == BLOB_E_NOT_FOUND;
+    struct staged_stat stat;
+    return staged_stat(s, id, &stat, NULL) == BLOB_E_NOT_FOUND;
 }
 
 /* ---- the store as a whole ---- */
@@ -159,7 +159,7 @@ static void store_whole(void)
     CU_ASSERT_EQUAL(blob_store_check(s, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_store_room(s, 1, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_store_sweep(s, 1000, NULL), BLOB_OK);
-    CU_ASSERT_TRUE(!(s->caps & STORE_READ_STAGED) || s->ops->upload_read);
+    CU_ASSERT_TRUE(!(s->caps & STORE_READ_STAGED) || s->ops->staged_read);
     CU_ASSERT_TRUE(!(s->caps & STORE_HAS_FD) || s->ops->reader_fd);
     CU_ASSERT_TRUE(!(s->caps & STORE_REDIRECT) || s->ops->blob_url);
     blob_store_close(s);

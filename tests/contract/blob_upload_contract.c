@@ -81,7 +81,7 @@ void contract_upload_empty(void)
     CU_ASSERT_EQUAL(writer_flush(w, 0, NULL, 0, 0, &mark, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(mark.offset, 0);
     writer_close(w);
-    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, &mark, NULL), BLOB_OK);
     blob_store_close(s);
 }
 
@@ -173,8 +173,8 @@ void contract_upload_beyond(void)
     CU_ASSERT_EQUAL(content_write(w, 1000, 1000, 4), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 1000, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
-    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(upload_open(s, &id, &mark, 2, &none, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_open(s, &id, &mark, 2, &none, NULL), BLOB_E_NOT_FOUND);
     CU_ASSERT_PTR_NULL(none);
     blob_store_close(s);
 }
@@ -212,8 +212,8 @@ void contract_upload_keep(void)
     CU_ASSERT_EQUAL(content_write(w, 200, 100, 5), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 200, keep, sizeof keep, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
-    struct upload_stat stat;
-    CU_ASSERT_EQUAL(upload_stat(s, &id, &stat, NULL), BLOB_OK);
+    struct staged_stat stat;
+    CU_ASSERT_EQUAL(staged_stat(s, &id, &stat, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(stat.mark.offset, 200);
     if (s->caps & STORE_KEEPS_STATE)
         CU_ASSERT_TRUE(stat.keep_len == sizeof keep && memcmp(stat.keep, keep, sizeof keep) == 0);
@@ -228,7 +228,7 @@ void contract_upload_stat(void)
     struct uuid id;
     struct digest digest;
     struct upload_mark mark = {0};
-    struct upload_stat stat;
+    struct staged_stat stat;
     uuid_new(&id);
     CU_ASSERT_TRUE(upload_gone(s, &id));
     int64_t before_ms = clock_wall_ms();
@@ -236,7 +236,7 @@ void contract_upload_stat(void)
     CU_ASSERT_EQUAL(content_write(w, 150000, 40000, 6), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 150000, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
-    CU_ASSERT_EQUAL(upload_stat(s, &id, &stat, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_stat(s, &id, &stat, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(stat.mark.offset, 150000);
     CU_ASSERT_TRUE(stat.modified_ms > before_ms - 5000 && stat.modified_ms < before_ms + 60000);
     /* Its mark goes on, without the one that the flush gave. */
@@ -260,18 +260,18 @@ void contract_upload_read(void)
         return;
     }
     uuid_new(&id);
-    CU_ASSERT_EQUAL(upload_read(s, &id, 0, got_bytes, 10, &got, NULL), BLOB_E_NOT_FOUND);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 0, got_bytes, 10, &got, NULL), BLOB_E_NOT_FOUND);
     struct blob_writer *w = writer_at(s, &id, &from_start, 1);
     CU_ASSERT_EQUAL(content_write(w, 4000, 4000, 6), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 4000, NULL, 0, 0, &mark, NULL), BLOB_OK);
     content_fill(want, 4000, 0, 6);
-    CU_ASSERT_EQUAL(upload_read(s, &id, 0, got_bytes, 4000, &got, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 0, got_bytes, 4000, &got, NULL), BLOB_OK);
     CU_ASSERT_TRUE(got == 4000 && memcmp(got_bytes, want, 4000) == 0);
-    CU_ASSERT_EQUAL(upload_read(s, &id, 3990, got_bytes, 100, &got, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 3990, got_bytes, 100, &got, NULL), BLOB_OK);
     CU_ASSERT_TRUE(got == 10 && memcmp(got_bytes, want + 3990, 10) == 0);
-    CU_ASSERT_EQUAL(upload_read(s, &id, 4000, got_bytes, 100, &got, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 4000, got_bytes, 100, &got, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(got, 0);
-    CU_ASSERT_EQUAL(upload_read(s, &id, 9000, got_bytes, 100, &got, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 9000, got_bytes, 100, &got, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(got, 0);
     writer_close(w);
     blob_store_close(s);
@@ -283,16 +283,16 @@ void contract_upload_discard(void)
     struct uuid id;
     struct upload_mark mark = {0};
     uuid_new(&id);
-    CU_ASSERT_EQUAL(upload_discard(s, &id, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, NULL, NULL), BLOB_OK);
     struct blob_writer *w = writer_at(s, &id, &from_start, 1);
     CU_ASSERT_EQUAL(content_write(w, 400000, 70000, 6), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 400000, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
     CU_ASSERT_FALSE(upload_gone(s, &id));
-    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, &mark, NULL), BLOB_OK);
     CU_ASSERT_TRUE(upload_gone(s, &id));
-    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(upload_discard(s, &id, NULL, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, NULL, NULL), BLOB_OK);
     blob_store_close(s);
 }
 
@@ -307,7 +307,7 @@ void contract_upload_discard_under_writer(void)
     struct blob_writer *w = writer_at(s, &id, &from_start, 1);
     CU_ASSERT_EQUAL(content_write(w, 1000, 1000, 6), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 1000, NULL, 0, 0, &mark, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, &mark, NULL), BLOB_OK);
     content_digest(1000, 6, &digest);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_E_NOT_FOUND);
     CU_ASSERT_EQUAL(blob_stat(s, &digest, &info, NULL), BLOB_E_NOT_FOUND);
@@ -330,7 +330,7 @@ static bool see_upload(const struct uuid *id, uint64_t bytes, int64_t modified_m
     seen->bytes += bytes;
     CU_ASSERT_TRUE(modified_ms > 0);
     if (seen->discard)
-        CU_ASSERT_EQUAL(upload_discard(seen->store, id, NULL, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(staged_discard(seen->store, id, NULL, NULL), BLOB_OK);
     return seen->count != seen->stop_at;
 }
 
@@ -338,7 +338,7 @@ void contract_upload_list(void)
 {
     struct blob_store *s = blob_contract_start();
     struct upload_seen seen = {.store = s};
-    CU_ASSERT_EQUAL(upload_list(s, see_upload, &seen, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_list(s, see_upload, &seen, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(seen.count, 0);
     for (unsigned i = 1; i <= 5; i++) {
         struct uuid id;
@@ -349,17 +349,17 @@ void contract_upload_list(void)
         CU_ASSERT_EQUAL(writer_flush(w, 1000 * i, NULL, 0, 0, &mark, NULL), BLOB_OK);
         writer_close(w);
     }
-    CU_ASSERT_EQUAL(upload_list(s, see_upload, &seen, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_list(s, see_upload, &seen, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(seen.count, 5);
     CU_ASSERT_EQUAL(seen.bytes, 15000);
     seen = (struct upload_seen){.store = s, .stop_at = 2};
-    CU_ASSERT_EQUAL(upload_list(s, see_upload, &seen, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_list(s, see_upload, &seen, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(seen.count, 2);
     seen = (struct upload_seen){.store = s, .discard = true};
-    CU_ASSERT_EQUAL(upload_list(s, see_upload, &seen, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_list(s, see_upload, &seen, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(seen.count, 5);
     seen = (struct upload_seen){.store = s};
-    CU_ASSERT_EQUAL(upload_list(s, see_upload, &seen, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_list(s, see_upload, &seen, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(seen.count, 0);
     blob_store_close(s);
 }
@@ -525,7 +525,7 @@ void contract_upload_late(void)
     CU_ASSERT_EQUAL(writer_flush(w, 60000, NULL, 0, 0, &successors, NULL), BLOB_OK);
     writer_close(w);
     /* Refused is best, and where it is not, it must do no harm. */
-    if (upload_open(s, &id, &mark, 2, &late, NULL) == BLOB_OK) {
+    if (staged_open(s, &id, &mark, 2, &late, NULL) == BLOB_OK) {
         (void)!content_write(late, 70000, 9000, 66);
         writer_close(late);
     }

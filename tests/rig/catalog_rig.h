@@ -65,7 +65,7 @@ static inline bool rig_try_commit(struct rig *r, const struct digest *digest, co
     struct upload_mark mark = {0};
     struct blob_writer *w;
     uuid_new(&id);
-    if (upload_open(r->store, &id, &mark, 1, &w, NULL) != BLOB_OK)
+    if (staged_open(r->store, &id, &mark, 1, &w, NULL) != BLOB_OK)
         return false;
     if ((len == 0 || writer_write_bytes(w, content, len, NULL) == BLOB_OK) &&
         writer_commit(w, digest, 0, NULL) == BLOB_OK)

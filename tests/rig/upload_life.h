@@ -68,7 +68,7 @@ static inline bool life_append(struct blob_store *s, const struct life *life, li
     struct upload_mark mark = {0};
     for (int i = 0; i < 2; i++) {
         struct blob_writer *w = NULL;
-        if (upload_open(s, &life->id, &mark, 1, &w, NULL) != BLOB_OK)
+        if (staged_open(s, &life->id, &mark, 1, &w, NULL) != BLOB_OK)
             return false;
         note(life, i == 0 ? LIFE_FLUSHING_PART : LIFE_FLUSHING, arg);
         bool ok = content_write(w, life->number % 3 == 0 ? life->size : ends[i], 50000, life->seed) == BLOB_OK &&
@@ -87,7 +87,7 @@ static inline bool life_complete(struct blob_store *s, const struct life *life, 
 {
     const struct upload_mark mark = {.offset = life->size};
     struct blob_writer *w = NULL;
-    if (upload_open(s, &life->id, &mark, 2, &w, NULL) != BLOB_OK)
+    if (staged_open(s, &life->id, &mark, 2, &w, NULL) != BLOB_OK)
         return false;
     note(life, LIFE_COMMITTING, arg);
     if (writer_commit(w, &life->digest, BLOB_LAZY, NULL) != BLOB_OK) {
@@ -118,7 +118,7 @@ static inline bool life_roll_back(struct blob_store *s, const struct life *life,
     const struct upload_mark mark = {.offset = life->part};
     struct blob_writer *w = NULL;
     note(life, LIFE_ROLLING_BACK, arg);
-    if (upload_open(s, &life->id, &mark, 2, &w, NULL) != BLOB_OK)
+    if (staged_open(s, &life->id, &mark, 2, &w, NULL) != BLOB_OK)
         return false;
     note(life, LIFE_ROLLED_BACK, arg);
     writer_close(w);
@@ -152,7 +152,7 @@ static inline bool life_same(struct blob_store *s, const struct life *life, uint
     char *have = malloc(bytes + 1), *want = malloc(bytes + 1);
     CHECK(have && want);
     content_fill(want, bytes, 0, life->seed);
-    bool ok = upload_read(s, &life->id, 0, have, bytes, &got, NULL) == BLOB_OK && got == bytes &&
+    bool ok = staged_read(s, &life->id, 0, have, bytes, &got, NULL) == BLOB_OK && got == bytes &&
               memcmp(have, want, bytes) == 0;
     free(have);
     free(want);
@@ -162,14 +162,14 @@ static inline bool life_same(struct blob_store *s, const struct life *life, uint
 /* What is wrong with what is staged: less than was acknowledged, more than was flushed, or other bytes. */
 static inline const char *life_staged(struct blob_store *s, const struct life *life, const bool passed[LIFE_STEPS])
 {
-    struct upload_stat stat = {.mark = {.offset = 0}};
+    struct staged_stat stat = {.mark = {.offset = 0}};
     uint64_t least = !passed[LIFE_FLUSHED_PART]                           ? 0
                      : !passed[LIFE_FLUSHED] || passed[LIFE_ROLLING_BACK] ? life->part
                                                                           : life->size;
     uint64_t most = !passed[LIFE_FLUSHING_PART]                          ? 0
                     : !passed[LIFE_FLUSHING] || passed[LIFE_ROLLED_BACK] ? life->part
                                                                          : life->size;
-    enum blob_status st = upload_stat(s, &life->id, &stat, NULL);
+    enum blob_status st = staged_stat(s, &life->id, &stat, NULL);
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return "what is staged cannot be looked at";
     if (stat.mark.offset < least)

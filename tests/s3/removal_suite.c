@@ -141,7 +141,7 @@ static void test_sweep(void)
     snprintf(key, sizeof key, "data/%s.%s", lost.text, hex);
     OK(s3_put(r.s3, key, &body, NULL, NULL, err));
     if (multipart(&r))
-        OK(s3_multipart_create(r.s3, staged_data_key(&lost).text, upload_id, err));
+        OK(s3_multipart_create(r.s3, s3_staged_data_key(&lost).text, upload_id, err));
     OK(blob_store_sweep(r.store, clock_wall_ms() - 60000, err)); /* within the grace time */
     OK(s3_head(r.s3, key, &object, err));
     OK(blob_store_sweep(r.store, clock_wall_ms() + 5000, err));
@@ -168,8 +168,8 @@ static void test_sweep_beside_a_writer(void)
     struct digest digest = digest_of(data, total), small = digest_of(data, 10);
     const struct s3_body body = {.data = data, .length = 10};
     uuid_new(&id);
-    struct s3_key key = staged_whole_key(&id, &small);
-    OK(upload_open(r.store, &id, &mark, 1, &w, err));
+    struct s3_key key = s3_staged_whole_key(&id, &small);
+    OK(staged_open(r.store, &id, &mark, 1, &w, err));
     OK(writer_write_bytes(w, data, PART + 1, err));
     OK(s3_put(r.s3, key.text, &body, NULL, NULL, err)); /* as if its pointer were to be written next */
     for (int i = 1; i <= 2; i++) {
@@ -194,24 +194,24 @@ static void test_sweep_beside_a_writer(void)
 static struct s3_key cut_off_copied(const struct rig *r, const struct uuid *id, struct upload_mark *mark,
                                     const uint8_t *data, size_t len, const struct digest *digest)
 {
-    static uint8_t state[STAGED_HEADER_BYTES + PART], keep[UPLOAD_KEEP_MAX];
-    struct s3_key key = staged_whole_key(id, digest);
+    static uint8_t state[S3_STAGED_HEADER_BYTES + PART], keep[UPLOAD_KEEP_MAX];
+    struct s3_key key = s3_staged_whole_key(id, digest);
     struct s3_page page = {0};
-    struct staged staged;
+    struct s3_staged staged;
     uint32_t keep_len;
     size_t got;
     append(r, id, mark, 1, data, len);
-    OK(s3_list(r->s3, staged_state_prefix(id).text, NULL, 100, &page, err));
+    OK(s3_list(r->s3, s3_staged_state_prefix(id).text, NULL, 100, &page, err));
     CU_ASSERT_EQUAL_FATAL(page.count, 1);
     OK(s3_get(r->s3, page.entries[0].key, state, sizeof state, &got, NULL, err));
-    CU_ASSERT_EQUAL_FATAL(staged_read_header(state, &staged, keep, &keep_len), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(s3_staged_read_header(state, &staged, keep, &keep_len), BLOB_OK);
     staged.committing = true;
     staged.digest = *digest;
-    staged_write_header(&staged, keep, keep_len, state);
+    s3_staged_write_header(&staged, keep, keep_len, state);
     const struct s3_body body = {.data = state, .length = got}, whole = {.data = data, .length = len};
     OK(s3_put(r->s3, page.entries[0].key, &body, NULL, NULL, err));
     OK(s3_put(r->s3, key.text, &whole, NULL, NULL, err));
-    OK(s3_multipart_abort(r->s3, staged_data_key(id).text, staged.upload_id, err));
+    OK(s3_multipart_abort(r->s3, s3_staged_data_key(id).text, staged.upload_id, err));
     s3_page_release(&page);
     return key;
 }
@@ -231,7 +231,7 @@ static void test_sweep_beside_a_copy(void)
         OK(blob_store_sweep(r.store, clock_wall_ms() + (i + 1) * 120000, err));
         OK(s3_head(r.s3, key.text, &object, err));
         if (i == 0) {
-            OK(upload_discard(r.store, &id, &mark, err));
+            OK(staged_discard(r.store, &id, &mark, err));
             CU_ASSERT_EQUAL(count_below(&r, ""), 1);
         } else {
             commit(&r, &id, &mark, 2, &digest);

@@ -164,7 +164,7 @@ static inline void append(const struct rig *r, const struct uuid *id, struct upl
                           const uint8_t *data, size_t len)
 {
     struct blob_writer *w = NULL;
-    OK(upload_open(r->store, id, mark, epoch, &w, err));
+    OK(staged_open(r->store, id, mark, epoch, &w, err));
     for (size_t at = 0; at < len;) {
         size_t n = len - at < 262144 ? len - at : 262144;
         OK(writer_write_bytes(w, data + at, n, err));
@@ -178,7 +178,7 @@ static inline void commit(const struct rig *r, const struct uuid *id, const stru
                           const struct digest *digest)
 {
     struct blob_writer *w = NULL;
-    OK(upload_open(r->store, id, mark, epoch, &w, err));
+    OK(staged_open(r->store, id, mark, epoch, &w, err));
     OK(writer_commit(w, digest, 0, err));
 }
 
@@ -206,7 +206,7 @@ static inline struct digest store_small(const struct rig *r, const uint8_t *data
     struct digest digest = digest_of(data, len);
     struct uuid id;
     uuid_new(&id);
-    OK(upload_open(r->store, &id, &none, 1, &w, err));
+    OK(staged_open(r->store, &id, &none, 1, &w, err));
     OK(writer_write_bytes(w, data, len, err));
     OK(writer_commit(w, &digest, 0, err));
     return digest;

@@ -52,8 +52,8 @@ static void chunked(const size_t *chunks, size_t count, size_t total)
             n = (size_t)(total - mark.offset);
         append(&r, &id, &mark, epoch++, data + mark.offset, n);
     }
-    struct upload_stat stat = {0};
-    OK(upload_stat(r.store, &id, &stat, err));
+    struct staged_stat stat = {0};
+    OK(staged_stat(r.store, &id, &stat, err));
     CU_ASSERT_EQUAL(stat.mark.offset, total);
     CU_ASSERT_EQUAL(stat.keep_len, 4);
     CU_ASSERT_TRUE(count_below(&r, "staging/") < 40);
@@ -83,7 +83,7 @@ static void test_checkpoints(void)
     uint8_t *data = content(total, 4);
     struct digest digest = digest_of(data, total);
     uuid_new(&id);
-    OK(upload_open(r.store, &id, &mark, 1, &w, err));
+    OK(staged_open(r.store, &id, &mark, 1, &w, err));
     for (uint64_t flush_at = 3 * MIB; at < total;) {
         size_t n = total - at < 300000 ? total - at : 300000;
         OK(writer_write_bytes(w, data + at, n, err));
@@ -136,7 +136,7 @@ static void test_flush_beside_writing(void)
     struct digest digest = digest_of(data, job.total);
     job.data = data;
     uuid_new(&id);
-    OK(upload_open(r.store, &id, &mark, 1, &job.w, err));
+    OK(staged_open(r.store, &id, &mark, 1, &job.w, err));
     CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, write_all, &job), 0);
     for (size_t at = 0; at < job.total;) {
         at = atomic_load(&job.written);
@@ -169,7 +169,7 @@ static void test_short_memory(void)
     for (int i = 0; i < SLOW; i++) {
         data[i] = content(total, 70 + (unsigned)i);
         uuid_new(&id[i]);
-        OK(upload_open(r.store, &id[i], &mark[i], 1, &w[i], err));
+        OK(staged_open(r.store, &id[i], &mark[i], 1, &w[i], err));
     }
     for (size_t at = 0; at < total; at += piece) {
         size_t n = total - at < piece ? total - at : piece;
@@ -208,16 +208,16 @@ static void test_roll_back(void)
     size_t total = PART + 1000;
     uint8_t *data = content(total, 5), *junk = content(3 * PART, 6);
     struct digest digest = digest_of(data, total);
-    struct upload_stat stat;
+    struct staged_stat stat;
     uuid_new(&id);
     append(&r, &id, &mark, 1, data, total);
     wrong = mark;
     append(&r, &id, &wrong, 2, junk, 3 * PART);
-    OK(upload_stat(r.store, &id, &stat, err));
+    OK(staged_stat(r.store, &id, &stat, err));
     CU_ASSERT_EQUAL(stat.mark.offset, total + 3 * PART);
-    OK(upload_open(r.store, &id, &mark, 3, &w, err));
+    OK(staged_open(r.store, &id, &mark, 3, &w, err));
     writer_close(w);
-    OK(upload_stat(r.store, &id, &stat, err));
+    OK(staged_stat(r.store, &id, &stat, err));
     CU_ASSERT_EQUAL(stat.mark.offset, total);
     commit(&r, &id, &mark, 4, &digest);
     check_blob(&r, data, total, &digest);
@@ -239,15 +239,15 @@ static void test_fenced_writer(void)
     struct digest digest = digest_of(data, total);
     uuid_new(&id);
     append(&r, &id, &mark, 1, data, PART + 500);
-    OK(upload_open(r.store, &id, &mark, 2, &late, err));
+    OK(staged_open(r.store, &id, &mark, 2, &late, err));
     OK(writer_write_bytes(late, junk, PART, err));
     mark.contended = true;
     append(&r, &id, &mark, 3, data + mark.offset, 2 * PART);
     OK(writer_write_bytes(late, junk + PART, 2 * PART, err));
     OK(writer_flush(late, PART + 500 + 3 * PART, "late", 4, 0, &late_mark, err));
     writer_close(late);
-    struct upload_stat stat;
-    OK(upload_stat(r.store, &id, &stat, err));
+    struct staged_stat stat;
+    OK(staged_stat(r.store, &id, &stat, err));
     CU_ASSERT_EQUAL(stat.mark.offset, mark.offset);
     append(&r, &id, &mark, 4, data + mark.offset, total - (size_t)mark.offset);
     commit(&r, &id, &mark, 5, &digest);
@@ -278,7 +278,7 @@ static void test_stored_once(void)
         struct upload_mark none = {0};
         struct blob_writer *w = NULL;
         uuid_new(&id);
-        OK(upload_open(r.store, &id, &none, 1, &w, err));
+        OK(staged_open(r.store, &id, &none, 1, &w, err));
         OK(writer_write_bytes(w, data, 1000, err));
         OK(writer_commit(w, &small, 0, err));
         CU_ASSERT_EQUAL(count_below(&r, "data/"), 2);
@@ -299,7 +299,7 @@ static void test_healing(void)
         struct uuid id;
         struct s3_page page = {0};
         uuid_new(&id);
-        OK(upload_open(r.store, &id, &none, 1, &w, err));
+        OK(staged_open(r.store, &id, &none, 1, &w, err));
         OK(writer_write_bytes(w, data, 5000, err));
         OK(writer_commit(w, &digest, 0, err));
         check_blob(&r, data, 5000, &digest);
@@ -380,8 +380,8 @@ static void test_discard(void)
     uuid_new(&id);
     append(&r, &id, &mark, 1, data, 2 * PART + 3);
     CU_ASSERT_EQUAL(count_multiparts(&r), multipart(&r) ? 1 : 0);
-    OK(upload_discard(r.store, &id, NULL, err));
-    OK(upload_discard(r.store, &id, NULL, err));
+    OK(staged_discard(r.store, &id, NULL, err));
+    OK(staged_discard(r.store, &id, NULL, err));
     CU_ASSERT_EQUAL(count_below(&r, ""), 1);
     CU_ASSERT_EQUAL(count_multiparts(&r), 0);
     free(data);
@@ -407,9 +407,9 @@ static void test_cut_commit(void)
     /* After a commit, take the pointer away and put the staged state back: as if it had been cut. */
     append(&r, &id, &mark, 1, data, total);
     struct s3_page page = {0};
-    OK(s3_list(r.s3, staged_state_prefix(&id).text, NULL, 100, &page, err));
+    OK(s3_list(r.s3, s3_staged_state_prefix(&id).text, NULL, 100, &page, err));
     CU_ASSERT_EQUAL_FATAL(page.count, 1);
-    static uint8_t state[STAGED_HEADER_BYTES + PART];
+    static uint8_t state[S3_STAGED_HEADER_BYTES + PART];
     size_t len = 0;
     OK(s3_get(r.s3, page.entries[0].key, state, sizeof state, &len, NULL, err));
     commit(&r, &id, &mark, 2, &digest);
@@ -425,7 +425,7 @@ static void test_cut_commit(void)
     OK(s3_put(r.s3, page.entries[0].key, &body, NULL, NULL, err));
     commit(&r, &id, &mark, 4, &digest);
     OK(s3_put(r.s3, page.entries[0].key, &body, NULL, NULL, err));
-    OK(upload_discard(r.store, &id, &mark, err));
+    OK(staged_discard(r.store, &id, &mark, err));
     check_blob(&r, data, total, &digest);
     check_only_blob(&r, total);
     s3_page_release(&page);

@@ -99,7 +99,7 @@ static void hand_back(struct s3_http *h, CURL *easy)
 
 static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 {
-    struct exchange *x = arg;
+    struct s3_transfer *x = arg;
     MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     const struct s3_body *body = x->req->body;
     uint64_t left = body->length - x->sent;
@@ -120,7 +120,7 @@ static size_t on_read(char *buf, size_t size, size_t n, void *arg)
 /* A kept-alive connection that died before its first byte makes curl send again, on a new one. */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
-    struct exchange *x = arg;
+    struct s3_transfer *x = arg;
     MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > x->req->body->length)
         return CURL_SEEKFUNC_FAIL;
@@ -130,7 +130,7 @@ static int on_seek(void *arg, curl_off_t offset, int origin)
 
 static size_t on_write(char *data, size_t size, size_t n, void *arg)
 {
-    struct exchange *x = arg;
+    struct s3_transfer *x = arg;
     MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     size_t len = size * n;
     struct s3_http_answer *a = x->answer;
@@ -223,7 +223,7 @@ static void forget_headers(struct s3_http_answer *a, int status)
 
 size_t s3_http_on_header(char *line, size_t size, size_t n, void *arg)
 {
-    struct exchange *x = arg;
+    struct s3_transfer *x = arg;
     MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     struct s3_http_answer *a = x->answer;
     const char *value;
@@ -266,7 +266,7 @@ size_t s3_http_on_header(char *line, size_t size, size_t n, void *arg)
 /* curl calls it at least once a second. */
 static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_off_t ul_total, curl_off_t ul_now)
 {
-    struct exchange *x = arg;
+    struct s3_transfer *x = arg;
     MAGIC_OK(x, S3_EXCHANGE_MAGIC);
     (void)dl_total;
     (void)dl_now;
@@ -278,7 +278,7 @@ static int on_progress(void *arg, curl_off_t dl_total, curl_off_t dl_now, curl_o
 /* ---- one exchange ---- */
 
 /* What is the same for every request. */
-static void set_transport(CURL *easy, struct exchange *x)
+static void set_transport(CURL *easy, struct s3_transfer *x)
 {
     const struct s3_http *h = x->http;
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -308,7 +308,7 @@ static void set_transport(CURL *easy, struct exchange *x)
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
 }
 
-static void set_request(CURL *easy, struct exchange *x, struct curl_slist *headers)
+static void set_request(CURL *easy, struct s3_transfer *x, struct curl_slist *headers)
 {
     const struct s3_http_request *req = x->req;
     curl_easy_setopt(easy, CURLOPT_URL, req->url);
@@ -326,7 +326,7 @@ static void set_request(CURL *easy, struct exchange *x, struct curl_slist *heade
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, req->method);
 }
 
-void s3_http_prepare(CURL *easy, struct exchange *x, struct curl_slist *headers)
+void s3_http_prepare(CURL *easy, struct s3_transfer *x, struct curl_slist *headers)
 {
     set_transport(easy, x);
     set_request(easy, x, headers);
@@ -345,7 +345,7 @@ static const char *cure_of_distrust(CURL *easy)
 }
 
 /* easy may be NULL where nothing was sent. */
-enum blob_status s3_http_judge(const struct exchange *x, CURL *easy, CURLcode rc, const char *detail, bool *retry)
+enum blob_status s3_http_judge(const struct s3_transfer *x, CURL *easy, CURLcode rc, const char *detail, bool *retry)
 {
     const char *url = x->req->url;
     int host_len = (int)strcspn(url + strcspn(url, "/") + 2, "/");
@@ -418,7 +418,7 @@ enum blob_status s3_http_send(struct s3_http *http, const struct s3_http_request
     *answer = (struct s3_http_answer){0};
     bytebuf_init(&answer->text);
     *retry = false;
-    struct exchange x = {.magic = S3_EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
+    struct s3_transfer x = {.magic = S3_EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
     if (s3_gate_is_shut(http->gate))
         return s3_http_judge(&x, NULL, CURLE_OK, "", retry);
     struct curl_slist *headers = header_list(req);

@@ -28,7 +28,7 @@ struct s3_http {
     unsigned streams; /* begun, and not ended */
 };
 
-struct exchange {
+struct s3_transfer {
     unsigned magic;
     struct s3_http *http;
     const struct s3_http_request *req;
@@ -40,11 +40,11 @@ struct exchange {
 };
 
 /* Everything of a request that is set on a handle; x and headers (which may be NULL) stay until it was performed. */
-void s3_http_prepare(CURL *easy, struct exchange *x, struct curl_slist *headers);
+void s3_http_prepare(CURL *easy, struct s3_transfer *x, struct curl_slist *headers);
 /* CURLOPT_HEADERFUNCTION: one line of a head, into the answer. arg: the exchange. */
 size_t s3_http_on_header(char *line, size_t size, size_t n, void *arg);
 /* What a transfer's end means, that did not end with a whole answer. easy may be NULL where nothing was sent. */
-enum blob_status s3_http_judge(const struct exchange *x, CURL *easy, CURLcode rc, const char *detail, bool *retry);
+enum blob_status s3_http_judge(const struct s3_transfer *x, CURL *easy, CURLcode rc, const char *detail, bool *retry);
 
 /* ---- s3_http_stream.c ---- */
 

@@ -112,7 +112,7 @@ void s3_http_streams_free(struct s3_http *h)
     CHECK(h->streams == 0);
 }
 
-static enum blob_status connect_new(struct exchange *x, struct s3_http_stream **out, bool *retry)
+static enum blob_status connect_new(struct s3_transfer *x, struct s3_http_stream **out, bool *retry)
 {
     struct s3_http_stream *t = calloc(1, sizeof *t);
     char detail[CURL_ERROR_SIZE] = "";
@@ -226,7 +226,7 @@ static bool begins_with(const char *line, size_t len, const char *what)
 }
 
 /* All lines of a head. false: the body that follows is not told by Content-Length alone. */
-static bool read_lines(struct s3_http_stream *t, struct exchange *x, char *head, size_t len)
+static bool read_lines(struct s3_http_stream *t, struct s3_transfer *x, char *head, size_t len)
 {
     bool plain = true;
     t->lasts = begins_with(head, len, "HTTP/1.1 ");
@@ -243,7 +243,7 @@ static bool read_lines(struct s3_http_stream *t, struct exchange *x, char *head,
 }
 
 /* *any: the peer has said something, or would have had the time to. */
-static CURLcode read_head(struct s3_http_stream *t, struct exchange *x, bool *any, bool *suits)
+static CURLcode read_head(struct s3_http_stream *t, struct s3_transfer *x, bool *any, bool *suits)
 {
     struct patience p = {.since_us = clock_steady_us()};
     size_t have = 0;
@@ -267,7 +267,7 @@ static CURLcode read_head(struct s3_http_stream *t, struct exchange *x, bool *an
     return CURLE_OK;
 }
 
-static CURLcode exchange_heads(struct s3_http_stream *t, struct exchange *x, bool *any, bool *suits)
+static CURLcode exchange_heads(struct s3_http_stream *t, struct s3_transfer *x, bool *any, bool *suits)
 {
     struct bytebuf request;
     bytebuf_init(&request);
@@ -283,7 +283,7 @@ static CURLcode exchange_heads(struct s3_http_stream *t, struct exchange *x, boo
 
 /* ---- a stream ---- */
 
-static enum blob_status ask_on(struct s3_http_stream *t, struct exchange *x, bool *any, bool *retry)
+static enum blob_status ask_on(struct s3_http_stream *t, struct s3_transfer *x, bool *any, bool *retry)
 {
     bool suits = false;
     t->stall_timeout_ms = x->req->stall_timeout_ms;
@@ -305,7 +305,7 @@ static enum blob_status ask_on(struct s3_http_stream *t, struct exchange *x, boo
 }
 
 /* On this connection, or for NULL on a new one; it is gone where that fails. */
-static enum blob_status begin_on(struct s3_http_stream **t, struct exchange *x, bool *any, bool *retry)
+static enum blob_status begin_on(struct s3_http_stream **t, struct s3_transfer *x, bool *any, bool *retry)
 {
     enum blob_status st = *t ? BLOB_OK : connect_new(x, t, retry);
     if (st != BLOB_OK)
@@ -325,7 +325,7 @@ enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_reques
     *answer = (struct s3_http_answer){0};
     bytebuf_init(&answer->text);
     *retry = false;
-    struct exchange x = {.magic = S3_EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
+    struct s3_transfer x = {.magic = S3_EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
     if (s3_gate_is_shut(http->gate))
         return s3_http_judge(&x, NULL, CURLE_OK, "", retry);
     struct s3_http_stream *t = take_idle(http);
@@ -365,7 +365,7 @@ enum blob_status s3_http_stream_read(struct s3_http_stream *t, void *buf, size_t
             continue;
         bool retry;
         const struct s3_http_request req = {.method = t->method, .url = t->url};
-        const struct exchange x = {.magic = S3_EXCHANGE_MAGIC, .http = t->http, .req = &req, .err = err};
+        const struct s3_transfer x = {.magic = S3_EXCHANGE_MAGIC, .http = t->http, .req = &req, .err = err};
         t->lasts = false;
         return s3_http_judge(&x, t->easy, rc, curl_easy_strerror(rc), &retry);
     }

@@ -336,8 +336,8 @@ static struct janitor *janitor_of(struct upload_rig *u)
 
 static bool has_upload(struct upload_rig *u, const struct uuid *id)
 {
-    struct upload_stat stat;
-    return upload_stat(u->base.store, id, &stat, NULL) == BLOB_OK;
+    struct staged_stat stat;
+    return staged_stat(u->base.store, id, &stat, NULL) == BLOB_OK;
 }
 
 /* A day ahead, for less than the sweep interval; then for good. */
@@ -427,7 +427,7 @@ static void test_take_over_after_a_step_back(void)
 {
     struct upload_rig u;
     struct upload_append *older;
-    struct upload_stat before, after;
+    struct staged_stat before, after;
     atomic_int called = 0;
     upload_rig_open(&u, NULL, 2);
     struct client a = client_new(&u), b = a;
@@ -438,14 +438,14 @@ static void test_take_over_after_a_step_back(void)
     CU_ASSERT_EQUAL(upload_append_write_bytes(older, "old", 3, &a.err), API_OK);
     usleep(2000);
     CU_ASSERT_EQUAL(upload_append_write_bytes(older, "er", 2, &a.err), API_OK);
-    CU_ASSERT_EQUAL(upload_stat(u.base.store, &a.id, &before, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_stat(u.base.store, &a.id, &before, NULL), BLOB_OK);
     memory_hub_empty(u.hub);
     wall_ahead_ms = -DAY / 2;
     CU_ASSERT_EQUAL(client_append(&b, b.first, "two"), API_OK);
     for (int i = 0; i < 400 && called == 0; i++)
         usleep(5000);
     CU_ASSERT_EQUAL(called, 1);
-    CU_ASSERT_EQUAL(upload_stat(u.base.store, &a.id, &after, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_stat(u.base.store, &a.id, &after, NULL), BLOB_OK);
     CU_ASSERT_TRUE(after.epoch > before.epoch);
     CU_ASSERT_EQUAL(upload_append_end(older, UPLOAD_BODY_WHOLE, &a.result, &a.err), API_UPLOAD_SUPERSEDED);
     CU_ASSERT_EQUAL(client_complete(&b, b.first, NULL, NULL), API_OK);

@@ -53,7 +53,7 @@ static int upload_file(struct blob_store *s, const struct uuid *id)
     struct upload_mark mark = {0};
     struct disk_path path;
     char whole[sizeof root + sizeof path.text + 1];
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, id, &mark, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, id, &mark, 1, &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(content_write(w, SIZE / 2, 50000, 7), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, SIZE / 2, NULL, 0, 0, &mark, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(content_write(w, SIZE, 50000, 7), BLOB_OK);
@@ -97,7 +97,7 @@ static void test_passes_by(void)
     const struct upload_mark mark = {0};
     uuid_new(&id);
     struct blob_store *s = open_keeping(MIB);
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &mark, 1, &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(content_write(w, SIZE, 300001, 7), BLOB_OK);
     disk_upload_path(&id, &path);
     snprintf(whole, sizeof whole, "%s/%s", root, path.text);

@@ -32,7 +32,7 @@ static void stage(struct blob_store *s, const struct uuid *id, uint64_t from, ui
 {
     struct upload_mark mark = {.offset = from};
     struct blob_writer *w = NULL;
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, id, &mark, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, id, &mark, 1, &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(content_write(w, to, 50000, SEED), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, to, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
@@ -40,8 +40,8 @@ static void stage(struct blob_store *s, const struct uuid *id, uint64_t from, ui
 
 static uint64_t told(struct blob_store *s, const struct uuid *id)
 {
-    struct upload_stat stat = {.mark = {.offset = 0}};
-    enum blob_status st = upload_stat(s, id, &stat, NULL);
+    struct staged_stat stat = {.mark = {.offset = 0}};
+    enum blob_status st = staged_stat(s, id, &stat, NULL);
     CU_ASSERT_TRUE(st == BLOB_OK || st == BLOB_E_NOT_FOUND);
     return stat.mark.offset;
 }
@@ -90,13 +90,13 @@ static void test_tail(void)
         CU_ASSERT_EQUAL(told(s, &id), FLUSHED);
         const struct upload_mark beyond = {.offset = FLUSHED + TAIL};
         struct blob_writer *w = NULL;
-        CU_ASSERT_EQUAL(upload_open(s, &id, &beyond, 2, &w, NULL), BLOB_E_NOT_FOUND);
+        CU_ASSERT_EQUAL(staged_open(s, &id, &beyond, 2, &w, NULL), BLOB_E_NOT_FOUND);
         stage(s, &id, FLUSHED, 2 * FLUSHED);
         CU_ASSERT_EQUAL(told(s, &id), 2 * FLUSHED);
         const struct upload_mark end = {.offset = 2 * FLUSHED};
         struct digest digest;
         content_digest(2 * FLUSHED, SEED, &digest);
-        CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &end, 3, &w, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &end, 3, &w, NULL), BLOB_OK);
         CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_OK);
         CU_ASSERT_TRUE(content_intact(s, 2 * FLUSHED, SEED));
         blob_store_close(s);
@@ -115,7 +115,7 @@ static void test_never_flushed(void)
         struct blob_store *s = store_in(root, mode);
         const struct upload_mark start = {0};
         struct blob_writer *w = NULL;
-        CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &start, 1, &w, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &start, 1, &w, NULL), BLOB_OK);
         CU_ASSERT_EQUAL(content_write(w, FLUSHED, 50000, SEED), BLOB_OK);
         writer_close(w);
         CU_ASSERT_EQUAL(told(s, &id), 0);

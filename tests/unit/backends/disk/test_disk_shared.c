@@ -101,7 +101,7 @@ static struct blob_writer *writer(int n, const struct uuid *id, uint64_t offset,
 {
     const struct upload_mark mark = {.offset = offset, .contended = contended};
     struct blob_writer *w = NULL;
-    CU_ASSERT_EQUAL_FATAL(upload_open(node[n], id, &mark, epoch, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(node[n], id, &mark, epoch, &w, NULL), BLOB_OK);
     return w;
 }
 
@@ -143,7 +143,7 @@ static struct blob_writer *later;
 static void take_over(void)
 {
     const struct upload_mark mark = {.offset = 6, .contended = true};
-    enum blob_status st = upload_open(node[1], &id, &mark, 7, &later, NULL);
+    enum blob_status st = staged_open(node[1], &id, &mark, 7, &later, NULL);
     CU_ASSERT_TRUE(st == BLOB_OK || st == BLOB_E_NOT_FOUND);
 }
 
@@ -172,8 +172,8 @@ static bool takeover_before(int call)
         write_text(later, " newer");
         CU_ASSERT_EQUAL(commit(later, "common newer"), BLOB_OK);
         CU_ASSERT_EQUAL(look_at("common newer"), BLOB_OK);
-        struct upload_stat stat;
-        CU_ASSERT_EQUAL(upload_stat(node[0], &id, &stat, NULL), BLOB_E_NOT_FOUND);
+        struct staged_stat stat;
+        CU_ASSERT_EQUAL(staged_stat(node[0], &id, &stat, NULL), BLOB_E_NOT_FOUND);
     }
     close_nodes();
     return met;
@@ -206,8 +206,8 @@ static void test_cut_off_at_any_moment(void)
             writer_close(w);
         enum blob_status seen = look_at("finished");
         CU_ASSERT_TRUE(seen == BLOB_OK || (st != BLOB_OK && seen == BLOB_E_NOT_FOUND));
-        struct upload_stat stat;
-        if (upload_stat(node[1], &id, &stat, NULL) == BLOB_OK) {
+        struct staged_stat stat;
+        if (staged_stat(node[1], &id, &stat, NULL) == BLOB_OK) {
             CU_ASSERT_EQUAL(stat.mark.offset, 8);
             w = writer(1, &id, 8, false, 6);
             write_text(w, ", and more");
@@ -239,7 +239,7 @@ static void *claim_main(void *arg)
     for (int i = 0; i < ROUNDS; i++) {
         struct blob_writer *w = NULL;
         pthread_barrier_wait(c->start);
-        if (upload_open(node[c->node], &id, &(struct upload_mark){0}, c->epoch + (uint64_t)i * 10, &w, NULL) ==
+        if (staged_open(node[c->node], &id, &(struct upload_mark){0}, c->epoch + (uint64_t)i * 10, &w, NULL) ==
             BLOB_OK) {
             atomic_fetch_add(c->passed, 1);
             writer_close(w);
@@ -275,7 +275,7 @@ static void test_fence_of_two_at_a_time(void)
         struct blob_writer *w = NULL;
         pthread_barrier_wait(&start);
         pthread_barrier_wait(&start);
-        if (upload_open(node[0], &id, &(struct upload_mark){0}, 6 + (uint64_t)i * 10, &w, NULL) != BLOB_E_CONFLICT) {
+        if (staged_open(node[0], &id, &(struct upload_mark){0}, 6 + (uint64_t)i * 10, &w, NULL) != BLOB_E_CONFLICT) {
             lowered++;
             writer_close(w);
         }
@@ -301,7 +301,7 @@ static void test_fence_of_an_earlier_version(void)
     snprintf(whole, sizeof whole, "%s/%s", root, path.text);
     const uint8_t nine[8] = {0, 0, 0, 0, 0, 0, 0, 9};
     if (setxattr(whole, "user.blobd.epoch", nine, sizeof nine, 0) == 0) {
-        CU_ASSERT_EQUAL(upload_open(node[0], &id, &(struct upload_mark){0}, 8, &w, NULL), BLOB_E_CONFLICT);
+        CU_ASSERT_EQUAL(staged_open(node[0], &id, &(struct upload_mark){0}, 8, &w, NULL), BLOB_E_CONFLICT);
         writer_close(writer(0, &id, 0, false, 10));
     }
     close_nodes();

@@ -298,7 +298,7 @@ static struct blob_writer *begin(struct blob_store *s, struct uuid *id)
     struct blob_writer *w = NULL;
     const struct upload_mark start = {0};
     uuid_new(id);
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, id, &start, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, id, &start, 1, &w, NULL), BLOB_OK);
     return w;
 }
 
@@ -364,7 +364,7 @@ static void full_disk(enum blob_status (*open_store)(struct blob_store **, struc
     s = open_or_fail(open_store);
     CU_ASSERT_TRUE(record_is(s, "files/a/1", kept));
     CU_ASSERT_EQUAL(record_is(s, "files/a/2", "new"), late);
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 2, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &mark, 2, &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_commit(w, &digest, 0, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_stat(s, &digest, &info, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(info.size, 6);
@@ -564,7 +564,7 @@ static void stage(struct blob_store *s, const char *id_text, const char *text, s
     struct uuid id;
     struct upload_mark mark = {0};
     CHECK(uuid_parse(id_text, &id) == BLOB_OK);
-    CHECK(upload_open(s, &id, &mark, 1, w, NULL) == BLOB_OK);
+    CHECK(staged_open(s, &id, &mark, 1, w, NULL) == BLOB_OK);
     CHECK(writer_write_bytes(*w, text, strlen(text), NULL) == BLOB_OK);
     CHECK(writer_flush(*w, strlen(text), NULL, 0, 0, &mark, NULL) == BLOB_OK);
 }
@@ -594,7 +594,7 @@ static void expect_left(struct blob_store *s)
     CU_ASSERT_TRUE(record_is(s, "files/a/2", "two again"));
     CU_ASSERT_FALSE(record_is(s, "files/a/3", "three"));
     CU_ASSERT_EQUAL(uuid_parse(staged_id, &id), BLOB_OK);
-    CU_ASSERT_EQUAL(upload_read(s, &id, 0, got, sizeof got - 1, &n, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 0, got, sizeof got - 1, &n, NULL), BLOB_OK);
     CU_ASSERT_STRING_EQUAL(got, "staged");
 }
 

@@ -32,7 +32,7 @@ static void test_full(void)
     CU_ASSERT_EQUAL_FATAL(memory_store_open(&opt, &s, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_store_room(s, 100, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_store_room(s, 101, NULL), BLOB_E_NO_SPACE);
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &mark, 1, &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 101, NULL), BLOB_E_NO_SPACE);
     CU_ASSERT_EQUAL(w->position, 0);
     CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 60, NULL), BLOB_OK);
@@ -43,7 +43,7 @@ static void test_full(void)
     CU_ASSERT_EQUAL(writer_write_bytes(w, bytes, 40, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 100, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
-    CU_ASSERT_EQUAL(upload_discard(s, &id, &mark, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_discard(s, &id, &mark, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(blob_store_room(s, 100, NULL), BLOB_OK);
     blob_store_close(s);
 }
@@ -57,10 +57,10 @@ static void test_closing_late(void)
     struct uuid id;
     uuid_new(&id);
     CU_ASSERT_EQUAL_FATAL(memory_store_open(NULL, &s, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 1, &older, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &mark, 1, &older, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_write_bytes(older, "flushed, lost", 13, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(older, 7, NULL, 0, 0, &mark, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL_FATAL(upload_open(s, &id, &mark, 2, &newer, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(s, &id, &mark, 2, &newer, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_write_bytes(newer, " newer", 6, NULL), BLOB_OK);
     writer_close(older);
     CU_ASSERT_EQUAL(writer_write_bytes(newer, " bytes", 6, NULL), BLOB_OK);
@@ -68,7 +68,7 @@ static void test_closing_late(void)
     CU_ASSERT_EQUAL(writer_flush(newer, 19, NULL, 0, 0, &mark, NULL), BLOB_OK);
     char found[20] = "";
     size_t got = 0;
-    CU_ASSERT_EQUAL(upload_read(s, &id, 0, found, 19, &got, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_read(s, &id, 0, found, 19, &got, NULL), BLOB_OK);
     CU_ASSERT_STRING_EQUAL(found, "flushed newer bytes");
     writer_close(newer);
     blob_store_close(s);
@@ -82,7 +82,7 @@ static void test_foreign_mark(void)
     struct uuid id;
     uuid_new(&id);
     CU_ASSERT_EQUAL_FATAL(memory_store_open(NULL, &s, NULL), BLOB_OK);
-    CU_ASSERT_EQUAL(upload_open(s, &id, &mark, 1, &w, NULL), BLOB_E_INVALID);
+    CU_ASSERT_EQUAL(staged_open(s, &id, &mark, 1, &w, NULL), BLOB_E_INVALID);
     CU_ASSERT_PTR_NULL(w);
     blob_store_close(s);
 }

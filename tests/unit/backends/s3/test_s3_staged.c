@@ -10,16 +10,16 @@
 
 static const uint8_t keep_bytes[] = "what core keeps beside it";
 
-static struct staged sample(void)
+static struct s3_staged sample(void)
 {
-    struct staged s = {.part_size = PART_SIZE};
-    staged_add_part(&s, 1, 7, "\"etag-1\"");
-    staged_add_part(&s, 2, 7, "etag-2");
-    staged_skip(&s, 3, 9);
-    staged_add_part(&s, 6, 9, "\"etag-6\"");
+    struct s3_staged s = {.part_size = PART_SIZE};
+    s3_staged_add_part(&s, 1, 7, "\"etag-1\"");
+    s3_staged_add_part(&s, 2, 7, "etag-2");
+    s3_staged_skip(&s, 3, 9);
+    s3_staged_add_part(&s, 6, 9, "\"etag-6\"");
     s.segment_count = 2;
-    s.segments[0] = (struct staged_segment){.epoch = 9, .sequence = 4, .length = 1000, .crc32c = 0x12345678};
-    s.segments[1] = (struct staged_segment){.epoch = 9, .sequence = 5, .length = 24, .crc32c = 0x9abcdef0};
+    s.segments[0] = (struct s3_staged_segment){.epoch = 9, .sequence = 4, .length = 1000, .crc32c = 0x12345678};
+    s.segments[1] = (struct s3_staged_segment){.epoch = 9, .sequence = 5, .length = 24, .crc32c = 0x9abcdef0};
     s.epoch = 9;
     s.sequence = 5;
     s.offset = 3 * (uint64_t)PART_SIZE + 1024;
@@ -29,7 +29,7 @@ static struct staged sample(void)
     return s;
 }
 
-static void expect_same(const struct staged *a, const struct staged *b)
+static void expect_same(const struct s3_staged *a, const struct s3_staged *b)
 {
     CU_ASSERT_TRUE(a->part_size == b->part_size && a->run_count == b->run_count);
     for (unsigned i = 0; i < a->run_count; i++)
@@ -46,10 +46,11 @@ static void expect_same(const struct staged *a, const struct staged *b)
     CU_ASSERT_STRING_EQUAL(a->upload_id, b->upload_id);
 }
 
-static void expect_sound(const struct staged *s)
+static void expect_sound(const struct s3_staged *s)
 {
-    uint64_t end = staged_parts_end(s);
-    CU_ASSERT_TRUE(s->run_count <= STAGED_RUNS_MAX && s->segment_count <= STAGED_SEGMENTS_MAX && s->part_size > 0);
+    uint64_t end = s3_staged_parts_end(s);
+    CU_ASSERT_TRUE(s->run_count <= S3_STAGED_RUNS_MAX && s->segment_count <= S3_STAGED_SEGMENTS_MAX &&
+                   s->part_size > 0);
     for (unsigned i = 0; i < s->segment_count; i++)
         end += s->segments[i].length;
     CU_ASSERT_EQUAL(end, s->offset);
@@ -60,12 +61,12 @@ static enum blob_status decode_mark(const void *data, size_t len, void *arg)
 {
     const uint64_t *offset = arg;
     struct upload_mark mark = {.offset = *offset, .state_len = (uint32_t)len};
-    struct staged s;
+    struct s3_staged s;
     CU_ASSERT_TRUE_FATAL(len <= sizeof mark.state);
     memcpy(mark.state, data, len);
     if (len == 0) /* without state it is an upload without bytes, which has another offset */
         mark.offset = 1;
-    enum blob_status st = staged_from_mark(&mark, PART_SIZE, &s);
+    enum blob_status st = s3_staged_from_mark(&mark, PART_SIZE, &s);
     if (st == BLOB_OK) {
         expect_sound(&s);
         CU_ASSERT_EQUAL(s.offset, *offset);
@@ -75,48 +76,48 @@ static enum blob_status decode_mark(const void *data, size_t len, void *arg)
 
 static void test_mark(void)
 {
-    struct staged s = sample(), back;
+    struct s3_staged s = sample(), back;
     struct upload_mark mark;
-    staged_to_mark(&s, &mark);
+    s3_staged_to_mark(&s, &mark);
     CU_ASSERT_EQUAL(mark.offset, s.offset);
-    CU_ASSERT_EQUAL_FATAL(staged_from_mark(&mark, 1, &back), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(s3_staged_from_mark(&mark, 1, &back), BLOB_OK);
     expect_same(&s, &back);
     codec_refuses_truncations(mark.state, mark.state_len, decode_mark, &mark.offset);
     CU_ASSERT_TRUE(codec_bears_flips(mark.state, mark.state_len, decode_mark, &mark.offset) > 0);
     mark.offset++;
-    CU_ASSERT_EQUAL(staged_from_mark(&mark, PART_SIZE, &back), BLOB_E_INVALID);
+    CU_ASSERT_EQUAL(s3_staged_from_mark(&mark, PART_SIZE, &back), BLOB_E_INVALID);
     mark = (struct upload_mark){0};
-    CU_ASSERT_EQUAL(staged_from_mark(&mark, PART_SIZE, &back), BLOB_OK);
-    CU_ASSERT_TRUE(back.part_size == PART_SIZE && back.offset == 0 && staged_next_number(&back) == 1);
+    CU_ASSERT_EQUAL(s3_staged_from_mark(&mark, PART_SIZE, &back), BLOB_OK);
+    CU_ASSERT_TRUE(back.part_size == PART_SIZE && back.offset == 0 && s3_staged_next_number(&back) == 1);
 }
 
 static void test_longest(void)
 {
-    struct staged s = {.part_size = UINT32_MAX}, back;
-    uint8_t keep[UPLOAD_KEEP_MAX], keep_back[UPLOAD_KEEP_MAX], header[STAGED_HEADER_BYTES];
+    struct s3_staged s = {.part_size = UINT32_MAX}, back;
+    uint8_t keep[UPLOAD_KEEP_MAX], keep_back[UPLOAD_KEEP_MAX], header[S3_STAGED_HEADER_BYTES];
     uint32_t keep_len;
-    s.run_count = STAGED_RUNS_MAX;
-    s.segment_count = STAGED_SEGMENTS_MAX;
-    for (unsigned i = 0; i < STAGED_SEGMENTS_MAX; i++) {
+    s.run_count = S3_STAGED_RUNS_MAX;
+    s.segment_count = S3_STAGED_SEGMENTS_MAX;
+    for (unsigned i = 0; i < S3_STAGED_SEGMENTS_MAX; i++) {
         s.segments[i].length = UINT32_MAX;
         s.offset += UINT32_MAX;
     }
-    memset(s.upload_id, 'u', STAGED_UPLOAD_ID_MAX);
+    memset(s.upload_id, 'u', S3_STAGED_UPLOAD_ID_MAX);
     memset(keep, 'k', sizeof keep);
-    staged_write_header(&s, keep, sizeof keep, header);
-    CU_ASSERT_EQUAL_FATAL(staged_read_header(header, &back, keep_back, &keep_len), BLOB_OK);
+    s3_staged_write_header(&s, keep, sizeof keep, header);
+    CU_ASSERT_EQUAL_FATAL(s3_staged_read_header(header, &back, keep_back, &keep_len), BLOB_OK);
     expect_same(&s, &back);
     CU_ASSERT_TRUE(keep_len == sizeof keep && memcmp(keep, keep_back, sizeof keep) == 0);
 }
 
 static enum blob_status decode_header(const void *data, size_t len, void *arg)
 {
-    struct staged s;
+    struct s3_staged s;
     uint8_t keep[UPLOAD_KEEP_MAX];
     uint32_t keep_len = UINT32_MAX;
     (void)arg;
-    CU_ASSERT_EQUAL_FATAL(len, STAGED_HEADER_BYTES);
-    enum blob_status st = staged_read_header(data, &s, keep, &keep_len);
+    CU_ASSERT_EQUAL_FATAL(len, S3_STAGED_HEADER_BYTES);
+    enum blob_status st = s3_staged_read_header(data, &s, keep, &keep_len);
     if (st == BLOB_OK) {
         expect_sound(&s);
         CU_ASSERT_TRUE(keep_len <= UPLOAD_KEEP_MAX);
@@ -126,18 +127,18 @@ static enum blob_status decode_header(const void *data, size_t len, void *arg)
 
 static void test_header(void)
 {
-    struct staged s = sample(), back;
-    uint8_t header[STAGED_HEADER_BYTES], keep[UPLOAD_KEEP_MAX];
+    struct s3_staged s = sample(), back;
+    uint8_t header[S3_STAGED_HEADER_BYTES], keep[UPLOAD_KEEP_MAX];
     uint32_t keep_len;
-    staged_write_header(&s, keep_bytes, sizeof keep_bytes, header);
-    CU_ASSERT_EQUAL_FATAL(staged_read_header(header, &back, keep, &keep_len), BLOB_OK);
+    s3_staged_write_header(&s, keep_bytes, sizeof keep_bytes, header);
+    CU_ASSERT_EQUAL_FATAL(s3_staged_read_header(header, &back, keep, &keep_len), BLOB_OK);
     expect_same(&s, &back);
     CU_ASSERT_TRUE(keep_len == sizeof keep_bytes && memcmp(keep, keep_bytes, keep_len) == 0);
     CU_ASSERT_EQUAL(codec_bears_flips(header, sizeof header, decode_header, NULL), 8 * sizeof header);
     memset(header, 0, sizeof header);
-    CU_ASSERT_EQUAL(staged_read_header(header, &back, keep, &keep_len), BLOB_E_INVALID);
+    CU_ASSERT_EQUAL(s3_staged_read_header(header, &back, keep, &keep_len), BLOB_E_INVALID);
     memset(header, 0xff, sizeof header);
-    CU_ASSERT_EQUAL(staged_read_header(header, &back, keep, &keep_len), BLOB_E_INVALID);
+    CU_ASSERT_EQUAL(s3_staged_read_header(header, &back, keep, &keep_len), BLOB_E_INVALID);
 }
 
 static void test_keys(void)
@@ -146,12 +147,12 @@ static void test_keys(void)
     uint64_t epoch, offset;
     uint32_t sequence;
     CU_ASSERT_EQUAL_FATAL(uuid_parse(SAMPLE_ID, &id), BLOB_OK);
-    struct s3_key key = staged_state_key(&id, UINT64_MAX, 5, 1024);
+    struct s3_key key = s3_staged_state_key(&id, UINT64_MAX, 5, 1024);
     CU_ASSERT_STRING_EQUAL(key.text, "staging/" SAMPLE_ID "/s/ffffffffffffffff.00000005.0000000000000400");
-    CU_ASSERT_TRUE(staged_parse_key(key.text, &back, &epoch, &sequence, &offset));
+    CU_ASSERT_TRUE(s3_staged_parse_key(key.text, &back, &epoch, &sequence, &offset));
     CU_ASSERT_STRING_EQUAL(back.text, id.text);
     CU_ASSERT_TRUE(epoch == UINT64_MAX && sequence == 5 && offset == 1024);
-    CU_ASSERT_TRUE(staged_parse_upload(key.text, &back));
+    CU_ASSERT_TRUE(s3_staged_parse_upload(key.text, &back));
     static const char *const wrong[] = {"",
                                         "staging/",
                                         "staging/" SAMPLE_ID "/a",
@@ -161,22 +162,22 @@ static void test_keys(void)
                                         "staging/" SAMPLE_ID "/p/00000005.0000000000000400",
                                         "staging/0123abcd/s/ffffffffffffffff.00000005.0000000000000400"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        CU_ASSERT_FALSE(staged_parse_key(wrong[i], &back, &epoch, &sequence, &offset));
+        CU_ASSERT_FALSE(s3_staged_parse_key(wrong[i], &back, &epoch, &sequence, &offset));
     /* The greatest key is the latest word: a later writer's, then a later flush's. */
-    struct s3_key later = staged_state_key(&id, 2, 1, 0), earlier = staged_state_key(&id, 1, 9, 4096);
+    struct s3_key later = s3_staged_state_key(&id, 2, 1, 0), earlier = s3_staged_state_key(&id, 1, 9, 4096);
     CU_ASSERT_TRUE(strcmp(later.text, earlier.text) > 0);
 }
 
 static void test_sample(void)
 {
-    struct staged s = sample(), back;
+    struct s3_staged s = sample(), back;
     struct bytebuf bytes;
     uint8_t keep[UPLOAD_KEEP_MAX];
     uint32_t keep_len;
     bytebuf_init(&bytes);
     codec_sample("s3-staged-2.bin", &bytes);
-    CU_ASSERT_EQUAL_FATAL(bytes.len, STAGED_HEADER_BYTES);
-    CU_ASSERT_EQUAL(staged_read_header((const uint8_t *)bytes.data, &back, keep, &keep_len), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(bytes.len, S3_STAGED_HEADER_BYTES);
+    CU_ASSERT_EQUAL(s3_staged_read_header((const uint8_t *)bytes.data, &back, keep, &keep_len), BLOB_OK);
     expect_same(&s, &back);
     bytebuf_release(&bytes);
 }

@@ -258,14 +258,14 @@ static void test_destroyed_stays_destroyed(void)
 /* An upload of eight bytes, of which the store has the first four. */
 static struct client client_with_missing_bytes(int nodes)
 {
-    struct upload_stat stat;
+    struct staged_stat stat;
     struct blob_writer *w;
     open_nodes(nodes);
     struct client c = client_new(&u);
     CU_ASSERT_EQUAL(client_append(&c, c.first, "one "), API_OK);
-    CU_ASSERT_EQUAL_FATAL(upload_stat(u.base.store, &c.id, &stat, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_stat(u.base.store, &c.id, &stat, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(client_append(&c, c.first, "two "), API_OK);
-    CU_ASSERT_EQUAL_FATAL(upload_open(u.base.store, &c.id, &stat.mark, (uint64_t)clock_wall_us(), &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(u.base.store, &c.id, &stat.mark, (uint64_t)clock_wall_us(), &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL(writer_flush(w, 4, stat.keep, stat.keep_len, 0, &stat.mark, NULL), BLOB_OK);
     writer_close(w);
     return c;

@@ -19,7 +19,7 @@ static struct uuid stage(struct upload_rig *u)
     struct upload_mark mark = {0};
     struct blob_writer *w;
     uuid_new(&id);
-    CU_ASSERT_EQUAL_FATAL(upload_open(u->base.store, &id, &mark, 1, &w, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL_FATAL(staged_open(u->base.store, &id, &mark, 1, &w, NULL), BLOB_OK);
     CU_ASSERT_EQUAL_FATAL(writer_write_bytes(w, "left over", 9, NULL), BLOB_OK);
     CU_ASSERT_EQUAL_FATAL(writer_flush(w, 9, NULL, 0, 0, &mark, NULL), BLOB_OK);
     writer_close(w);
@@ -28,8 +28,8 @@ static struct uuid stage(struct upload_rig *u)
 
 static bool is_staged(struct upload_rig *u, const struct uuid *id)
 {
-    struct upload_stat stat;
-    return upload_stat(u->base.store, id, &stat, NULL) == BLOB_OK;
+    struct staged_stat stat;
+    return staged_stat(u->base.store, id, &stat, NULL) == BLOB_OK;
 }
 
 static unsigned staged_of(struct upload_rig *u, const struct uuid *ids, unsigned count)

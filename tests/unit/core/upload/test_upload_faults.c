@@ -82,7 +82,7 @@ static enum blob_status broken(const char *op, struct blob_error *err)
 static enum blob_status h_open(struct blob_store *s, const struct uuid *id, const struct upload_mark *from,
                                uint64_t epoch, struct blob_writer **out, struct blob_error *err)
 {
-    HOOK_BEFORE("upload_open", t.rig->real->upload_open(s, id, from, epoch, out, err));
+    HOOK_BEFORE("upload_open", t.rig->real->staged_open(s, id, from, epoch, out, err));
 }
 
 static enum blob_status h_write(struct blob_writer *w, const struct iovec *parts, int count, struct blob_error *err)
@@ -104,23 +104,23 @@ static enum blob_status h_commit(struct blob_writer *w, const struct digest *d, 
         unsigned odds = t.odds;
         t.odds = 0;
         CU_ASSERT_TRUE(rig_try_commit(t.rig, d, t.content, t.len));
-        CU_ASSERT_EQUAL(t.rig->real->upload_discard(t.rig->store, &t.upload, NULL, err), BLOB_OK);
+        CU_ASSERT_EQUAL(t.rig->real->staged_discard(t.rig->store, &t.upload, NULL, err), BLOB_OK);
         t.odds = odds;
         return broken("writer_commit", err);
     }
     return t.rig->real->writer_commit(w, d, flags, err);
 }
 
-static enum blob_status h_upload_stat(struct blob_store *s, const struct uuid *id, struct upload_stat *out,
+static enum blob_status h_upload_stat(struct blob_store *s, const struct uuid *id, struct staged_stat *out,
                                       struct blob_error *err)
 {
-    HOOK_BEFORE("upload_stat", t.rig->real->upload_stat(s, id, out, err));
+    HOOK_BEFORE("upload_stat", t.rig->real->staged_stat(s, id, out, err));
 }
 
 static enum blob_status h_upload_read(struct blob_store *s, const struct uuid *id, uint64_t offset, void *buf,
                                       size_t len, size_t *got, struct blob_error *err)
 {
-    HOOK_BEFORE("upload_read", t.rig->real->upload_read(s, id, offset, buf, len, got, err));
+    HOOK_BEFORE("upload_read", t.rig->real->staged_read(s, id, offset, buf, len, got, err));
 }
 
 static enum blob_status h_blob_stat(struct blob_store *s, const struct digest *d, struct blob_info *out,
@@ -178,12 +178,12 @@ static void trouble_open(struct upload_rig *u)
     struct blob_store_ops *o = &u->base.ops;
     memset(&t, 0, sizeof t);
     t.rig = &u->base;
-    o->upload_open = h_open;
+    o->staged_open = h_open;
     o->writer_write = h_write;
     o->writer_flush = h_flush;
     o->writer_commit = h_commit;
-    o->upload_stat = h_upload_stat;
-    o->upload_read = h_upload_read;
+    o->staged_stat = h_upload_stat;
+    o->staged_read = h_upload_read;
     o->blob_stat = h_blob_stat;
     o->blob_touch = h_blob_touch;
     o->record_put = h_record_put;

@@ -660,11 +660,11 @@ static unsigned upload_records(struct upload_rig *u)
 
 static bool nothing_left(struct upload_rig *u, const struct uuid *id)
 {
-    struct upload_stat stat;
+    struct staged_stat stat;
     struct bytebuf value;
     uint64_t epoch;
     bytebuf_init(&value);
-    bool left = upload_stat(u->base.store, id, &stat, NULL) != BLOB_E_NOT_FOUND ||
+    bool left = staged_stat(u->base.store, id, &stat, NULL) != BLOB_E_NOT_FOUND ||
                 session_load(u->base.sessions, id, &value, &epoch, NULL) != BLOB_E_NOT_FOUND;
     bytebuf_release(&value);
     return !left && upload_records(u) == 0;

@@ -499,7 +499,7 @@ static void test_sample(void)
     for (int starts = 0; starts < 2; starts++) {
         struct blob_store *s = NULL;
         struct uuid id;
-        struct upload_stat stat = {.mark = {.offset = 0}};
+        struct staged_stat stat = {.mark = {.offset = 0}};
         char want[700], got[700];
         size_t n = 0;
         CU_ASSERT_EQUAL_FATAL(disk_store_open(&opt, &s, NULL), BLOB_OK);
@@ -508,12 +508,12 @@ static void test_sample(void)
         CU_ASSERT_TRUE(record_is(s, "files/a/2", "two again"));
         CU_ASSERT_FALSE(record_is(s, "files/a/3", NULL));
         CHECK(uuid_parse("5f0e0a36-3333-4000-8000-000000000000", &id) == BLOB_OK);
-        CU_ASSERT_EQUAL(upload_stat(s, &id, &stat, NULL), BLOB_E_NOT_FOUND);
+        CU_ASSERT_EQUAL(staged_stat(s, &id, &stat, NULL), BLOB_E_NOT_FOUND);
         CHECK(uuid_parse("5f0e0a36-1111-4000-8000-000000000000", &id) == BLOB_OK);
-        CU_ASSERT_EQUAL(upload_stat(s, &id, &stat, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(staged_stat(s, &id, &stat, NULL), BLOB_OK);
         CU_ASSERT_EQUAL(stat.mark.offset, sizeof want);
         content_fill(want, sizeof want, 0, 2);
-        CU_ASSERT_EQUAL(upload_read(s, &id, 0, got, sizeof got, &n, NULL), BLOB_OK);
+        CU_ASSERT_EQUAL(staged_read(s, &id, 0, got, sizeof got, &n, NULL), BLOB_OK);
         CU_ASSERT_TRUE(n == sizeof got && memcmp(got, want, n) == 0);
         blob_store_close(s);
     }

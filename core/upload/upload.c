@@ -51,9 +51,9 @@ struct upload_service *upload_service_new(struct blob_store *store, struct sessi
     memcpy(svc->node, node.text, sizeof svc->node);
     make_metrics(&svc->metrics, metrics);
     if (sessions->caps & SESSIONS_SHARED)
-        svc->recall = recall_new(); /* without it, sessions are loaded */
-    live_init(svc);
-    session_listen(sessions, live_notice, svc);
+        svc->recall = upload_recall_new(); /* without it, sessions are loaded */
+    upload_live_init(svc);
+    session_listen(sessions, upload_live_notice, svc);
     return svc;
 }
 
@@ -62,8 +62,8 @@ void upload_service_free(struct upload_service *svc)
     if (!svc)
         return;
     session_listen(svc->sessions, NULL, NULL);
-    live_release(svc);
-    recall_free(svc->recall);
+    upload_live_release(svc);
+    upload_recall_free(svc->recall);
     free(svc);
 }
 
@@ -86,9 +86,9 @@ enum api_code upload_create(struct upload_service *svc, const struct upload_crea
     s.temporary = req->temporary;
 
     /* The record first: a session without one would look destroyed. Lazy: the first append's sync carries it. */
-    enum blob_status st = recover_put_record(svc, &s, BLOB_LAZY, &detail);
+    enum blob_status st = upload_session_put_record(svc, &s, BLOB_LAZY, &detail);
     if (st == BLOB_OK)
-        st = recover_persist(svc, &s, &detail);
+        st = upload_session_persist(svc, &s, &detail);
     if (st != BLOB_OK)
         return upload_fail(svc, &s.id, "creating it", st, &detail, err);
     upload_view_of(&s, true, view);
@@ -100,12 +100,12 @@ enum api_code upload_status(struct upload_service *svc, const struct uuid *id, c
                             struct upload_view *view, struct api_error *err)
 {
     struct session s;
-    enum api_code code = recover_load(svc, id, who, &s, err);
+    enum api_code code = upload_session_load(svc, id, who, &s, err);
     if (code != API_OK)
         return code;
     /* An append in flight, here or on a node that is alive, has not been counted yet; a dead one's bytes have. */
-    if (s.state != SESSION_COMPLETED && !live_find(svc, id)) {
-        code = recover_settle_idle(svc, &s, err);
+    if (s.state != SESSION_COMPLETED && !upload_live_find(svc, id)) {
+        code = upload_recover_settle_idle(svc, &s, err);
         if (code != API_OK)
             return code;
     }
@@ -140,14 +140,14 @@ static enum api_code load_to_destroy(struct upload_service *svc, const struct uu
                                      struct session *s, struct upload_append **old, struct api_error *err)
 {
     memset(s, 0, sizeof *s);
-    enum api_code code = recover_load(svc, id, who, s, err);
-    *old = live_find(svc, id);
-    if (code == API_UPLOAD_UNKNOWN && s->state == SESSION_DESTROYED && recover_may_use(s, who))
+    enum api_code code = upload_session_load(svc, id, who, s, err);
+    *old = upload_live_find(svc, id);
+    if (code == API_UPLOAD_UNKNOWN && s->state == SESSION_DESTROYED && upload_session_may_use(s, who))
         return API_OK; /* begun and cut off: what is left goes now */
     if (code != API_OK)
         return code;
-    if (s->state == SESSION_COMPLETING && recover_is_busy(svc, s)) {
-        code = recover_completing(svc, s, err);
+    if (s->state == SESSION_COMPLETING && upload_session_is_busy(svc, s)) {
+        code = upload_recover_completing(svc, s, err);
         if (code == API_OK && s->state != SESSION_COMPLETED)
             code = api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; repeat the complete");
     }
@@ -155,7 +155,7 @@ static enum api_code load_to_destroy(struct upload_service *svc, const struct uu
         return code;
     /* An old session may show one open that was completed since, or is destroyed. */
     if (!*old && s->state != SESSION_COMPLETED)
-        code = recover_settle(svc, s, err);
+        code = upload_recover_settle(svc, s, err);
     if (code != API_OK)
         return code;
     if (s->state == SESSION_COMPLETED)
@@ -166,7 +166,7 @@ static enum api_code load_to_destroy(struct upload_service *svc, const struct uu
 static void end_destroyed(struct upload_append *old)
 {
     old->destroyed = true;
-    append_end_older(old);
+    upload_append_end_older(old);
 }
 
 /*
@@ -186,7 +186,7 @@ static enum api_code claim_destruction(struct upload_service *svc, const struct 
             return code;
         s->state = SESSION_DESTROYED;
         s->append_from = NO_APPEND;
-        enum blob_status st = recover_persist(svc, s, &detail);
+        enum blob_status st = upload_session_persist(svc, s, &detail);
         if (st == BLOB_OK)
             return API_OK;
         if (st == BLOB_E_NOT_FOUND)
@@ -228,7 +228,7 @@ enum blob_status upload_remove_expired(struct upload_service *svc, const struct 
     struct session s;
     struct api_error gone;
     /* Looked at again, in the upload's lane: it may have moved since it was listed. */
-    if (live_find(svc, id) || recover_load(svc, id, NULL, &s, &gone) != API_UPLOAD_UNKNOWN)
+    if (upload_live_find(svc, id) || upload_session_load(svc, id, NULL, &s, &gone) != API_UPLOAD_UNKNOWN)
         return BLOB_OK;
     /* It is unknown by the wall clock, which may have been set while that was looked at. */
     if (clock_watch_stepped(clock))

@@ -61,7 +61,7 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     a->written = a->start;
     a->flush_offset = a->start;
     a->flush_us = clock_steady_us();
-    a->tick_job.run = checkpoint_tick_run;
+    a->tick_job.run = upload_checkpoint_tick_run;
     a->refs = 1;
     a->hash = s->hash;
     if (mode == APPEND_REPEAT && (!a->by_hash || !session_knows_chunk(s, &a->hash)))
@@ -70,7 +70,7 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     a->before_hash = s->hash;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->flushed, NULL);
-    side_hash_init(&a->side);
+    upload_side_hash_init(&a->side);
     return a;
 }
 
@@ -79,8 +79,8 @@ static enum blob_status end_at_checkpoint(struct upload_append *a, struct blob_e
 {
     struct session next = a->s;
     next.append_from = a->start;
-    recover_count_append(&next);
-    enum blob_status st = recover_persist(a->svc, &next, detail);
+    upload_session_count_append(&next);
+    enum blob_status st = upload_session_persist(a->svc, &next, detail);
     if (st == BLOB_OK)
         set_session(a, &next);
     return st;
@@ -90,14 +90,14 @@ static enum blob_status end_at_checkpoint(struct upload_append *a, struct blob_e
  * What came after the last checkpoint goes: the newer request is from a client that goes on where it was told the
  * upload stands, and must find it there.
  */
-void append_end_older(struct upload_append *old)
+void upload_append_end_older(struct upload_append *old)
 {
     struct blob_error detail;
     struct upload_service *svc = old->svc;
-    live_notify(old);
-    live_remove(old);
+    upload_live_notify(old);
+    upload_live_remove(old);
     if (old->mode == APPEND_WRITE) {
-        checkpoint_wait(old);
+        upload_checkpoint_wait(old);
         if (!old->fenced && end_at_checkpoint(old, &detail) != BLOB_OK)
             log_line(svc->log, LOG_WARN, NULL, "upload %s: a superseded append was not counted: %s", old->id.text,
                      detail.text);
@@ -114,17 +114,17 @@ static enum api_code load_for_append(struct upload_service *svc, const struct up
                                      struct api_error *err)
 {
     struct upload_token token;
-    enum api_code code = recover_load(svc, &req->id, req->who, s, err);
+    enum api_code code = upload_session_load(svc, &req->id, req->who, s, err);
     if (code != API_OK)
         return code;
-    code = decide_token(req, s, &token, err);
+    code = upload_decide_token(req, s, &token, err);
     if (code != API_OK)
         return code;
-    struct upload_append *old = live_find(svc, &req->id);
+    struct upload_append *old = upload_live_find(svc, &req->id);
     if (!old)
         return API_OK;
-    append_end_older(old);
-    return recover_load(svc, &req->id, req->who, s, err);
+    upload_append_end_older(old);
+    return upload_session_load(svc, &req->id, req->who, s, err);
 }
 
 /* An upload whose content is settled: completed, or (its session being lost) cut off just before. The body of a
@@ -144,8 +144,8 @@ static enum api_code answer_settled(struct upload_service *svc, const struct upl
         return API_DIGEST_INVALID;
     }
     if (s->state != SESSION_COMPLETED)
-        return complete_committed(svc, s, result, err);
-    return complete_again(svc, s, result, err);
+        return upload_complete_committed(svc, s, result, err);
+    return upload_complete_again(svc, s, result, err);
 }
 
 /* The store has completed the upload, perhaps but for its file: that is made now, and the session told, so that this
@@ -155,7 +155,7 @@ static enum api_code finish_cut_off(struct upload_service *svc, const struct upl
 {
     struct upload_result ignored;
     memset(&ignored, 0, sizeof ignored);
-    enum api_code code = complete_committed(svc, s, &ignored, err);
+    enum api_code code = upload_complete_committed(svc, s, &ignored, err);
     return code == API_OK ? answer_settled(svc, req, s, result, err) : code;
 }
 
@@ -183,7 +183,7 @@ static enum api_code explain_missing(struct upload_service *svc, const struct up
     struct blob_error detail;
     struct digest digest = req->digest;
     if (s->state == SESSION_OPEN) {
-        enum api_code code = recover_settle_gone(svc, s, err);
+        enum api_code code = upload_recover_settle_gone(svc, s, err);
         if (code != API_OK)
             return code;
         if (s->state != SESSION_OPEN) {
@@ -203,7 +203,7 @@ static enum api_code explain_missing(struct upload_service *svc, const struct up
     }
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
         return upload_fail(svc, &s->id, "looking for its blob", st, &detail, err);
-    return recover_from_store(svc, s, err);
+    return upload_recover_from_store(svc, s, err);
 }
 
 /* Opens the store's writer at the session's offset. */
@@ -232,7 +232,7 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
 static bool completes_as_it_is(const struct upload_request *req, const struct session *s, struct digest *digest)
 {
     hash_peek(&s->hash, digest);
-    return decide_adds_nothing(req) && (!req->has_digest || digest_equal(digest, &req->digest));
+    return upload_decide_adds_nothing(req) && (!req->has_digest || digest_equal(digest, &req->digest));
 }
 
 /*
@@ -254,14 +254,14 @@ static enum api_code claim(struct upload_append *a, const struct upload_request 
     s->state = completes_as_it_is(req, s, &digest) ? SESSION_COMPLETING : SESSION_OPEN;
     if (s->state == SESSION_COMPLETING)
         s->digest = digest;
-    enum blob_status st = recover_persist(svc, s, &detail);
+    enum blob_status st = upload_session_persist(svc, s, &detail);
     if (st == BLOB_E_CONFLICT) {
         api_fail(err, API_UPLOAD_BUSY, "another request for this upload came at the same moment; try again");
         err->retry_after_s = 1;
         return API_UPLOAD_BUSY;
     }
     if (st != BLOB_OK)
-        return append_persist_failed(a, st, "claiming it", &detail, err);
+        return upload_append_persist_failed(a, st, "claiming it", &detail, err);
     if (tell)
         session_announce(svc->sessions, &s->id, s->writer_epoch);
     return API_OK;
@@ -280,7 +280,7 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
                                   enum append_mode mode, bool contended, enum outcome *outcome,
                                   struct upload_append **out, struct api_error *err)
 {
-    enum api_code code = mode == APPEND_WRITE ? recover_hash(svc, s, err) : API_OK;
+    enum api_code code = mode == APPEND_WRITE ? upload_recover_hash(svc, s, err) : API_OK;
     if (code == API_OK && mode == APPEND_WRITE && req->body_known)
         code = check_size(svc, s->mark.offset, req->body_length, err);
     if (code != API_OK)
@@ -288,16 +288,16 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
     struct upload_append *a = append_new(svc, req, s, mode);
     if (!a)
         return api_fail_status(err, BLOB_E_NO_MEMORY);
-    s->writer_epoch = recover_next_epoch(s->writer_epoch);
+    s->writer_epoch = upload_session_next_epoch(s->writer_epoch);
     code = claim(a, req, s, contended, err);
     if (code == API_OK && mode == APPEND_WRITE && needs_writer(req))
         code = open_writer(a, req, s, contended, outcome, err);
     if (code != API_OK || *outcome != OUTCOME_BEGUN) {
-        append_unref(a);
+        upload_append_unref(a);
         return code;
     }
     a->s = *s;
-    live_add(a);
+    upload_live_add(a);
     *out = a;
     return API_OK;
 }
@@ -306,7 +306,7 @@ static enum api_code start_append(struct upload_service *svc, const struct uploa
 static void remember(struct upload_service *svc, struct session *s, bool changed)
 {
     struct blob_error detail;
-    if (changed && recover_persist(svc, s, &detail) != BLOB_OK)
+    if (changed && upload_session_persist(svc, s, &detail) != BLOB_OK)
         log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, detail.text);
 }
 
@@ -319,7 +319,7 @@ static enum api_code refuse_behind_missing(struct upload_service *svc, struct se
                                            struct api_error *err)
 {
     struct blob_error detail;
-    enum blob_status st = recover_persist(svc, s, &detail);
+    enum blob_status st = upload_session_persist(svc, s, &detail);
     if (st == BLOB_E_CONFLICT)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     if (st != BLOB_OK)
@@ -333,19 +333,20 @@ static enum api_code refuse_behind_missing(struct upload_service *svc, struct se
 static enum api_code decide_and_start(struct upload_service *svc, const struct upload_request *req, struct session *s,
                                       struct upload_append **out, struct upload_result *result, struct api_error *err)
 {
-    bool contended = recover_is_contended(svc, s), busy = recover_is_busy(svc, s), was_rotating = s->rotating;
+    bool contended = upload_session_is_contended(svc, s), busy = upload_session_is_busy(svc, s),
+         was_rotating = s->rotating;
     enum append_mode mode = APPEND_WRITE;
     enum outcome outcome = OUTCOME_BEGUN;
     uint64_t was_at = s->mark.offset;
-    enum api_code code = recover_settle(svc, s, err);
+    enum api_code code = upload_recover_settle(svc, s, err);
     if (code == API_OK && req->completes && s->state == SESSION_OPEN)
-        code = recover_settle_completed(svc, s, err);
+        code = upload_recover_settle_completed(svc, s, err);
     if (code != API_OK)
         return code;
     if (s->state != SESSION_OPEN)
         return answer_settled(svc, req, s, result, err);
     bool moved = s->mark.offset != was_at && !busy;
-    code = decide_append(req, svc->store->caps & STORE_READ_STAGED, s, &mode, err);
+    code = upload_decide_append(req, svc->store->caps & STORE_READ_STAGED, s, &mode, err);
     if (code == API_OK && mode == APPEND_WAITS) {
         result->waits = true;
         return API_OK;
@@ -380,10 +381,12 @@ static bool start_recalled(struct upload_service *svc, const struct upload_reque
     struct upload_append *a = NULL;
     enum append_mode mode;
     enum outcome outcome = OUTCOME_BEGUN;
-    if (live_find(svc, &req->id) || !recall_take(svc, &req->id, &s) || !recover_may_use(&s, req->who))
+    if (upload_live_find(svc, &req->id) || !upload_recall_take(svc, &req->id, &s) ||
+        !upload_session_may_use(&s, req->who))
         return false;
-    if (recover_settle(svc, &s, err) != API_OK || s.state != SESSION_OPEN || s.tried ||
-        decide_append(req, svc->store->caps & STORE_READ_STAGED, &s, &mode, err) != API_OK || mode != APPEND_WRITE)
+    if (upload_recover_settle(svc, &s, err) != API_OK || s.state != SESSION_OPEN || s.tried ||
+        upload_decide_append(req, svc->store->caps & STORE_READ_STAGED, &s, &mode, err) != API_OK ||
+        mode != APPEND_WRITE)
         return false;
     *code = start_append(svc, req, &s, mode, false, &outcome, &a, err);
     if (s.recalled || outcome != OUTCOME_BEGUN)
@@ -407,8 +410,8 @@ enum api_code upload_append_begin(struct upload_service *svc, const struct uploa
     if (s.state == SESSION_COMPLETED || (s.state == SESSION_COMPLETING && s.epoch == 0))
         return answer_settled(svc, req, &s, result, err);
     /* Not even a complete takes it over: the other may have made its blob already, and each would make a file. */
-    if (s.state == SESSION_COMPLETING && recover_is_busy(svc, &s)) {
-        code = recover_completing(svc, &s, err);
+    if (s.state == SESSION_COMPLETING && upload_session_is_busy(svc, &s)) {
+        code = upload_recover_completing(svc, &s, err);
         if (code != API_OK)
             return code;
         return s.state == SESSION_COMPLETED || !req->completes ? answer_settled(svc, req, &s, result, err)
@@ -456,15 +459,15 @@ static enum api_code write_new(struct upload_append *a, const struct run *run)
     struct blob_error detail;
     bool aside = run->len >= SIDE_BYTES;
     if (aside)
-        side_hash_begin(a, run->parts, run->count);
+        upload_side_hash_begin(a, run->parts, run->count);
     enum blob_status st = writer_write(a->writer, run->parts, run->count, &detail);
-    const struct hash *side = aside ? side_hash_end(a) : NULL;
+    const struct hash *side = aside ? upload_side_hash_end(a) : NULL;
     if (st != BLOB_OK)
         return upload_fail(a->svc, &a->id, "writing", st, &detail, &a->error);
     if (side)
         a->hash = *side;
     else
-        hash_parts(&a->hash, run->parts, run->count);
+        upload_hash_parts(&a->hash, run->parts, run->count);
     return API_OK;
 }
 
@@ -490,7 +493,7 @@ static enum api_code take(struct upload_append *a, const struct run *run)
                               "the range covers %" PRIu64 " bytes and the body has more", a->length);
     }
     if (a->mode != APPEND_WRITE) {
-        hash_parts(&a->hash, run->parts, run->count);
+        upload_hash_parts(&a->hash, run->parts, run->count);
         return API_OK;
     }
     enum api_code code = check_size(a->svc, a->start + a->received, run->len, &a->error);
@@ -508,7 +511,7 @@ static void write_run(struct upload_append *a, const struct run *run)
     atomic_store(&a->written, a->start + a->received);
     metric_add(a->svc->metrics.bytes, (int64_t)run->len);
     if (a->mode == APPEND_WRITE) {
-        checkpoint_maybe(a);
+        upload_checkpoint_maybe(a);
         a->failed = check_flush(a);
     }
 }
@@ -537,8 +540,8 @@ enum api_code upload_append_write_bytes(struct upload_append *a, const void *dat
 /* ---- end -------------------------------------------------------------------------------------------------------- */
 
 /* A session that could not be moved: lost to another writer, or the upload is gone, or try again. */
-enum api_code append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
-                                    const struct blob_error *detail, struct api_error *err)
+enum api_code upload_append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
+                                           const struct blob_error *detail, struct api_error *err)
 {
     if (st == BLOB_E_CONFLICT)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
@@ -547,16 +550,16 @@ enum api_code append_persist_failed(struct upload_append *a, enum blob_status st
     return upload_fail(a->svc, &a->id, what, st, detail, err);
 }
 
-void append_note_before(const struct upload_append *a, struct session *next)
+void upload_append_note_before(const struct upload_append *a, struct session *next)
 {
     if (a->keeps_before)
         next->chunk.before = a->before_hash;
 }
 
-enum api_code append_settle(struct upload_append *a, struct api_error *err)
+enum api_code upload_append_settle(struct upload_append *a, struct api_error *err)
 {
     struct blob_error detail = {0};
-    checkpoint_wait(a);
+    upload_checkpoint_wait(a);
     if (a->fenced)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
 
@@ -565,31 +568,31 @@ enum api_code append_settle(struct upload_append *a, struct api_error *err)
     next.hash = a->hash;
     next.mark.offset = a->start + a->received;
     if (a->received > 0)
-        append_note_before(a, &next);
-    recover_count_append(&next);
+        upload_append_note_before(a, &next);
+    upload_session_count_append(&next);
     enum blob_status st;
     if (a->received > 0)
-        st = checkpoint_flush(a, &next, a->start + a->received, &detail);
+        st = upload_checkpoint_flush(a, &next, a->start + a->received, &detail);
     else
-        st = recover_persist(a->svc, &next, &detail);
+        st = upload_session_persist(a->svc, &next, &detail);
     if (st == BLOB_OK) {
         set_session(a, &next);
         return API_OK;
     }
     if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
-        return append_persist_failed(a, st, "ending an append", &detail, err);
+        return upload_append_persist_failed(a, st, "ending an append", &detail, err);
 
     struct blob_error ignored;
     if (end_at_checkpoint(a, &ignored) != BLOB_OK)
         log_line(a->svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
-    return append_persist_failed(a, st, "ending an append", &detail, err);
+    return upload_append_persist_failed(a, st, "ending an append", &detail, err);
 }
 
-enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
+enum api_code upload_append_roll_back(struct upload_append *a, struct api_error *err)
 {
     struct blob_error detail = {0};
     CHECK(a->before != NULL);
-    checkpoint_wait(a);
+    upload_checkpoint_wait(a);
     writer_close(a->writer);
     a->writer = NULL;
     if (a->fenced)
@@ -600,7 +603,7 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
     next.tried_epoch = a->s.tried_epoch;
     next.append_from = NO_APPEND;
     /* The session first: cut off in between, it must not tell of bytes that the store has let go. */
-    enum blob_status st = recover_persist(a->svc, &next, &detail);
+    enum blob_status st = upload_session_persist(a->svc, &next, &detail);
     if (st == BLOB_OK)
         set_session(a, &next);
     if (st == BLOB_OK && a->mode == APPEND_WRITE && a->received > 0) {
@@ -608,7 +611,7 @@ enum api_code append_roll_back(struct upload_append *a, struct api_error *err)
         writer_close(a->writer);
         a->writer = NULL;
     }
-    return st == BLOB_OK ? API_OK : append_persist_failed(a, st, "ending an append", &detail, err);
+    return st == BLOB_OK ? API_OK : upload_append_persist_failed(a, st, "ending an append", &detail, err);
 }
 
 static bool same_as_staged(struct upload_append *a, const struct digest *actual, struct blob_error *detail)
@@ -665,15 +668,15 @@ static enum api_code finish(struct upload_append *a, enum upload_body_end how, s
         whole = false;
     }
     if (whole && a->completes)
-        return complete_finish(a, result, err);
+        return upload_complete_finish(a, result, err);
     if (whole && a->mode == APPEND_REPEAT)
         return end_repeat(a, err);
 
     enum api_code code = API_OK;
     if (a->roll_back)
-        code = append_roll_back(a, err);
+        code = upload_append_roll_back(a, err);
     else if (a->mode == APPEND_WRITE)
-        code = append_settle(a, err);
+        code = upload_append_settle(a, err);
     if (whole || code != API_OK) {
         metric_add(a->svc->metrics.appends, 1);
         return code;
@@ -695,7 +698,7 @@ enum api_code upload_append_end(struct upload_append *a, enum upload_body_end ho
         *err = a->error;
         code = a->failed;
     } else {
-        live_remove(a);
+        upload_live_remove(a);
         code = finish(a, how, result, err);
     }
     if (code == API_UPLOAD_SUPERSEDED && a->destroyed) /* nothing continues it */
@@ -704,6 +707,6 @@ enum api_code upload_append_end(struct upload_append *a, enum upload_body_end ho
         fill_view(&a->s, result);
     writer_close(a->writer);
     a->writer = NULL;
-    append_unref(a);
+    upload_append_unref(a);
     return code;
 }

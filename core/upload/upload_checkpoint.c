@@ -36,12 +36,12 @@ static enum blob_status flush(struct upload_append *a, struct session *next, uin
     return st == BLOB_E_NOT_FOUND ? BLOB_E_CONFLICT : st;
 }
 
-enum blob_status checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
-                                  struct blob_error *err)
+enum blob_status upload_checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
+                                         struct blob_error *err)
 {
     enum blob_status st = flush(a, next, offset, err);
     if (st == BLOB_OK)
-        st = recover_persist(a->svc, next, err);
+        st = upload_session_persist(a->svc, next, err);
     return st;
 }
 
@@ -85,13 +85,13 @@ static void run_queued(struct upload_append *a)
     uint64_t offset = a->flush_offset;
     next.hash = a->flush_hash;
     next.append_from = a->start;
-    append_note_before(a, &next);
+    upload_append_note_before(a, &next);
     a->flush_queued = false;
     a->flushing = true;
     pthread_mutex_unlock(&a->lock);
 
     int64_t began_us = clock_steady_us();
-    enum blob_status st = checkpoint_flush(a, &next, offset, &err);
+    enum blob_status st = upload_checkpoint_flush(a, &next, offset, &err);
     learn_cost(a->svc, clock_steady_us() - began_us);
 
     pthread_mutex_lock(&a->lock);
@@ -116,7 +116,7 @@ static void flush_run(struct worker_job *job)
     if (a->flush_queued && !a->flushing)
         run_queued(a);
     pthread_mutex_unlock(&a->lock);
-    append_unref(a);
+    upload_append_unref(a);
 }
 
 /* With a->lock held. A queued flush is done here: were all workers to wait for jobs in the queue, none would run them.
@@ -134,7 +134,7 @@ static void wait_idle(struct upload_append *a)
  * its part would not be full for a while; by bytes where the operator wants them closer than parts are, or memory is
  * short.
  */
-uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us)
+uint64_t upload_checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us)
 {
     const struct upload_options *opt = &a->svc->opt;
     size_t part = a->svc->store->part_bytes, most = short_bytes(a);
@@ -150,7 +150,7 @@ uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int6
     return parts_end > a->flush_offset ? parts_end : a->flush_offset;
 }
 
-void checkpoint_maybe(struct upload_append *a)
+void upload_checkpoint_maybe(struct upload_append *a)
 {
     uint64_t written = a->start + a->received;
     int64_t now_us = clock_steady_us();
@@ -159,7 +159,7 @@ void checkpoint_maybe(struct upload_append *a)
     if (a->svc->store->part_bytes > 0 && written % a->svc->store->part_bytes == 0)
         a->part_hash = a->hash;
     pthread_mutex_lock(&a->lock);
-    uint64_t target = checkpoint_target(a, written, now_us);
+    uint64_t target = upload_checkpoint_target(a, written, now_us);
     bool due = target > a->flush_offset;
     if (is_far_behind(a, written))
         wait_idle(a);
@@ -174,19 +174,19 @@ void checkpoint_maybe(struct upload_append *a)
     pthread_mutex_unlock(&a->lock);
     if (!submit)
         return;
-    append_ref(a);
+    upload_append_ref(a);
     a->flush_job.run = flush_run;
     worker_pool_submit(a->svc->pool, NULL, &a->flush_job);
 }
 
-void checkpoint_wait(struct upload_append *a)
+void upload_checkpoint_wait(struct upload_append *a)
 {
     pthread_mutex_lock(&a->lock);
     wait_idle(a);
     pthread_mutex_unlock(&a->lock);
 }
 
-void checkpoint_tick_run(struct worker_job *job)
+void upload_checkpoint_tick_run(struct worker_job *job)
 {
     struct upload_append *a = (struct upload_append *)((char *)job - offsetof(struct upload_append, tick_job));
     MAGIC_OK(a, APPEND_MAGIC);
@@ -195,12 +195,12 @@ void checkpoint_tick_run(struct worker_job *job)
     bool ended = a->ended;
     pthread_mutex_unlock(&a->svc->live);
     if (!ended && a->writer)
-        checkpoint_maybe(a);
-    append_unref(a);
+        upload_checkpoint_maybe(a);
+    upload_append_unref(a);
 }
 
 void upload_service_tick(struct upload_service *svc, int64_t now_ms)
 {
     (void)now_ms;
-    live_tick(svc);
+    upload_live_tick(svc);
 }

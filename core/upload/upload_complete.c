@@ -33,8 +33,8 @@ static void complete_result(const struct session *s, struct upload_result *resul
     result->completed = true;
 }
 
-enum api_code complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
-                             struct api_error *err)
+enum api_code upload_complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
+                                    struct api_error *err)
 {
     struct blob_error detail;
     struct file_record *file = &result->file;
@@ -50,7 +50,7 @@ enum api_code complete_again(struct upload_service *svc, const struct session *s
 
 static enum api_code wrong_digest(struct upload_append *a, const struct digest *actual, struct api_error *err)
 {
-    enum api_code code = append_roll_back(a, err);
+    enum api_code code = upload_append_roll_back(a, err);
     if (code != API_OK)
         return code;
     api_fail_field(err, API_DIGEST_INVALID, "digest",
@@ -68,7 +68,7 @@ static enum api_code verify_staged(struct upload_append *a, struct api_error *er
     struct digest digest;
     hash_init(&probe.hash);
     probe.mark.offset = a->start + a->received;
-    enum api_code code = recover_hash(a->svc, &probe, err);
+    enum api_code code = upload_recover_hash(a->svc, &probe, err);
     if (code != API_OK)
         return code;
     hash_peek(&probe.hash, &digest);
@@ -81,7 +81,7 @@ static enum api_code verify_staged(struct upload_append *a, struct api_error *er
     a->before->chunk.length = 0;
     a->before->rehash = false;
     a->before->appends = a->s.appends + 1;
-    code = append_roll_back(a, err);
+    code = upload_append_roll_back(a, err);
     if (code != API_OK)
         return code;
     return api_fail(err, API_UPLOAD_OFFSET_MISMATCH, "the stored bytes were damaged; the upload starts again at 0");
@@ -99,7 +99,7 @@ static enum api_code announce_completing(struct upload_append *a, struct session
     completing.state = SESSION_COMPLETING;
     completing.digest = a->expected;
     completing.append_from = a->start;
-    enum blob_status st = recover_persist(a->svc, &completing, &detail);
+    enum blob_status st = upload_session_persist(a->svc, &completing, &detail);
     if (st == BLOB_OK) {
         pthread_mutex_lock(&a->lock);
         a->s.epoch = completing.epoch;
@@ -107,7 +107,7 @@ static enum api_code announce_completing(struct upload_append *a, struct session
         next->epoch = completing.epoch;
         return API_OK;
     }
-    return append_persist_failed(a, st, "completing it", &detail, err);
+    return upload_append_persist_failed(a, st, "completing it", &detail, err);
 }
 
 /* What the clocks disagree about is added: whichever is right, the file has its whole time. */
@@ -145,7 +145,7 @@ static enum blob_status still_completing(struct upload_append *a, struct session
         return BLOB_OK;
     struct session ours = *next;
     ours.append_from = a->start;
-    enum blob_status st = recover_persist(svc, &ours, detail);
+    enum blob_status st = upload_session_persist(svc, &ours, detail);
     if (st == BLOB_OK) {
         next->epoch = ours.epoch;
         pthread_mutex_lock(&a->lock);
@@ -163,7 +163,7 @@ static enum blob_status make_true(struct upload_append *a, struct session *next,
     *what = "recording its completion";
     next->state = SESSION_COMPLETING;
     next->file_number = file_number(next->created_ms, &next->id);
-    enum blob_status st = recover_put_record(svc, next, BLOB_LAZY, detail);
+    enum blob_status st = upload_session_put_record(svc, next, BLOB_LAZY, detail);
     if (st != BLOB_OK)
         return st;
     *what = "turning it into a blob";
@@ -186,7 +186,7 @@ static void store_completed(struct upload_service *svc, struct session *s, const
                             struct file_row *row)
 {
     struct blob_error detail;
-    enum blob_status st = recover_persist_listed(svc, s, row->put.row ? &row->put : NULL, &detail);
+    enum blob_status st = upload_session_persist_listed(svc, s, row->put.row ? &row->put : NULL, &detail);
     file_catalog_add_end(svc->catalog, file, row);
     if (st != BLOB_OK) {
         atomic_store(&svc->left_behind, true);
@@ -205,8 +205,8 @@ static void drop_staged(struct upload_service *svc, const struct uuid *id)
                  why.text);
 }
 
-enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
-                                 struct api_error *err)
+enum api_code upload_complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
+                                        struct api_error *err)
 {
     struct blob_error detail;
     struct file_row row;
@@ -231,19 +231,19 @@ static bool was_overtaken(struct upload_append *a, enum blob_status st, struct u
     struct session now;
     if (!(a->svc->sessions->caps & SESSIONS_SHARED) || (st != BLOB_E_NOT_FOUND && st != BLOB_E_CONFLICT))
         return false;
-    *code = recover_load(a->svc, &a->id, NULL, &now, err);
+    *code = upload_session_load(a->svc, &a->id, NULL, &now, err);
     if (*code != API_OK)
         return true;
     if (now.epoch == a->s.epoch)
         return false;
     if (now.state == SESSION_COMPLETED && digest_equal(&now.digest, &a->expected))
-        *code = complete_again(a->svc, &now, result, err);
+        *code = upload_complete_again(a->svc, &now, result, err);
     else
         *code = api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     return true;
 }
 
-enum api_code complete_finish(struct upload_append *a, struct upload_result *result, struct api_error *err)
+enum api_code upload_complete_finish(struct upload_append *a, struct upload_result *result, struct api_error *err)
 {
     struct upload_service *svc = a->svc;
     struct digest actual;
@@ -255,7 +255,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
     if (a->has_expected && !digest_equal(&actual, &a->expected))
         return wrong_digest(a, &actual, err);
     a->expected = actual;
-    checkpoint_wait(a);
+    upload_checkpoint_wait(a);
     if (a->fenced)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     enum api_code code = a->s.rehash && a->mode == APPEND_WRITE ? verify_staged(a, err) : API_OK;
@@ -269,7 +269,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
 
     next.append_from = a->start;
     next.mark.offset = a->start + a->received;
-    recover_count_append(&next);
+    upload_session_count_append(&next);
     next.hash = a->hash;
     next.mark.state_len = 0;
     next.digest = actual;
@@ -281,7 +281,7 @@ enum api_code complete_finish(struct upload_append *a, struct upload_result *res
             return code;
         code = upload_fail(svc, &a->id, what, st, &detail, err);
         a->before->tried = true;
-        if (append_roll_back(a, &ignored) != API_OK) {
+        if (upload_append_roll_back(a, &ignored) != API_OK) {
             atomic_store(&svc->left_behind, true);
             log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
         }

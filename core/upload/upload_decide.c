@@ -23,8 +23,8 @@ void upload_view_of(const struct session *s, bool initial, struct upload_view *v
     upload_token_issue(s->token_key, &s->id, &token, view->token);
 }
 
-enum api_code decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
-                           struct api_error *err)
+enum api_code upload_decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
+                                  struct api_error *err)
 {
     if (!req->token)
         return api_fail_field(err, API_VALIDATE_FAILED, TOKEN_FIELD, "the header %s is required", TOKEN_FIELD);
@@ -60,7 +60,7 @@ static void learn_appends(struct session *s, const struct upload_token *token)
     s->appends_known = true;
 }
 
-bool decide_adds_nothing(const struct upload_request *req)
+bool upload_decide_adds_nothing(const struct upload_request *req)
 {
     return req->completes && req->body_known && req->body_length == 0;
 }
@@ -80,11 +80,11 @@ static bool may_be_repeat(const struct upload_request *req, const struct session
            (!req->body_known || req->body_length == s->chunk.length);
 }
 
-enum api_code decide_append(const struct upload_request *req, bool readable, struct session *s, enum append_mode *mode,
-                            struct api_error *err)
+enum api_code upload_decide_append(const struct upload_request *req, bool readable, struct session *s,
+                                   enum append_mode *mode, struct api_error *err)
 {
     struct upload_token token;
-    enum api_code code = decide_token(req, s, &token, err);
+    enum api_code code = upload_decide_token(req, s, &token, err);
     if (code != API_OK)
         return code;
     if (req->has_length && req->body_known && req->length != req->body_length)
@@ -99,7 +99,7 @@ enum api_code decide_append(const struct upload_request *req, bool readable, str
         return req->offset == s->mark.offset ? API_OK : mismatch(s, true, req->offset, err);
     /* Issued where the upload stands: nothing was added since, though an append in flight then may have been counted.
      */
-    if (!s->rotating || token.offset == s->mark.offset || decide_adds_nothing(req))
+    if (!s->rotating || token.offset == s->mark.offset || upload_decide_adds_nothing(req))
         return API_OK;
     if (may_add_nothing(req)) {
         *mode = APPEND_WAITS;

@@ -134,7 +134,7 @@ static enum blob_status clear_completed(struct upload_service *svc, const struct
                                         const struct clock_watch *clock, struct blob_error *err)
 {
     (void)clock; /* it is no matter of time */
-    return live_find(svc, id) ? BLOB_OK : staged_discard(svc->store, id, NULL, err);
+    return upload_live_find(svc, id) ? BLOB_OK : staged_discard(svc->store, id, NULL, err);
 }
 
 /* At once, not collected: however many uploads idle, what is left over among them is found. */

@@ -9,19 +9,19 @@
  */
 #include "core/upload/upload_internal.h"
 
-void hash_parts(struct hash *hash, const struct iovec *parts, int count)
+void upload_hash_parts(struct hash *hash, const struct iovec *parts, int count)
 {
     for (int i = 0; i < count; i++)
         hash_update(hash, parts[i].iov_base, parts[i].iov_len);
 }
 
-void side_hash_init(struct side_hash *side)
+void upload_side_hash_init(struct side_hash *side)
 {
     pthread_mutex_init(&side->lock, NULL);
     pthread_cond_init(&side->done, NULL);
 }
 
-void side_hash_release(struct side_hash *side)
+void upload_side_hash_release(struct side_hash *side)
 {
     pthread_cond_destroy(&side->done);
     pthread_mutex_destroy(&side->lock);
@@ -39,16 +39,16 @@ static void side_run(struct worker_job *job)
         side->state = SIDE_RUNNING;
     pthread_mutex_unlock(&side->lock);
     if (mine) {
-        hash_parts(&side->hash, side->parts, side->count);
+        upload_hash_parts(&side->hash, side->parts, side->count);
         pthread_mutex_lock(&side->lock);
         side->state = SIDE_IDLE;
         pthread_cond_signal(&side->done);
         pthread_mutex_unlock(&side->lock);
     }
-    append_unref(a);
+    upload_append_unref(a);
 }
 
-void side_hash_begin(struct upload_append *a, const struct iovec *parts, int count)
+void upload_side_hash_begin(struct upload_append *a, const struct iovec *parts, int count)
 {
     struct side_hash *side = &a->side;
     side->hash = a->hash;
@@ -61,12 +61,12 @@ void side_hash_begin(struct upload_append *a, const struct iovec *parts, int cou
     pthread_mutex_unlock(&side->lock);
     if (!submit)
         return;
-    append_ref(a);
+    upload_append_ref(a);
     side->job.run = side_run;
     worker_pool_submit(a->svc->pool, NULL, &side->job);
 }
 
-const struct hash *side_hash_end(struct upload_append *a)
+const struct hash *upload_side_hash_end(struct upload_append *a)
 {
     struct side_hash *side = &a->side;
     pthread_mutex_lock(&side->lock);
@@ -77,6 +77,6 @@ const struct hash *side_hash_end(struct upload_append *a)
         pthread_cond_wait(&side->done, &side->lock);
     pthread_mutex_unlock(&side->lock);
     if (mine)
-        hash_parts(&side->hash, side->parts, side->count);
+        upload_hash_parts(&side->hash, side->parts, side->count);
     return &side->hash;
 }

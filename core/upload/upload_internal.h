@@ -134,89 +134,96 @@ struct upload_append {
 
 /* ---- upload_live.c ---- */
 
-void live_init(struct upload_service *svc);
-void live_release(struct upload_service *svc);
-void live_add(struct upload_append *a);
+void upload_live_init(struct upload_service *svc);
+void upload_live_release(struct upload_service *svc);
+void upload_live_add(struct upload_append *a);
 /* Waits for a callback under way; no notice and no tick comes afterwards. */
-void live_remove(struct upload_append *a);
+void upload_live_remove(struct upload_append *a);
 /* The append in flight of this upload, or NULL. Called in its lane, where it cannot end meanwhile. */
-struct upload_append *live_find(struct upload_service *svc, const struct uuid *id);
-/* Calls a->superseded, once at most, and never after live_remove() has returned. */
-void live_notify(struct upload_append *a);
+struct upload_append *upload_live_find(struct upload_service *svc, const struct uuid *id);
+/* Calls a->superseded, once at most, and never after upload_live_remove() has returned. */
+void upload_live_notify(struct upload_append *a);
 /* A newer writer on another node. */
-void live_notice(const struct uuid *id, uint64_t epoch, void *svc);
+void upload_live_notice(const struct uuid *id, uint64_t epoch, void *svc);
 /* Queues the checkpoint job of those whose last one is over. */
-void live_tick(struct upload_service *svc);
+void upload_live_tick(struct upload_service *svc);
 /* Takes and drops a reference; the last one frees. */
-void append_ref(struct upload_append *a);
-void append_unref(struct upload_append *a);
+void upload_append_ref(struct upload_append *a);
+void upload_append_unref(struct upload_append *a);
 
 /* ---- upload_hash.c ---- */
 
-void hash_parts(struct hash *hash, const struct iovec *parts, int count);
-void side_hash_init(struct side_hash *side);
-void side_hash_release(struct side_hash *side);
-/* Begins to hash the parts on another worker, from a->hash on; they stay until side_hash_end(), which gives the result.
+void upload_hash_parts(struct hash *hash, const struct iovec *parts, int count);
+void upload_side_hash_init(struct side_hash *side);
+void upload_side_hash_release(struct side_hash *side);
+/* Begins to hash the parts on another worker, from a->hash on; they stay until upload_side_hash_end(), which gives the
+ * result.
  */
-void side_hash_begin(struct upload_append *a, const struct iovec *parts, int count);
-const struct hash *side_hash_end(struct upload_append *a);
+void upload_side_hash_begin(struct upload_append *a, const struct iovec *parts, int count);
+const struct hash *upload_side_hash_end(struct upload_append *a);
 
 /* ---- upload_recall.c ---- */
 
-struct upload_recall *recall_new(void);
-void recall_free(struct upload_recall *r); /* NULL is fine */
+struct upload_recall *upload_recall_new(void);
+void upload_recall_free(struct upload_recall *r); /* NULL is fine */
 /* After s, of which value is the encoding, was stored. */
-void recall_keep(struct upload_service *svc, const struct session *s, const struct bytebuf *value);
+void upload_recall_keep(struct upload_service *svc, const struct session *s, const struct bytebuf *value);
 /* Gives what is kept of this upload, once: s->recalled is set until it has been stored again. */
-bool recall_take(struct upload_service *svc, const struct uuid *id, struct session *s);
+bool upload_recall_take(struct upload_service *svc, const struct uuid *id, struct session *s);
 
 /* ---- upload_recover.c ---- */
 
 /* May this identity use the upload? */
-bool recover_may_use(const struct session *s, const struct identity *who);
+bool upload_session_may_use(const struct session *s, const struct identity *who);
 
 /* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
  * API_UPLOAD_UNKNOWN, and so are those whose removal has begun: of these s is given all the same. */
-enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
-                           struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_session_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                                  struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Has an append that began on another node and was not ended: its writer may write yet, dead or alive. */
-bool recover_is_contended(const struct upload_service *svc, const struct session *s);
+bool upload_session_is_contended(const struct upload_service *svc, const struct session *s);
 /* The same, and that node is taken for alive. */
-bool recover_is_busy(const struct upload_service *svc, const struct session *s);
+bool upload_session_is_busy(const struct upload_service *svc, const struct session *s);
 /* Less is staged than s says, perhaps nothing: nothing has come yet, or the upload was completed, or cut off just
  * before its file, and its session is older than that. Then s becomes what the store knows. UPLOAD_UNKNOWN: it was
  * destroyed. */
-enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_settle_gone(struct upload_service *svc, struct session *s,
+                                         struct api_error *err) BLOB_MUST_CHECK;
 /* Ends in s what a dead append left, and takes over from the store what it has beyond the session. Writes nothing. */
-enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_settle(struct upload_service *svc, struct session *s,
+                                    struct api_error *err) BLOB_MUST_CHECK;
 /* The same for who adds nothing: an append in flight on another node stays uncounted and unharmed. What the store has
  * beyond the session goes into the session, where nobody is at it: so it was told, and is not to be undone. */
-enum api_code recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_settle_idle(struct upload_service *svc, struct session *s,
+                                         struct api_error *err) BLOB_MUST_CHECK;
 /* Before an open upload completes: where its session may be older than the store (the process was started again, the
  * sessions were lost or rolled back, a completion failed half-way), s becomes what the store knows, as above. */
-enum api_code recover_settle_completed(struct upload_service *svc, struct session *s,
-                                       struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_settle_completed(struct upload_service *svc, struct session *s,
+                                              struct api_error *err) BLOB_MUST_CHECK;
 /* Another node that is taken for alive is completing the upload: where its blob is made, s becomes what the store knows
  * of that, SESSION_COMPLETED or still SESSION_COMPLETING; else UPLOAD_BUSY. */
-enum api_code recover_completing(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_completing(struct upload_service *svc, struct session *s,
+                                        struct api_error *err) BLOB_MUST_CHECK;
 /* Sets s to what the store has, after it turned out to have less than the session says. */
-enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_from_store(struct upload_service *svc, struct session *s,
+                                        struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */
-enum api_code recover_hash(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_recover_hash(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* An epoch after this one: the clock, so that no two are the same, also where the session that knew the later ones was
  * lost or rolled back. */
-uint64_t recover_next_epoch(uint64_t last);
+uint64_t upload_session_next_epoch(uint64_t last);
 /* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
  * or s was recalled and is not there any more. */
-enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err) BLOB_MUST_CHECK;
-/* The same, and puts a row with it (put may be NULL); what became of that is in *put. */
-enum blob_status recover_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+enum blob_status upload_session_persist(struct upload_service *svc, struct session *s,
                                         struct blob_error *err) BLOB_MUST_CHECK;
+/* The same, and puts a row with it (put may be NULL); what became of that is in *put. */
+enum blob_status upload_session_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+                                               struct blob_error *err) BLOB_MUST_CHECK;
 /* Writes the record uploads/<id>. */
-enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
-                                    struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status upload_session_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
+                                           struct blob_error *err) BLOB_MUST_CHECK;
 /* One append less in flight: counts it where it moved the offset. */
-void recover_count_append(struct session *s);
+void upload_session_count_append(struct session *s);
 /* Logs a store's or session store's failure, and says what the client is told. */
 enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, const char *what, enum blob_status st,
                           const struct blob_error *detail, struct api_error *err);
@@ -224,52 +231,52 @@ enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, con
 /* ---- upload_decide.c ---- */
 
 /* A complete that is known to bring no bytes. */
-bool decide_adds_nothing(const struct upload_request *req);
+bool upload_decide_adds_nothing(const struct upload_request *req);
 
 void upload_view_of(const struct session *s, bool initial, struct upload_view *view);
 /* Token, then offset, then repeat; marks s (rotating, appends). readable: staged bytes can be read back. */
-enum api_code decide_append(const struct upload_request *req, bool readable, struct session *s, enum append_mode *mode,
-                            struct api_error *err) BLOB_MUST_CHECK;
-enum api_code decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
-                           struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_decide_append(const struct upload_request *req, bool readable, struct session *s,
+                                   enum append_mode *mode, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
+                                  struct api_error *err) BLOB_MUST_CHECK;
 
 /* ---- upload_checkpoint.c ---- */
 
 /* With a->lock held: how far should be flushed now? All that is written, or to the end of its last whole part; or
  * nothing behind flush_offset. */
-uint64_t checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us);
+uint64_t upload_checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us);
 /* Starts a flush beside the writing where one is due; waits when two would be. Failures show in a->flush_status. */
-void checkpoint_maybe(struct upload_append *a);
+void upload_checkpoint_maybe(struct upload_append *a);
 /* Waits for the flush under way. */
-void checkpoint_wait(struct upload_append *a);
-void checkpoint_tick_run(struct worker_job *job);
+void upload_checkpoint_wait(struct upload_append *a);
+void upload_checkpoint_tick_run(struct worker_job *job);
 /* In the caller's thread: makes the first offset bytes durable, then moves the session there. next is what to store,
  * its hash that of these bytes; its mark is set. */
-enum blob_status checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
-                                  struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status upload_checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
+                                         struct blob_error *err) BLOB_MUST_CHECK;
 
 /* ---- upload_append.c, upload_complete.c ---- */
 
 /* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
-void append_note_before(const struct upload_append *a, struct session *next);
+void upload_append_note_before(const struct upload_append *a, struct session *next);
 /* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
-enum api_code append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
 /* What its client is told where the session could not be moved. */
-enum api_code append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
-                                    const struct blob_error *detail, struct api_error *err);
+enum api_code upload_append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
+                                           const struct blob_error *detail, struct api_error *err);
 /* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
  * upload_append_end(). */
-void append_end_older(struct upload_append *old);
+void upload_append_end_older(struct upload_append *old);
 /* Returns to a->before. */
-enum api_code append_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
-enum api_code complete_finish(struct upload_append *a, struct upload_result *result,
-                              struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_append_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_complete_finish(struct upload_append *a, struct upload_result *result,
+                                     struct api_error *err) BLOB_MUST_CHECK;
 /* Completes an upload whose content is the blob s->digest already; s is as rebuilt from its record. */
-enum api_code complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
-                                 struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_complete_committed(struct upload_service *svc, struct session *s, struct upload_result *result,
+                                        struct api_error *err) BLOB_MUST_CHECK;
 /* The answer of an upload that is completed: its file, or UPLOAD_COMPLETED where that has been destroyed since. */
-enum api_code complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
-                             struct api_error *err) BLOB_MUST_CHECK;
+enum api_code upload_complete_again(struct upload_service *svc, const struct session *s, struct upload_result *result,
+                                    struct api_error *err) BLOB_MUST_CHECK;
 
 /* ---- upload.c ---- */
 

@@ -23,13 +23,13 @@ struct worker_lane *upload_lane(struct upload_service *svc, const struct uuid *i
     return &svc->lanes[bucket_of(id) % UPLOAD_LANES];
 }
 
-void live_init(struct upload_service *svc)
+void upload_live_init(struct upload_service *svc)
 {
     pthread_mutex_init(&svc->live, NULL);
     pthread_cond_init(&svc->notified, NULL);
 }
 
-void live_release(struct upload_service *svc)
+void upload_live_release(struct upload_service *svc)
 {
     for (unsigned i = 0; i < LIVE_BUCKETS; i++)
         CHECK(svc->table[i] == NULL);
@@ -45,7 +45,7 @@ static struct upload_append **find_slot(struct upload_service *svc, const struct
     return slot;
 }
 
-void live_add(struct upload_append *a)
+void upload_live_add(struct upload_append *a)
 {
     struct upload_service *svc = a->svc;
     pthread_mutex_lock(&svc->live);
@@ -56,7 +56,7 @@ void live_add(struct upload_append *a)
     pthread_mutex_unlock(&svc->live);
 }
 
-void live_remove(struct upload_append *a)
+void upload_live_remove(struct upload_append *a)
 {
     struct upload_service *svc = a->svc;
     pthread_mutex_lock(&svc->live);
@@ -72,7 +72,7 @@ void live_remove(struct upload_append *a)
     pthread_mutex_unlock(&svc->live);
 }
 
-struct upload_append *live_find(struct upload_service *svc, const struct uuid *id)
+struct upload_append *upload_live_find(struct upload_service *svc, const struct uuid *id)
 {
     pthread_mutex_lock(&svc->live);
     struct upload_append *a = *find_slot(svc, id);
@@ -80,14 +80,14 @@ struct upload_append *live_find(struct upload_service *svc, const struct uuid *i
     return a;
 }
 
-void append_ref(struct upload_append *a)
+void upload_append_ref(struct upload_append *a)
 {
     pthread_mutex_lock(&a->svc->live);
     a->refs++;
     pthread_mutex_unlock(&a->svc->live);
 }
 
-void append_unref(struct upload_append *a)
+void upload_append_unref(struct upload_append *a)
 {
     struct upload_service *svc = a->svc;
     pthread_mutex_lock(&svc->live);
@@ -95,7 +95,7 @@ void append_unref(struct upload_append *a)
     pthread_mutex_unlock(&svc->live);
     if (!last)
         return;
-    side_hash_release(&a->side);
+    upload_side_hash_release(&a->side);
     pthread_cond_destroy(&a->flushed);
     pthread_mutex_destroy(&a->lock);
     a->magic = 0;
@@ -103,7 +103,7 @@ void append_unref(struct upload_append *a)
     free(a);
 }
 
-void live_notify(struct upload_append *a)
+void upload_live_notify(struct upload_append *a)
 {
     struct upload_service *svc = a->svc;
     pthread_mutex_lock(&svc->live);
@@ -121,7 +121,7 @@ void live_notify(struct upload_append *a)
     pthread_mutex_unlock(&svc->live);
 }
 
-void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
+void upload_live_notice(const struct uuid *id, uint64_t epoch, void *arg)
 {
     struct upload_service *svc = arg;
     pthread_mutex_lock(&svc->live);
@@ -139,20 +139,20 @@ void live_notice(const struct uuid *id, uint64_t epoch, void *arg)
         a->destroyed = true;
     pthread_mutex_unlock(&a->lock);
     if (older)
-        live_notify(a);
-    append_unref(a);
+        upload_live_notify(a);
+    upload_append_unref(a);
 }
 
 static bool checkpoint_due(struct upload_append *a, int64_t now_us)
 {
     pthread_mutex_lock(&a->lock);
-    bool due =
-        !a->flushing && !a->flush_queued && checkpoint_target(a, atomic_load(&a->written), now_us) > a->flush_offset;
+    bool due = !a->flushing && !a->flush_queued &&
+               upload_checkpoint_target(a, atomic_load(&a->written), now_us) > a->flush_offset;
     pthread_mutex_unlock(&a->lock);
     return due;
 }
 
-void live_tick(struct upload_service *svc)
+void upload_live_tick(struct upload_service *svc)
 {
     int64_t now_us = clock_steady_us();
     pthread_mutex_lock(&svc->live);

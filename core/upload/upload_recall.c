@@ -29,7 +29,7 @@ struct upload_recall {
     struct recalled slots[RECALL_SLOTS]; /* pages that are not used cost nothing */
 };
 
-struct upload_recall *recall_new(void)
+struct upload_recall *upload_recall_new(void)
 {
     struct upload_recall *r = calloc(1, sizeof *r);
     if (r)
@@ -37,7 +37,7 @@ struct upload_recall *recall_new(void)
     return r;
 }
 
-void recall_free(struct upload_recall *r)
+void upload_recall_free(struct upload_recall *r)
 {
     if (!r)
         return;
@@ -50,7 +50,7 @@ static struct recalled *slot_of(struct upload_service *svc, const struct uuid *i
     return &svc->recall->slots[(size_t)(upload_lane(svc, id) - svc->lanes) % RECALL_SLOTS];
 }
 
-void recall_keep(struct upload_service *svc, const struct session *s, const struct bytebuf *value)
+void upload_recall_keep(struct upload_service *svc, const struct session *s, const struct bytebuf *value)
 {
     if (!svc->recall || s->state != SESSION_OPEN || s->append_from != NO_APPEND || value->len > RECALL_VALUE_BYTES)
         return;
@@ -63,7 +63,7 @@ void recall_keep(struct upload_service *svc, const struct session *s, const stru
     pthread_mutex_unlock(&svc->recall->lock);
 }
 
-bool recall_take(struct upload_service *svc, const struct uuid *id, struct session *s)
+bool upload_recall_take(struct upload_service *svc, const struct uuid *id, struct session *s)
 {
     if (!svc->recall)
         return false;

@@ -31,7 +31,7 @@ static enum api_code unknown_upload(struct api_error *err)
     return api_fail(err, API_UPLOAD_UNKNOWN, "there is no such upload");
 }
 
-bool recover_may_use(const struct session *s, const struct identity *who)
+bool upload_session_may_use(const struct session *s, const struct identity *who)
 {
     return !who || !who->known || s->owner[0] == '\0' || strcmp(s->owner, who->name) == 0;
 }
@@ -166,8 +166,8 @@ static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, 
     return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, err);
 }
 
-enum api_code recover_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
-                           struct session *s, struct api_error *err)
+enum api_code upload_session_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                                  struct session *s, struct api_error *err)
 {
     struct bytebuf value;
     struct blob_error detail;
@@ -191,24 +191,24 @@ enum api_code recover_load(struct upload_service *svc, const struct uuid *id, co
     } else if (st != BLOB_OK) {
         code = upload_fail(svc, id, "loading its session", st, &detail, err);
     }
-    if (code == API_OK && (s->state == SESSION_DESTROYED || !recover_may_use(s, who)))
+    if (code == API_OK && (s->state == SESSION_DESTROYED || !upload_session_may_use(s, who)))
         code = unknown_upload(err);
     return code;
 }
 
-bool recover_is_contended(const struct upload_service *svc, const struct session *s)
+bool upload_session_is_contended(const struct upload_service *svc, const struct session *s)
 {
     return sessions_shared(svc) && s->append_from != NO_APPEND && strcmp(s->node, svc->node) != 0;
 }
 
-bool recover_is_busy(const struct upload_service *svc, const struct session *s)
+bool upload_session_is_busy(const struct upload_service *svc, const struct session *s)
 {
     int64_t left_ms = s->lease_until_ms - node_clock_best_ms(svc->sessions->clock);
     /* More than a lease and the nodes' clocks can give: a clock has been set since, and the lease says nothing. */
-    return recover_is_contended(svc, s) && left_ms > 0 && left_ms <= svc->opt.lease_ms + LEASE_SKEW_MS;
+    return upload_session_is_contended(svc, s) && left_ms > 0 && left_ms <= svc->opt.lease_ms + LEASE_SKEW_MS;
 }
 
-void recover_count_append(struct session *s)
+void upload_session_count_append(struct session *s)
 {
     uint64_t from = s->append_from;
     s->append_from = NO_APPEND;
@@ -256,7 +256,7 @@ static enum api_code settle_by_record(struct upload_service *svc, struct session
     return API_OK;
 }
 
-enum api_code recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_settle_gone(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     return settle_by_record(svc, s, true, err);
 }
@@ -271,7 +271,7 @@ static bool may_be_old(const struct upload_service *svc, const struct session *s
     return atomic_load(&svc->left_behind) || strcmp(s->node, svc->node) != 0;
 }
 
-enum api_code recover_completing(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_completing(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct session found = *s;
     enum api_code code = settle_by_record(svc, &found, false, err);
@@ -286,7 +286,7 @@ enum api_code recover_completing(struct upload_service *svc, struct session *s, 
     return API_UPLOAD_BUSY;
 }
 
-enum api_code recover_settle_completed(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_settle_completed(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     return may_be_old(svc, s) ? settle_by_record(svc, s, false, err) : API_OK;
 }
@@ -301,7 +301,7 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     struct staged_stat stat;
     enum blob_status st = staged_stat(svc->store, &s->id, &stat, &detail);
     if (st == BLOB_E_NOT_FOUND)
-        return recover_settle_gone(svc, s, err);
+        return upload_recover_settle_gone(svc, s, err);
     if (st == BLOB_OK && stat.epoch > s->writer_epoch)
         s->writer_epoch = stat.epoch;
     if (st == BLOB_OK && stat.mark.offset <= s->mark.offset)
@@ -315,42 +315,42 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has %llu bytes, its session %llu: taking the store's",
              s->id.text, (unsigned long long)s->mark.offset, (unsigned long long)from);
     if (stat.keep_len > 0) {
-        recover_count_append(s);
+        upload_session_count_append(s);
         if (s->appends > appends)
             return API_OK;
     }
     s->appends = appends;
     s->append_from = from;
-    recover_count_append(s);
+    upload_session_count_append(s);
     return API_OK;
 }
 
-enum api_code recover_settle(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_settle(struct upload_service *svc, struct session *s, struct api_error *err)
 {
-    if (recover_is_contended(svc, s) && (svc->store->caps & STORE_READ_STAGED))
+    if (upload_session_is_contended(svc, s) && (svc->store->caps & STORE_READ_STAGED))
         s->rehash = true;
-    recover_count_append(s);
+    upload_session_count_append(s);
     return sessions_shared(svc) ? catch_up(svc, s, err) : API_OK;
 }
 
-enum api_code recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct session found = *s;
     struct blob_error detail;
-    bool busy = recover_is_busy(svc, s);
-    enum api_code code = recover_settle(svc, &found, err);
+    bool busy = upload_session_is_busy(svc, s);
+    enum api_code code = upload_recover_settle(svc, &found, err);
     bool moved = found.mark.offset != s->mark.offset || found.state != s->state;
     /* What is in flight has not been counted yet, and may go on. */
     if (code != API_OK || (busy && !moved))
         return code;
     *s = found;
     if (moved && !busy && s->epoch != 0 && s->state != SESSION_COMPLETING &&
-        recover_persist(svc, s, &detail) != BLOB_OK)
+        upload_session_persist(svc, s, &detail) != BLOB_OK)
         log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", s->id.text, detail.text);
     return API_OK;
 }
 
-enum api_code recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_from_store(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct blob_error detail;
     struct staged_stat stat;
@@ -373,7 +373,7 @@ enum api_code recover_from_store(struct upload_service *svc, struct session *s, 
     return API_OK;
 }
 
-enum api_code recover_hash(struct upload_service *svc, struct session *s, struct api_error *err)
+enum api_code upload_recover_hash(struct upload_service *svc, struct session *s, struct api_error *err)
 {
     struct blob_error detail;
     enum blob_status st = BLOB_OK;
@@ -403,8 +403,8 @@ enum api_code recover_hash(struct upload_service *svc, struct session *s, struct
     return API_OK;
 }
 
-enum blob_status recover_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
-                                    struct blob_error *err)
+enum blob_status upload_session_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
+                                           struct blob_error *err)
 {
     char key[RECORD_KEY_MAX];
     struct bytebuf value;
@@ -417,7 +417,7 @@ enum blob_status recover_put_record(struct upload_service *svc, const struct ses
     return st;
 }
 
-uint64_t recover_next_epoch(uint64_t last)
+uint64_t upload_session_next_epoch(uint64_t last)
 {
     uint64_t now_us = (uint64_t)clock_wall_us();
     return now_us > last ? now_us : last + 1;
@@ -456,13 +456,13 @@ static enum blob_status replace(struct upload_service *svc, const struct session
     return st == BLOB_E_NOT_FOUND && !s->recalled ? insert_again(svc, s, value, err) : st;
 }
 
-enum blob_status recover_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
+enum blob_status upload_session_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
 {
-    return recover_persist_listed(svc, s, NULL, err);
+    return upload_session_persist_listed(svc, s, NULL, err);
 }
 
-enum blob_status recover_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
-                                        struct blob_error *err)
+enum blob_status upload_session_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+                                               struct blob_error *err)
 {
     struct bytebuf value;
     int64_t life_ms = s->state == SESSION_COMPLETED ? svc->opt.completed_retention_ms : svc->opt.timeout_ms;
@@ -484,11 +484,11 @@ enum blob_status recover_persist_listed(struct upload_service *svc, struct sessi
         /* Tried under the same epoch until its outcome is known: then there are only two that may be found. */
         bool uncertain = s->tried_epoch != 0;
         if (!uncertain)
-            s->tried_epoch = recover_next_epoch(s->epoch);
+            s->tried_epoch = upload_session_next_epoch(s->epoch);
         st = s->epoch == 0 ? insert(svc, s, &value, err) : replace(svc, s, &value, put, err);
         if (st == BLOB_E_CONFLICT && uncertain && s->epoch != 0) {
             s->epoch = s->tried_epoch;
-            s->tried_epoch = recover_next_epoch(s->epoch);
+            s->tried_epoch = upload_session_next_epoch(s->epoch);
             st = replace(svc, s, &value, NULL, err);
         }
         if (st == BLOB_OK)
@@ -498,7 +498,7 @@ enum blob_status recover_persist_listed(struct upload_service *svc, struct sessi
     }
     if (st == BLOB_OK) {
         s->recalled = false;
-        recall_keep(svc, s, &value);
+        upload_recall_keep(svc, s, &value);
     }
     bytebuf_release(&value);
     return st;

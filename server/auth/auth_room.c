@@ -25,7 +25,7 @@ struct auth_room {
     struct question *questions; /* count of them */
 };
 
-struct auth_room *room_new(unsigned places, int64_t wait_ms)
+struct auth_room *auth_room_new(unsigned places, int64_t wait_ms)
 {
     struct auth_room *r = calloc(1, sizeof *r);
     struct question *questions = calloc(places, sizeof *questions);
@@ -44,7 +44,7 @@ struct auth_room *room_new(unsigned places, int64_t wait_ms)
     return r;
 }
 
-void room_free(struct auth_room *r)
+void auth_room_free(struct auth_room *r)
 {
     if (r == NULL)
         return;
@@ -76,12 +76,12 @@ static bool has_place(const struct auth_room *r, const struct question *q)
 }
 
 /* With the lock held: until the question about key is answered, or the time is over. */
-static enum room_answer wait_answered(struct auth_room *r, const struct digest *key)
+static enum auth_room_answer wait_answered(struct auth_room *r, const struct digest *key)
 {
     struct timespec until;
     int rc = 0;
     if (r->waiting >= r->places)
-        return ROOM_FULL;
+        return AUTH_ROOM_FULL;
     CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
     until.tv_sec += (time_t)(r->wait_ms / 1000);
     until.tv_nsec += (long)(r->wait_ms % 1000) * 1000000;
@@ -93,26 +93,26 @@ static enum room_answer wait_answered(struct auth_room *r, const struct digest *
     while (find(r, key) != NULL && rc == 0)
         rc = pthread_cond_timedwait(&r->left, &r->lock, &until);
     r->waiting--;
-    return ROOM_ASKED;
+    return AUTH_ROOM_ASKED;
 }
 
-enum room_answer room_enter(struct auth_room *r, const struct digest *key, const char *client, bool known)
+enum auth_room_answer auth_room_enter(struct auth_room *r, const struct digest *key, const char *client, bool known)
 {
     struct question q = {.key = *key, .known = known};
-    enum room_answer answer = ROOM_FULL;
+    enum auth_room_answer answer = AUTH_ROOM_FULL;
     snprintf(q.address, sizeof q.address, "%s", client);
     pthread_mutex_lock(&r->lock);
     if (find(r, key) != NULL) {
         answer = wait_answered(r, key);
     } else if (has_place(r, &q)) {
         r->questions[r->count++] = q;
-        answer = ROOM_ENTERED;
+        answer = AUTH_ROOM_ENTERED;
     }
     pthread_mutex_unlock(&r->lock);
     return answer;
 }
 
-void room_leave(struct auth_room *r, const struct digest *key)
+void auth_room_leave(struct auth_room *r, const struct digest *key)
 {
     pthread_mutex_lock(&r->lock);
     struct question *q = find(r, key);

@@ -314,13 +314,14 @@ enum verifier_answer verifier_ask(struct verifier *v, const char *authorization,
         enum verifier_answer answer = again ? VERIFIER_UNKNOWN : verifier_recall(v, key, who, NULL);
         if (answer != VERIFIER_UNKNOWN)
             return answer;
-        enum room_answer room = tries > 0 && keeps_all ? ROOM_FULL : room_enter(v->room, key, client, is_known(v, key));
-        if (room == ROOM_ENTERED) {
+        enum auth_room_answer room =
+            tries > 0 && keeps_all ? AUTH_ROOM_FULL : auth_room_enter(v->room, key, client, is_known(v, key));
+        if (room == AUTH_ROOM_ENTERED) {
             answer = ask_now(v, authorization, key, who);
-            room_leave(v->room, key);
+            auth_room_leave(v->room, key);
             return answer;
         }
-        if (again || room == ROOM_FULL)
+        if (again || room == AUTH_ROOM_FULL)
             break;
     }
     if (!again)
@@ -342,7 +343,7 @@ enum blob_status verifier_new(const struct auth_options *opt, struct logger *log
     v->ca_file = opt->verify_ca_file != NULL ? strdup(opt->verify_ca_file) : NULL;
     v->memories = calloc((size_t)SET_COUNT * SET_WAYS, sizeof *v->memories);
     v->idle = calloc(opt->verify_parallel, sizeof *v->idle);
-    v->room = room_new(opt->verify_parallel, opt->verify_timeout_ms);
+    v->room = auth_room_new(opt->verify_parallel, opt->verify_timeout_ms);
     if (v->room == NULL || v->url == NULL || (opt->verify_ca_file != NULL && v->ca_file == NULL) ||
         v->memories == NULL || v->idle == NULL) {
         verifier_free(v);
@@ -367,7 +368,7 @@ void verifier_free(struct verifier *v)
 {
     if (v == NULL)
         return;
-    room_free(v->room);
+    auth_room_free(v->room);
     for (unsigned i = 0; i < v->idle_count; i++)
         curl_easy_cleanup(v->idle[i]);
     free(v->idle);

@@ -224,7 +224,7 @@ static enum blob_status write_key(struct disk_journal *j, struct blob_error *err
     return file_write_at(j->active->fd, bytes, sizeof bytes, JOURNAL_BLOCK, "journal", err);
 }
 
-/* body: as entry_header_encode() wants it. */
+/* body: as disk_entry_header_encode() wants it. */
 static enum blob_status write_entry(struct disk_journal *j, uint64_t pos, const struct entry_header *h,
                                     struct keyed_sum *body, const struct iovec *parts, int count,
                                     struct blob_error *err)
@@ -234,7 +234,7 @@ static enum blob_status write_entry(struct disk_journal *j, uint64_t pos, const 
     if (st != BLOB_OK)
         return st;
     uint8_t head[JOURNAL_ENTRY_BYTES];
-    uint64_t check = entry_header_encode(h, body, j->chain, head);
+    uint64_t check = disk_entry_header_encode(h, body, j->chain, head);
     struct iovec iov[PARTS_MAX + 2] = {{head, sizeof head}};
     for (int i = 0; i < count; i++)
         iov[1 + i] = parts[i];

@@ -34,14 +34,14 @@ static uint32_t header_crc(const struct segment_header *h)
     return (uint32_t)get_le(bytes + 36, 4);
 }
 
-void segment_header_encode(struct segment_header *h, uint8_t out[JOURNAL_HEADER_BYTES])
+void disk_segment_header_encode(struct segment_header *h, uint8_t out[JOURNAL_HEADER_BYTES])
 {
     h->keyed = true;
     h->salt[0] |= KEYED_BIT;
     header_bytes(h, out);
 }
 
-bool segment_header_decode(const uint8_t in[JOURNAL_HEADER_BYTES], struct segment_header *h)
+bool disk_segment_header_decode(const uint8_t in[JOURNAL_HEADER_BYTES], struct segment_header *h)
 {
     if (memcmp(in, segment_magic, 12) != 0 || crc32c(0, in, 36) != (uint32_t)get_le(in + 36, 4))
         return false;
@@ -111,8 +111,8 @@ static bool read_key(struct journal_reader *r)
 
 /* ---- entries ---- */
 
-uint64_t entry_header_encode(const struct entry_header *h, struct keyed_sum *body, uint64_t chain,
-                             uint8_t out[JOURNAL_ENTRY_BYTES])
+uint64_t disk_entry_header_encode(const struct entry_header *h, struct keyed_sum *body, uint64_t chain,
+                                  uint8_t out[JOURNAL_ENTRY_BYTES])
 {
     put_le(out, h->len, 4);
     put_le(out + 4, h->kind, 4);
@@ -125,7 +125,7 @@ uint64_t entry_header_encode(const struct entry_header *h, struct keyed_sum *bod
 bool journal_reader_begin(struct journal_reader *r, const uint8_t *data, size_t size)
 {
     *r = (struct journal_reader){.data = data, .size = size};
-    if (size < JOURNAL_BLOCK || !segment_header_decode(data, &r->header))
+    if (size < JOURNAL_BLOCK || !disk_segment_header_decode(data, &r->header))
         return true;
     if (r->header.keyed)
         return read_key(r);
@@ -145,7 +145,7 @@ static bool keyed_entry(const struct journal_reader *r, const uint8_t *in, size_
     uint8_t head[JOURNAL_ENTRY_BYTES];
     keyed_sum_begin(&s, &r->key);
     keyed_sum_update(&s, in + JOURNAL_ENTRY_BYTES, h->len);
-    entry_header_encode(h, &s, r->chain, head);
+    disk_entry_header_encode(h, &s, r->chain, head);
     return memcmp(head, in, sizeof head) == 0;
 }
 

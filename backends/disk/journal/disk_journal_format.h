@@ -84,15 +84,15 @@ struct entry_header {
 /* ---- writing ---- */
 
 /* A keyed one; h->keyed and its bit of h->salt are set. */
-void segment_header_encode(struct segment_header *h, uint8_t out[JOURNAL_HEADER_BYTES]);
+void disk_segment_header_encode(struct segment_header *h, uint8_t out[JOURNAL_HEADER_BYTES]);
 /* What stands at JOURNAL_BLOCK, below a header that was encoded. */
 void journal_key_encode(const struct segment_header *h, const uint8_t key[SIPHASH_KEY_BYTES],
                         uint8_t out[JOURNAL_KEY_BYTES]);
 /* What the first entry's check continues. */
 uint64_t journal_chain_begin(const struct segment_header *h, const struct sum_key *key);
 /* body: begun with the key, the body taken; it is used up. Returns the check, which the next entry continues. */
-uint64_t entry_header_encode(const struct entry_header *h, struct keyed_sum *body, uint64_t chain,
-                             uint8_t out[JOURNAL_ENTRY_BYTES]);
+uint64_t disk_entry_header_encode(const struct entry_header *h, struct keyed_sum *body, uint64_t chain,
+                                  uint8_t out[JOURNAL_ENTRY_BYTES]);
 
 /* ---- reading ---- */
 
@@ -105,7 +105,7 @@ struct journal_reader {
     uint64_t first; /* where entries begin; 0: there are none */
 };
 
-bool segment_header_decode(const uint8_t in[JOURNAL_HEADER_BYTES], struct segment_header *h);
+bool disk_segment_header_decode(const uint8_t in[JOURNAL_HEADER_BYTES], struct segment_header *h);
 /* False: its header says that a later version wrote it. */
 bool journal_reader_begin(struct journal_reader *r, const uint8_t *data, size_t size);
 /* The entry at pos, if it is whole and continues the chain, which it then does. */

@@ -51,7 +51,7 @@ static enum blob_status map_segment(struct journal_log *log, int dirfd, const ch
     struct journal_map *grown = realloc(log->maps, (log->map_count + 1) * sizeof *grown);
     if (grown)
         log->maps = grown;
-    if (!grown || !segment_header_decode(data, &h)) {
+    if (!grown || !disk_segment_header_decode(data, &h)) {
         munmap(data, (size_t)sb.st_size);
         return grown ? BLOB_OK : blob_fail(err, BLOB_E_NO_MEMORY, 0, "journal");
     }

@@ -76,7 +76,7 @@ enum blob_status journal_segment_begin(int fd, struct segment_header *h, struct 
 {
     uint8_t bytes[JOURNAL_HEADER_BYTES];
     CHECK(getrandom(h->salt, sizeof h->salt, 0) == sizeof h->salt);
-    segment_header_encode(h, bytes);
+    disk_segment_header_encode(h, bytes);
     enum blob_status st = file_write_at(fd, bytes, sizeof bytes, 0, "journal segment", err);
     return st == BLOB_OK ? file_sync(fd, "journal segment", err) : st;
 }

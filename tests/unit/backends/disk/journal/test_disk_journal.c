@@ -301,7 +301,7 @@ static void test_forged(void)
         sum_key_prepare(&prepared, key);
         keyed_sum_begin(&s, &prepared);
         keyed_sum_update(&s, body, sizeof body);
-        entry_header_encode(&h, &s, guess == 2 ? 0 : chain, forged);
+        disk_entry_header_encode(&h, &s, guess == 2 ? 0 : chain, forged);
         memcpy(forged + JOURNAL_ENTRY_BYTES, body, sizeof body);
         expect_no_entry(forged, JOURNAL_ENTRY_BYTES + sizeof body);
     }
@@ -315,7 +315,7 @@ static void test_forged(void)
     keyed_sum_begin(&s, &key);
     keyed_sum_update(&s, body, sizeof body);
     const struct entry_header h = {.len = sizeof body, .kind = JOURNAL_DATA};
-    entry_header_encode(&h, &s, chain, forged);
+    disk_entry_header_encode(&h, &s, chain, forged);
     int fd = segment_fd(0);
     put_at(fd, forged, JOURNAL_ENTRY_BYTES + sizeof body, journal_align(image_end(), 8));
     struct journal_log log;
@@ -348,7 +348,7 @@ static void test_left_key(void)
 {
     make_image();
     struct segment_header h;
-    CU_ASSERT_TRUE_FATAL(segment_header_decode(image, &h));
+    CU_ASSERT_TRUE_FATAL(disk_segment_header_decode(image, &h));
     const uint8_t *key = image + JOURNAL_BLOCK + JOURNAL_KEY_BYTES - SIPHASH_KEY_BYTES;
     uint8_t entry[JOURNAL_KEY_BYTES];
     journal_key_encode(&h, key, entry);
@@ -421,7 +421,7 @@ static void test_version_1_after_closing(void)
             ssize_t n = pread(fd, segment, sizeof segment, 0);
             close(fd);
             struct segment_header h;
-            if (n != (ssize_t)sizeof segment || !segment_header_decode(segment, &h))
+            if (n != (ssize_t)sizeof segment || !disk_segment_header_decode(segment, &h))
                 continue;
             if (h.number > highest) {
                 highest = h.number;

@@ -2,8 +2,9 @@
 """Runs the integration tests: every function test_* of every test_*.py beside this file.
 
 Each test is a process of its own with its own temporary directory and time limit (the attribute `timeout` of the
-function, 60 seconds by default); three run at a time, and a test with the attribute `alone` runs by itself. Prints a line
-a test, with the last line it printed itself, and the count; the exit status is 0 when none failed.
+function, 60 seconds by default). Those that may take longest begin first. Three run at a time, and up to twice as many while
+they leave the processors idle, since most wait more than they work; a test with the attribute `alone` runs by itself. Prints
+a line a test, with the last line it printed itself, and the count; the exit status is 0 when none failed.
 
 With --again, up to five tests that failed are run once more at the end, each alone: what fails beside others on a busy
 machine and passes by itself is named as such, and does not fail the run.
@@ -118,10 +119,43 @@ def rgw_storage():
         yield
 
 
-class Runner:
-    def __init__(self, tests, parallel, again, storage):
-        self.queue, self.parallel, self.again, self.storage = tests, parallel, again, storage
+class Spare:
+    """How much of the processors nobody needed lately. What runs at a lower priority (nice) gives way, and counts as
+    nobody."""
+
+    ENOUGH = 0.3
+    EVERY = 1.0  # a test that has just begun shows in the next look
+
+    def __init__(self):
         self.lock = threading.Lock()
+        self.at, self.last = time.monotonic(), self.ticks()
+
+    @staticmethod
+    def ticks():
+        """(free, all) since the machine started; None where the kernel does not tell."""
+        try:
+            user, nice, system, idle, wait, *rest = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
+        except (OSError, ValueError):
+            return None
+        return nice + idle + wait, user + nice + system + idle + wait + sum(rest)
+
+    def take(self):
+        """May one more test begin? At most one does in each EVERY seconds."""
+        with self.lock:
+            if self.last is None or time.monotonic() - self.at < self.EVERY:
+                return False
+            now = self.ticks()
+            free, whole = (b - a for a, b in zip(self.last, now))
+            self.at, self.last = time.monotonic(), now
+            return whole > 0 and free / whole >= self.ENOUGH
+
+
+class Runner:
+    """parallel: how many tests run at a time; most: how many, while the processors are idle."""
+
+    def __init__(self, tests, parallel, most, again, storage):
+        self.queue, self.parallel, self.most, self.again, self.storage = tests, parallel, most, again, storage
+        self.lock, self.spare, self.in_flight = threading.Lock(), Spare(), 0
         self.passed = self.skipped = 0
         self.failed = []
 
@@ -139,20 +173,36 @@ class Runner:
                 self.failed.append(test)
                 print(f"FAIL {test.name} {seconds:.1f}\n" + "".join(f"     {line}\n" for line in output.splitlines()), flush=True)
 
+    def next(self, tests):
+        """The next test, None where this worker must wait for its turn. IndexError: there is no more."""
+        with self.lock:
+            if self.in_flight < self.parallel or tests and self.spare.take():
+                test = tests.pop(0)
+                self.in_flight += 1
+                return test
+            if not tests:
+                raise IndexError
+        return None
+
     def worker(self, tests):
         while True:
-            with self.lock:
-                if not tests:
-                    return
-                test = tests.pop(0)
+            try:
+                test = self.next(tests)
+            except IndexError:
+                return
+            if test is None:
+                time.sleep(0.2)
+                continue
             self.one(test)
+            with self.lock:
+                self.in_flight -= 1
 
     def run(self):
-        together = [t for t in self.queue if not t.alone]
+        together = sorted((t for t in self.queue if not t.alone), key=lambda t: -t.timeout)
         alone = [t for t in self.queue if t.alone]
         if together:
             with self.storage():
-                threads = [threading.Thread(target=self.worker, args=(together,)) for _ in range(self.parallel)]
+                threads = [threading.Thread(target=self.worker, args=(together,)) for _ in range(self.most)]
                 for t in threads:
                     t.start()
                 for t in threads:
@@ -174,7 +224,7 @@ class Runner:
 def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("-k", action="append", default=[], metavar="WORD", help="only tests whose name holds WORD; repeatable")
-    p.add_argument("-j", type=int, default=3, choices=(1, 2, 3, 4), help="how many at a time (3: they wait more than they work)")
+    p.add_argument("-j", type=int, choices=range(1, 9), help="how many at a time (3, and up to 6 while the processors are idle)")
     p.add_argument("--again", action="store_true", help="run what failed once more, alone")
     p.add_argument("--rgw", action="store_true", help="with storage.backend=s3, on a Ceph RGW of the run's own")
     p.add_argument("--list", action="store_true", help="print the names, run nothing")
@@ -190,7 +240,7 @@ def main():
     if not os.access(BINARY, os.X_OK):
         sys.exit(f"no binary at {BINARY}: build it, or name another in BLOBD_BIN")
     began = time.monotonic()
-    runner = Runner(tests, a.j, a.again, rgw_storage if a.rgw else nullcontext)
+    runner = Runner(tests, a.j or 3, a.j or 6, a.again, rgw_storage if a.rgw else nullcontext)
     runner.run()
     for test in runner.failed:
         print(f"failed: {test.name}")

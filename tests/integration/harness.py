@@ -314,6 +314,18 @@ class Blobd(Api):
         return {str(p.relative_to(self.root)): p.stat().st_size for p in base.rglob("*") if p.is_file()}
 
 
+def start_up(options, *args, **kw):
+    """Starts a blobd that is to end by itself: (exit status, what it wrote, seconds)"""
+    srv = Blobd(options, args=args, **kw)
+    began = time.monotonic()
+    srv.spawn()
+    try:
+        status = srv.wait(30)
+    finally:
+        srv.clean_up()
+    return status, srv.log(), time.monotonic() - began
+
+
 def need(program):
     if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
         raise Skip(f"{program} is not installed")

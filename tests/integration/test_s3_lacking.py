@@ -9,23 +9,11 @@ import time
 
 from api import created, whole
 from faulty_s3 import FaultyS3
-from harness import Blobd, Skip, on_disk, temp_dir
+from harness import Blobd, Skip, on_disk, start_up, temp_dir
 from s3_bucket import Bucket, endpoint
 from uploader import Content, Upload, download, store
 
 MIB = 1 << 20
-
-
-def start_up(options, *args, **kw):
-    """Starts a blobd that is to end by itself: (exit status, what it wrote, seconds)"""
-    srv = Blobd(options, args=args, **kw)
-    began = time.monotonic()
-    srv.spawn()
-    try:
-        status = srv.wait(30)
-    finally:
-        srv.clean_up()
-    return status, srv.log(), time.monotonic() - began
 
 
 def check_requests(s3):

@@ -8,28 +8,22 @@ import urllib.request
 
 from api import whole
 from faulty_s3 import FaultyS3
-from harness import Blobd, free_port, make_certificate, make_expired_certificate, temp_dir
+from harness import Blobd, free_port, make_certificate, make_expired_certificate, start_up, temp_dir
 from s3_bucket import Bucket, endpoint, rgw
 from uploader import Content, download, sha256, store
 
 MIB = 1 << 20
 
 
-def start_up(options, *args):
-    """Starts blobd, which is to end by itself; (exit status, what it wrote)"""
-    srv = Blobd(options, args=args)
-    began = time.monotonic()
-    srv.spawn()
-    try:
-        status = srv.wait(30)
-    finally:
-        srv.clean_up()
-    assert time.monotonic() - began < 20, "an answer that an operator waits for"
-    return status, srv.log()
+def in_time(options, *args):
+    """(exit status, what it wrote) of a blobd that ends by itself while an operator waits."""
+    status, log, seconds = start_up(options, *args)
+    assert seconds < 20, "an answer that an operator waits for"
+    return status, log
 
 
 def refuses(place, *words, **settings):
-    status, log = start_up(place.options(**settings))
+    status, log = in_time(place.options(**settings))
     assert status != 0, f"{settings}: started"
     for word in words:
         assert word in log, f"{word} is not in: {log}"
@@ -174,7 +168,7 @@ def test_bearer_must_not_go_along_to_the_presigned_url():
 def test_check_storage_tries_everything_and_leaves_nothing():
     with endpoint() as s3:
         place = Bucket(s3)
-        status, said = start_up(place.options(), "--check-storage")
+        status, said = in_time(place.options(), "--check-storage")
         assert status == 0, said
         for word in ("PutObject", "GetObject", "range", "ListBucket", "If-None-Match", "If-Match", "CreateMultipartUpload",
                      "ListBucketMultipartUploads", "DeleteObject", "clock", "s3:AbortMultipartUpload",
@@ -182,7 +176,7 @@ def test_check_storage_tries_everything_and_leaves_nothing():
             assert word in said, f"{word} is not in: {said}"
         assert "FAIL" not in said, said
         assert list(place.objects()) == ["store.json"]
-        status, said = start_up(place.options(storage__s3__cred_secret="wrong"), "--check-storage")
+        status, said = in_time(place.options(storage__s3__cred_secret="wrong"), "--check-storage")
         assert status != 0 and "storage.s3.cred_secret" in said, said
 
 

@@ -469,22 +469,23 @@ static inline const char *answer_header(const struct answer *answer, const char 
     return NULL;
 }
 
-/* Reads one answer, byte by byte to the end of its head, so that what follows stays in the socket. */
-static inline struct answer client_read(int fd, bool to_head)
+/* Takes up to len bytes of what the server sends; not positive at its end. */
+typedef ssize_t answer_source(void *from, void *buf, size_t len);
+
+/* Reads one answer, byte by byte to the end of its head, so that what follows stays where it comes from. */
+static inline struct answer answer_read(answer_source *take, void *from, bool to_head)
 {
     struct answer answer = {0};
-    size_t len = 0;
-    while (len < sizeof answer.head - 1 && !strstr(answer.head, "\r\n\r\n")) {
-        if (recv(fd, answer.head + len, 1, 0) != 1)
+    for (size_t len = 0; len < sizeof answer.head - 1 && !strstr(answer.head, "\r\n\r\n"); len++) {
+        if (take(from, answer.head + len, 1) != 1)
             return answer;
-        len++;
     }
     answer.status = (int)strtol(answer.head + 9, NULL, 10);
     const char *length = answer_header(&answer, "Content-Length");
     size_t want = length && !to_head ? strtoul(length, NULL, 10) : 0;
     answer.body = malloc(want + 1);
     while (answer.body_len < want) {
-        ssize_t n = recv(fd, answer.body + answer.body_len, want - answer.body_len, 0);
+        ssize_t n = take(from, answer.body + answer.body_len, want - answer.body_len);
         if (n <= 0)
             break;
         answer.body_len += (size_t)n;
@@ -492,6 +493,16 @@ static inline struct answer client_read(int fd, bool to_head)
     answer.body[answer.body_len] = '\0';
     answer.whole = answer.body_len == want;
     return answer;
+}
+
+static inline ssize_t take_from_socket(void *fd, void *buf, size_t len)
+{
+    return recv(*(int *)fd, buf, len, 0);
+}
+
+static inline struct answer client_read(int fd, bool to_head)
+{
+    return answer_read(take_from_socket, &fd, to_head);
 }
 
 /* The status of the next answer; its body is dropped. */

@@ -115,26 +115,14 @@ static inline void tls_send_text(SSL *ssl, const char *text)
     tls_send(ssl, text, strlen(text));
 }
 
+static inline ssize_t take_from_tls(void *ssl, void *buf, size_t len)
+{
+    return SSL_read(ssl, buf, (int)len);
+}
+
 static inline struct answer tls_read(SSL *ssl)
 {
-    struct answer answer = {0};
-    for (size_t len = 0; len < sizeof answer.head - 1 && !strstr(answer.head, "\r\n\r\n"); len++) {
-        if (SSL_read(ssl, answer.head + len, 1) != 1)
-            return answer;
-    }
-    answer.status = (int)strtol(answer.head + 9, NULL, 10);
-    const char *length = answer_header(&answer, "Content-Length");
-    size_t want = length ? strtoul(length, NULL, 10) : 0;
-    answer.body = malloc(want + 1);
-    while (answer.body_len < want) {
-        int n = SSL_read(ssl, answer.body + answer.body_len, (int)(want - answer.body_len));
-        if (n <= 0)
-            break;
-        answer.body_len += (size_t)n;
-    }
-    answer.body[answer.body_len] = '\0';
-    answer.whole = answer.body_len == want;
-    return answer;
+    return answer_read(take_from_tls, ssl, false);
 }
 
 static inline int tls_status(SSL *ssl)

@@ -197,6 +197,19 @@ static inline enum api_code client_ask(struct client *c, const struct ask *ask)
     return code;
 }
 
+/* The same client, gone over to another node. */
+static inline struct client on_node(const struct client *c, int node)
+{
+    struct client other = *c;
+    other.node = node;
+    return other;
+}
+
+static inline enum api_code append_at(struct client *c, uint64_t offset, const char *data)
+{
+    return client_ask(c, &(struct ask){.has_offset = true, .offset = offset, .data = data, .len = strlen(data)});
+}
+
 static inline enum api_code client_append(struct client *c, const char *token, const char *data)
 {
     return client_ask(c, &(struct ask){.token = token, .data = data, .len = strlen(data)});

@@ -1,11 +1,9 @@
 /*
  * client_suite - what s3_client promises, against a real S3 endpoint. Every test works under a prefix of its own run.
- *
- * The endpoint comes from the environment: BLOBD_TEST_S3_ENDPOINT, _BUCKET, _KEY, _SECRET, _REGION, _DRIVER.
  */
-#include "backends/s3/client/s3_client.h"
 #include "core/text/bytebuf.h"
 #include "tests/rig/unit_main.h"
+#include "tests/s3/s3_environment.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -16,21 +14,9 @@
 
 #define MIB (1u << 20)
 
-static const char *setting(const char *name, const char *otherwise)
-{
-    const char *v = getenv(name);
-    return v && v[0] ? v : otherwise;
-}
-
 static struct s3_options options(void)
 {
-    struct s3_options o = s3_options_default();
-    o.endpoint = setting("BLOBD_TEST_S3_ENDPOINT", "");
-    o.bucket = setting("BLOBD_TEST_S3_BUCKET", "");
-    o.cred_id = setting("BLOBD_TEST_S3_KEY", "");
-    o.cred_secret = setting("BLOBD_TEST_S3_SECRET", "");
-    o.region = setting("BLOBD_TEST_S3_REGION", "us-east-1");
-    o.driver = setting("BLOBD_TEST_S3_DRIVER", "sigv4");
+    struct s3_options o = s3_environment();
     o.retry_timeout_ms = 2000;
     return o;
 }

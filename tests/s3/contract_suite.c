@@ -1,11 +1,11 @@
 /*
  * contract_suite - the storage contract on the S3 store, on the endpoint and with the driver of the environment.
  */
-#include "backends/s3/client/s3_client.h"
 #include "backends/s3/s3_store.h"
 #include "core/clock.h"
 #include "tests/contract/blob_store_contract.h"
 #include "tests/rig/unit_main.h"
+#include "tests/s3/s3_environment.h"
 
 #include <signal.h>
 #include <string.h>
@@ -16,12 +16,7 @@ static char prefix[64];
 
 static struct s3_options options(void)
 {
-    struct s3_options o = s3_options_default();
-    o.endpoint = getenv("BLOBD_TEST_S3_ENDPOINT");
-    o.bucket = getenv("BLOBD_TEST_S3_BUCKET");
-    o.cred_id = getenv("BLOBD_TEST_S3_KEY");
-    o.cred_secret = getenv("BLOBD_TEST_S3_SECRET");
-    o.driver = getenv("BLOBD_TEST_S3_DRIVER");
+    struct s3_options o = s3_environment();
     o.part_size_bytes = 5u << 20;
     o.prefix = prefix;
     o.redirect = true;

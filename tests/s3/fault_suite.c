@@ -3,9 +3,9 @@
  * never in a success that is none. A key FAULT.3/x meets the fault in its first 3
  * requests.
  */
-#include "backends/s3/client/s3_client.h"
 #include "core/clock.h"
 #include "tests/rig/unit_main.h"
+#include "tests/s3/s3_environment.h"
 
 #include <signal.h>
 #include <string.h>
@@ -14,12 +14,7 @@
 
 static struct s3_options options(void)
 {
-    struct s3_options o = s3_options_default();
-    o.endpoint = getenv("BLOBD_TEST_S3_ENDPOINT");
-    o.bucket = getenv("BLOBD_TEST_S3_BUCKET");
-    o.cred_id = getenv("BLOBD_TEST_S3_KEY");
-    o.cred_secret = getenv("BLOBD_TEST_S3_SECRET");
-    o.driver = getenv("BLOBD_TEST_S3_DRIVER");
+    struct s3_options o = s3_environment();
     o.retry_timeout_ms = 3000;
     return o;
 }

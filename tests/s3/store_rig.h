@@ -4,12 +4,12 @@
 #ifndef BLOBD_TESTS_STORE_RIG_H
 #define BLOBD_TESTS_STORE_RIG_H
 
-#include "backends/s3/client/s3_client.h"
 #include "backends/s3/s3_below.h"
 #include "backends/s3/s3_store.h"
 #include "backends/s3/s3_store_internal.h"
 #include "core/clock.h"
 #include "tests/rig/unit_main.h"
+#include "tests/s3/s3_environment.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -22,12 +22,7 @@ static unsigned connections; /* 0: as many as usual */
 
 static inline struct s3_options options(void)
 {
-    struct s3_options o = s3_options_default();
-    o.endpoint = getenv("BLOBD_TEST_S3_ENDPOINT");
-    o.bucket = getenv("BLOBD_TEST_S3_BUCKET");
-    o.cred_id = getenv("BLOBD_TEST_S3_KEY");
-    o.cred_secret = getenv("BLOBD_TEST_S3_SECRET");
-    o.driver = getenv("BLOBD_TEST_S3_DRIVER");
+    struct s3_options o = s3_environment();
     o.part_size_bytes = PART;
     o.prefix = prefix;
     o.redirect = true;

@@ -34,18 +34,6 @@ static void close_nodes(void)
     upload_rig_close(&u);
 }
 
-static struct client on_node(const struct client *c, int node)
-{
-    struct client other = *c;
-    other.node = node;
-    return other;
-}
-
-static enum api_code append_at(struct client *c, uint64_t offset, const char *data)
-{
-    return client_ask(c, &(struct ask){.has_offset = true, .offset = offset, .data = data, .len = strlen(data)});
-}
-
 /* ---- the tests ---- */
 
 static void test_no_loads(void)

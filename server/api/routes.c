@@ -11,6 +11,8 @@ const struct route api_routes[] = {
     {"upload_append", METHODS_POST, "/api/blobs/uploads/{}/append", ROUTE_BEARER, handle_upload_append},
     {"upload_complete", METHODS_POST, "/api/blobs/uploads/{}/complete", ROUTE_BEARER, handle_upload_complete},
     {"upload_status", METHODS_GET, "/api/blobs/uploads/{}/status", ROUTE_BEARER, handle_upload_status},
+    /* What Location names. */
+    {"upload_look", METHODS_GET, "/api/blobs/uploads/{}", ROUTE_BEARER, handle_upload_status},
     {"upload_destroy", METHODS_POST, "/api/blobs/uploads/{}/destroy", ROUTE_BEARER, handle_upload_destroy},
     {"blob_get", METHODS_GET, "/api/blobs/{}", ROUTE_DOWNLOAD, handle_blob_get},
     {"file_list", METHODS_GET, "/api/files", ROUTE_BEARER, handle_file_list},

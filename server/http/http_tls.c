@@ -5,8 +5,10 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <errno.h>
 #include <openssl/err.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #define READ_BYTES (16 * 1024)
 #define TURN_BYTES ((size_t)20 * 1024) /* a record, and the beginning of the next */
@@ -103,6 +105,19 @@ static enum tls_result tls_judge(struct http_tls *tls, int rc)
     return why == SSL_ERROR_WANT_READ && !tls->broken ? TLS_WAIT : TLS_ENDED;
 }
 
+/*
+ * A client that speaks plain HTTP here made a mistake in its URL, and an empty answer would not tell it which. What it
+ * has sent is read first: closing over unread bytes resets the connection, and takes the answer along.
+ */
+static void tell_plain_http(int fd)
+{
+    static const char answer[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 47\r\n"
+                                 "Connection: close\r\n\r\nthis port speaks HTTPS: ask it by https://...\r\n";
+    char rest[READ_BYTES];
+    if (recv(fd, rest, sizeof rest, MSG_DONTWAIT) >= 0 || errno == EAGAIN)
+        (void)!send(fd, answer, sizeof answer - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static enum tls_result tls_handshake(struct http_tls *tls)
 {
     if (tls->open)
@@ -111,6 +126,8 @@ static enum tls_result tls_handshake(struct http_tls *tls)
         return TLS_ENDED;
     http_tls_forget_errors();
     enum tls_result result = tls_judge(tls, SSL_accept(tls->ssl));
+    if (result == TLS_ENDED && ERR_GET_REASON(ERR_peek_error()) == SSL_R_HTTP_REQUEST)
+        tell_plain_http(event_get_fd(&tls->readable));
     tls->open = result == TLS_DONE;
     return result;
 }

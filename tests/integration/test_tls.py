@@ -60,7 +60,16 @@ def test_plain_http_on_the_tls_port_is_turned_away():
                     c.fill()
             except Closed:
                 pass
-            assert b"200 OK" not in c.buffer
+            assert c.buffer.startswith(b"HTTP/1.1 400 "), c.buffer
+            assert b"speaks HTTPS" in c.buffer and b"Connection: close" in c.buffer, c.buffer
+        with Connection(srv.host, srv.port, timeout=10) as c:  # what is no HTTP is told nothing
+            c.send(b"\x00\x01garbage" * 10)
+            try:
+                while True:
+                    c.fill()
+            except Closed:
+                pass
+            assert b"HTTP/" not in c.buffer, c.buffer
         assert srv.get("/api/files").status == 200
 
 

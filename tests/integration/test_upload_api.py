@@ -19,6 +19,15 @@ def test_init_answers_202_with_id_token_range_and_offset():
         assert "no-store" in a["Cache-Control"], a
 
 
+def test_location_of_an_upload_answers_as_its_status_does():
+    with Blobd() as srv:
+        a = accepted(srv.post("/api/blobs/uploads"), 202, 0)
+        for method in ("GET", "HEAD"):
+            with srv.connect() as c:
+                accepted(c.request(method, a["Location"], srv.authorized({}, "alice")), 204, 0)
+        refused(srv.get(f"/api/blobs/uploads/{NOWHERE}"), "UPLOAD_UNKNOWN")
+
+
 def test_init_needs_no_filename_and_ignores_a_small_body():
     with Blobd() as srv:
         accepted(srv.post("/api/blobs/uploads"), 202, 0)

@@ -90,8 +90,8 @@ enum api_code upload_create(struct upload_service *svc, const struct upload_crea
     if (st == BLOB_OK)
         st = upload_session_persist(svc, &s, &detail);
     if (st != BLOB_OK)
-        return upload_fail(svc, &s.id, "creating it", st, &detail, err);
-    upload_view_of(&s, true, view);
+        return upload_session_fail(svc, &s.id, "creating it", st, &detail, err);
+    upload_session_view(&s, true, view);
     metric_add(svc->metrics.created, 1);
     return API_OK;
 }
@@ -100,7 +100,7 @@ enum api_code upload_status(struct upload_service *svc, const struct uuid *id, c
                             struct upload_view *view, struct api_error *err)
 {
     struct session s;
-    enum api_code code = upload_session_load(svc, id, who, &s, err);
+    enum api_code code = upload_load(svc, id, who, &s, err);
     if (code != API_OK)
         return code;
     /* An append in flight, here or on a node that is alive, has not been counted yet; a dead one's bytes have. */
@@ -109,7 +109,7 @@ enum api_code upload_status(struct upload_service *svc, const struct uuid *id, c
         if (code != API_OK)
             return code;
     }
-    upload_view_of(&s, false, view);
+    upload_session_view(&s, false, view);
     return API_OK;
 }
 
@@ -140,7 +140,7 @@ static enum api_code load_to_destroy(struct upload_service *svc, const struct uu
                                      struct session *s, struct upload_append **old, struct api_error *err)
 {
     memset(s, 0, sizeof *s);
-    enum api_code code = upload_session_load(svc, id, who, s, err);
+    enum api_code code = upload_load(svc, id, who, s, err);
     *old = upload_live_find(svc, id);
     if (code == API_UPLOAD_UNKNOWN && s->state == SESSION_DESTROYED && upload_session_may_use(s, who))
         return API_OK; /* begun and cut off: what is left goes now */
@@ -166,7 +166,7 @@ static enum api_code load_to_destroy(struct upload_service *svc, const struct uu
 static void end_destroyed(struct upload_append *old)
 {
     old->destroyed = true;
-    upload_append_end_older(old);
+    upload_settle_end_older(old);
 }
 
 /*
@@ -192,7 +192,7 @@ static enum api_code claim_destruction(struct upload_service *svc, const struct 
         if (st == BLOB_E_NOT_FOUND)
             return api_fail(err, API_UPLOAD_UNKNOWN, "there is no such upload");
         if (st != BLOB_E_CONFLICT)
-            return upload_fail(svc, &id, "destroying it", st, &detail, err);
+            return upload_session_fail(svc, &id, "destroying it", st, &detail, err);
     }
     api_fail(err, API_UPLOAD_BUSY, "other requests for this upload came at the same moment; try again");
     err->retry_after_s = 1;
@@ -216,7 +216,7 @@ enum api_code upload_destroy(struct upload_service *svc, const struct uuid *id, 
         return code;
     enum blob_status st = remove_upload(svc, id, &s.mark, &detail);
     if (st != BLOB_OK)
-        return upload_fail(svc, id, "destroying it", st, &detail, err);
+        return upload_session_fail(svc, id, "destroying it", st, &detail, err);
     session_announce(svc->sessions, id, EPOCH_DESTROYED);
     metric_add(svc->metrics.destroyed, 1);
     return API_OK;
@@ -228,7 +228,7 @@ enum blob_status upload_remove_expired(struct upload_service *svc, const struct 
     struct session s;
     struct api_error gone;
     /* Looked at again, in the upload's lane: it may have moved since it was listed. */
-    if (upload_live_find(svc, id) || upload_session_load(svc, id, NULL, &s, &gone) != API_UPLOAD_UNKNOWN)
+    if (upload_live_find(svc, id) || upload_load(svc, id, NULL, &s, &gone) != API_UPLOAD_UNKNOWN)
         return BLOB_OK;
     /* It is unknown by the wall clock, which may have been set while that was looked at. */
     if (clock_watch_stepped(clock))

@@ -17,15 +17,8 @@
 
 static void fill_view(const struct session *s, struct upload_result *result)
 {
-    upload_view_of(s, false, &result->view);
+    upload_session_view(s, false, &result->view);
     result->has_view = true;
-}
-
-static void set_session(struct upload_append *a, const struct session *s)
-{
-    pthread_mutex_lock(&a->lock);
-    a->s = *s;
-    pthread_mutex_unlock(&a->lock);
 }
 
 /* ---- begin ------------------------------------------------------------------------------------------------------ */
@@ -74,47 +67,12 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     return a;
 }
 
-/* Ends an append at its last checkpoint: what is durable, and all that a status can have told, is counted. */
-static enum blob_status end_at_checkpoint(struct upload_append *a, struct blob_error *detail)
-{
-    struct session next = a->s;
-    next.append_from = a->start;
-    upload_session_count_append(&next);
-    enum blob_status st = upload_session_persist(a->svc, &next, detail);
-    if (st == BLOB_OK)
-        set_session(a, &next);
-    return st;
-}
-
-/*
- * What came after the last checkpoint goes: the newer request is from a client that goes on where it was told the
- * upload stands, and must find it there.
- */
-void upload_append_end_older(struct upload_append *old)
-{
-    struct blob_error detail;
-    struct upload_service *svc = old->svc;
-    upload_live_notify(old);
-    upload_live_remove(old);
-    if (old->mode == APPEND_WRITE) {
-        upload_checkpoint_wait(old);
-        if (!old->fenced && end_at_checkpoint(old, &detail) != BLOB_OK)
-            log_line(svc->log, LOG_WARN, NULL, "upload %s: a superseded append was not counted: %s", old->id.text,
-                     detail.text);
-    }
-    writer_close(old->writer);
-    old->writer = NULL;
-    old->over = true;
-    old->failed = api_fail(&old->error, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
-    metric_add(svc->metrics.superseded, 1);
-}
-
 /* The session to decide on; an older append in flight here is ended first, if the request may do that. */
 static enum api_code load_for_append(struct upload_service *svc, const struct upload_request *req, struct session *s,
                                      struct api_error *err)
 {
     struct upload_token token;
-    enum api_code code = upload_session_load(svc, &req->id, req->who, s, err);
+    enum api_code code = upload_load(svc, &req->id, req->who, s, err);
     if (code != API_OK)
         return code;
     code = upload_decide_token(req, s, &token, err);
@@ -123,8 +81,8 @@ static enum api_code load_for_append(struct upload_service *svc, const struct up
     struct upload_append *old = upload_live_find(svc, &req->id);
     if (!old)
         return API_OK;
-    upload_append_end_older(old);
-    return upload_session_load(svc, &req->id, req->who, s, err);
+    upload_settle_end_older(old);
+    return upload_load(svc, &req->id, req->who, s, err);
 }
 
 /* An upload whose content is settled: completed, or (its session being lost) cut off just before. The body of a
@@ -202,7 +160,7 @@ static enum api_code explain_missing(struct upload_service *svc, const struct up
         return api_fail(err, API_UPLOAD_BUSY, "the upload is being completed; repeat the complete");
     }
     if (st != BLOB_OK && st != BLOB_E_NOT_FOUND)
-        return upload_fail(svc, &s->id, "looking for its blob", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "looking for its blob", st, &detail, err);
     return upload_recover_from_store(svc, s, err);
 }
 
@@ -219,13 +177,14 @@ static enum api_code open_writer(struct upload_append *a, const struct upload_re
     if (st == BLOB_E_CONFLICT)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     if (st != BLOB_E_NOT_FOUND)
-        return upload_fail(a->svc, &s->id, "opening it", st, &detail, err);
+        return upload_session_fail(a->svc, &s->id, "opening it", st, &detail, err);
     uint64_t was = s->mark.offset;
     enum api_code code = explain_missing(a->svc, req, s, &a->mode, outcome, err);
     if (code != API_OK || *outcome == OUTCOME_SETTLED || a->mode != APPEND_WRITE)
         return code;
     *outcome = OUTCOME_CHANGED;
-    return s->mark.offset != was ? API_OK : upload_fail(a->svc, &s->id, "opening it", BLOB_E_UNAVAILABLE, &detail, err);
+    return s->mark.offset != was ? API_OK
+                                 : upload_session_fail(a->svc, &s->id, "opening it", BLOB_E_UNAVAILABLE, &detail, err);
 }
 
 /* A complete that brings no bytes, and names the digest of what is there, or none. */
@@ -261,7 +220,7 @@ static enum api_code claim(struct upload_append *a, const struct upload_request 
         return API_UPLOAD_BUSY;
     }
     if (st != BLOB_OK)
-        return upload_append_persist_failed(a, st, "claiming it", &detail, err);
+        return upload_settle_persist_failed(a, st, "claiming it", &detail, err);
     if (tell)
         session_announce(svc->sessions, &s->id, s->writer_epoch);
     return API_OK;
@@ -323,7 +282,7 @@ static enum api_code refuse_behind_missing(struct upload_service *svc, struct se
     if (st == BLOB_E_CONFLICT)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "taking the store's word", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "taking the store's word", st, &detail, err);
     api_fail(err, API_UPLOAD_OFFSET_MISMATCH, "stored bytes are missing: the upload continues at an earlier offset");
     snprintf(err->expected, sizeof err->expected, "%" PRIu64, s->mark.offset);
     snprintf(err->actual, sizeof err->actual, "%" PRIu64, was_at);
@@ -463,7 +422,7 @@ static enum api_code write_new(struct upload_append *a, const struct run *run)
     enum blob_status st = writer_write(a->writer, run->parts, run->count, &detail);
     const struct hash *side = aside ? upload_side_hash_end(a) : NULL;
     if (st != BLOB_OK)
-        return upload_fail(a->svc, &a->id, "writing", st, &detail, &a->error);
+        return upload_session_fail(a->svc, &a->id, "writing", st, &detail, &a->error);
     if (side)
         a->hash = *side;
     else
@@ -481,7 +440,7 @@ static enum api_code check_flush(struct upload_append *a)
     if (fenced)
         return api_fail(&a->error, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     if (st != BLOB_OK)
-        return upload_fail(a->svc, &a->id, "making a checkpoint", st, &detail, &a->error);
+        return upload_session_fail(a->svc, &a->id, "making a checkpoint", st, &detail, &a->error);
     return API_OK;
 }
 
@@ -538,81 +497,6 @@ enum api_code upload_append_write_bytes(struct upload_append *a, const void *dat
 }
 
 /* ---- end -------------------------------------------------------------------------------------------------------- */
-
-/* A session that could not be moved: lost to another writer, or the upload is gone, or try again. */
-enum api_code upload_append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
-                                           const struct blob_error *detail, struct api_error *err)
-{
-    if (st == BLOB_E_CONFLICT)
-        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
-    if (st == BLOB_E_NOT_FOUND)
-        return api_fail(err, API_UPLOAD_UNKNOWN, "the upload was destroyed meanwhile");
-    return upload_fail(a->svc, &a->id, what, st, detail, err);
-}
-
-void upload_append_note_before(const struct upload_append *a, struct session *next)
-{
-    if (a->keeps_before)
-        next->chunk.before = a->before_hash;
-}
-
-enum api_code upload_append_settle(struct upload_append *a, struct api_error *err)
-{
-    struct blob_error detail = {0};
-    upload_checkpoint_wait(a);
-    if (a->fenced)
-        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
-
-    struct session next = a->s;
-    next.append_from = a->start;
-    next.hash = a->hash;
-    next.mark.offset = a->start + a->received;
-    if (a->received > 0)
-        upload_append_note_before(a, &next);
-    upload_session_count_append(&next);
-    enum blob_status st;
-    if (a->received > 0)
-        st = upload_checkpoint_flush(a, &next, a->start + a->received, &detail);
-    else
-        st = upload_session_persist(a->svc, &next, &detail);
-    if (st == BLOB_OK) {
-        set_session(a, &next);
-        return API_OK;
-    }
-    if (st == BLOB_E_CONFLICT || st == BLOB_E_NOT_FOUND)
-        return upload_append_persist_failed(a, st, "ending an append", &detail, err);
-
-    struct blob_error ignored;
-    if (end_at_checkpoint(a, &ignored) != BLOB_OK)
-        log_line(a->svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
-    return upload_append_persist_failed(a, st, "ending an append", &detail, err);
-}
-
-enum api_code upload_append_roll_back(struct upload_append *a, struct api_error *err)
-{
-    struct blob_error detail = {0};
-    CHECK(a->before != NULL);
-    upload_checkpoint_wait(a);
-    writer_close(a->writer);
-    a->writer = NULL;
-    if (a->fenced)
-        return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
-    struct session next = *a->before;
-    next.epoch = a->s.epoch;
-    next.writer_epoch = a->s.writer_epoch;
-    next.tried_epoch = a->s.tried_epoch;
-    next.append_from = NO_APPEND;
-    /* The session first: cut off in between, it must not tell of bytes that the store has let go. */
-    enum blob_status st = upload_session_persist(a->svc, &next, &detail);
-    if (st == BLOB_OK)
-        set_session(a, &next);
-    if (st == BLOB_OK && a->mode == APPEND_WRITE && a->received > 0) {
-        st = staged_open(a->svc->store, &a->id, &next.mark, next.writer_epoch, &a->writer, &detail);
-        writer_close(a->writer);
-        a->writer = NULL;
-    }
-    return st == BLOB_OK ? API_OK : upload_append_persist_failed(a, st, "ending an append", &detail, err);
-}
 
 static bool same_as_staged(struct upload_append *a, const struct digest *actual, struct blob_error *detail)
 {
@@ -674,9 +558,9 @@ static enum api_code finish(struct upload_append *a, enum upload_body_end how, s
 
     enum api_code code = API_OK;
     if (a->roll_back)
-        code = upload_append_roll_back(a, err);
+        code = upload_settle_roll_back(a, err);
     else if (a->mode == APPEND_WRITE)
-        code = upload_append_settle(a, err);
+        code = upload_settle(a, err);
     if (whole || code != API_OK) {
         metric_add(a->svc->metrics.appends, 1);
         return code;

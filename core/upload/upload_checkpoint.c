@@ -85,7 +85,7 @@ static void run_queued(struct upload_append *a)
     uint64_t offset = a->flush_offset;
     next.hash = a->flush_hash;
     next.append_from = a->start;
-    upload_append_note_before(a, &next);
+    upload_settle_note_before(a, &next);
     a->flush_queued = false;
     a->flushing = true;
     pthread_mutex_unlock(&a->lock);
@@ -202,5 +202,30 @@ void upload_checkpoint_tick_run(struct worker_job *job)
 void upload_service_tick(struct upload_service *svc, int64_t now_ms)
 {
     (void)now_ms;
-    upload_live_tick(svc);
+    upload_checkpoint_tick(svc);
+}
+
+static bool checkpoint_due(struct upload_append *a, int64_t now_us)
+{
+    pthread_mutex_lock(&a->lock);
+    bool due = !a->flushing && !a->flush_queued &&
+               upload_checkpoint_target(a, atomic_load(&a->written), now_us) > a->flush_offset;
+    pthread_mutex_unlock(&a->lock);
+    return due;
+}
+
+void upload_checkpoint_tick(struct upload_service *svc)
+{
+    int64_t now_us = clock_steady_us();
+    pthread_mutex_lock(&svc->live);
+    for (unsigned i = 0; i < LIVE_BUCKETS; i++) {
+        for (struct upload_append *a = svc->table[i]; a; a = a->next) {
+            if (a->tick_queued || !checkpoint_due(a, now_us))
+                continue;
+            a->tick_queued = true;
+            a->refs++;
+            worker_pool_submit(svc->pool, upload_lane(svc, &a->id), &a->tick_job);
+        }
+    }
+    pthread_mutex_unlock(&svc->live);
 }

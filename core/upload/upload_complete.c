@@ -28,7 +28,7 @@ static void fill_file(const struct session *s, struct file_record *file)
 
 static void complete_result(const struct session *s, struct upload_result *result)
 {
-    upload_view_of(s, false, &result->view);
+    upload_session_view(s, false, &result->view);
     result->has_view = true;
     result->completed = true;
 }
@@ -43,14 +43,14 @@ enum api_code upload_complete_again(struct upload_service *svc, const struct ses
         (st == BLOB_OK && file->expires_ms != 0 && file->expires_ms <= node_clock_at_least_ms(svc->sessions->clock)))
         return api_fail(err, API_UPLOAD_COMPLETED, "the upload was completed, and its file has been destroyed since");
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "looking for its file", st, &detail, err);
     complete_result(s, result);
     return API_OK;
 }
 
 static enum api_code wrong_digest(struct upload_append *a, const struct digest *actual, struct api_error *err)
 {
-    enum api_code code = upload_append_roll_back(a, err);
+    enum api_code code = upload_settle_roll_back(a, err);
     if (code != API_OK)
         return code;
     api_fail_field(err, API_DIGEST_INVALID, "digest",
@@ -81,7 +81,7 @@ static enum api_code verify_staged(struct upload_append *a, struct api_error *er
     a->before->chunk.length = 0;
     a->before->rehash = false;
     a->before->appends = a->s.appends + 1;
-    code = upload_append_roll_back(a, err);
+    code = upload_settle_roll_back(a, err);
     if (code != API_OK)
         return code;
     return api_fail(err, API_UPLOAD_OFFSET_MISMATCH, "the stored bytes were damaged; the upload starts again at 0");
@@ -107,7 +107,7 @@ static enum api_code announce_completing(struct upload_append *a, struct session
         next->epoch = completing.epoch;
         return API_OK;
     }
-    return upload_append_persist_failed(a, st, "completing it", &detail, err);
+    return upload_settle_persist_failed(a, st, "completing it", &detail, err);
 }
 
 /* What the clocks disagree about is added: whichever is right, the file has its whole time. */
@@ -214,7 +214,7 @@ enum api_code upload_complete_committed(struct upload_service *svc, struct sessi
     if (st == BLOB_OK)
         st = make_file(svc, s, &result->file, &row, &detail);
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "completing what was cut off", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "completing what was cut off", st, &detail, err);
     store_completed(svc, s, &result->file, &row);
     drop_staged(svc, &s->id);
     complete_result(s, result);
@@ -231,7 +231,7 @@ static bool was_overtaken(struct upload_append *a, enum blob_status st, struct u
     struct session now;
     if (!(a->svc->sessions->caps & SESSIONS_SHARED) || (st != BLOB_E_NOT_FOUND && st != BLOB_E_CONFLICT))
         return false;
-    *code = upload_session_load(a->svc, &a->id, NULL, &now, err);
+    *code = upload_load(a->svc, &a->id, NULL, &now, err);
     if (*code != API_OK)
         return true;
     if (now.epoch == a->s.epoch)
@@ -279,9 +279,9 @@ enum api_code upload_complete_finish(struct upload_append *a, struct upload_resu
         struct api_error ignored;
         if (was_overtaken(a, st, result, &code, err))
             return code;
-        code = upload_fail(svc, &a->id, what, st, &detail, err);
+        code = upload_session_fail(svc, &a->id, what, st, &detail, err);
         a->before->tried = true;
-        if (upload_append_roll_back(a, &ignored) != API_OK) {
+        if (upload_settle_roll_back(a, &ignored) != API_OK) {
             atomic_store(&svc->left_behind, true);
             log_line(svc->log, LOG_DEBUG, NULL, "upload %s: %s", a->id.text, ignored.text);
         }

@@ -14,15 +14,6 @@
 
 #define TOKEN_FIELD "PortSIP-Upload-Token"
 
-void upload_view_of(const struct session *s, bool initial, struct upload_view *view)
-{
-    struct upload_token token = {.appends = s->appends, .initial = initial, .offset = s->mark.offset};
-    view->id = s->id;
-    view->offset = s->mark.offset;
-    view->completed = s->state == SESSION_COMPLETED;
-    upload_token_issue(s->token_key, &s->id, &token, view->token);
-}
-
 enum api_code upload_decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
                                   struct api_error *err)
 {

@@ -132,6 +132,11 @@ struct upload_append {
     bool notifying, tick_queued, ended;
 };
 
+/* ---- upload_lane.c ---- */
+
+/* A number that spreads ids evenly. */
+unsigned upload_bucket(const struct uuid *id);
+
 /* ---- upload_live.c ---- */
 
 void upload_live_init(struct upload_service *svc);
@@ -145,8 +150,6 @@ struct upload_append *upload_live_find(struct upload_service *svc, const struct 
 void upload_live_notify(struct upload_append *a);
 /* A newer writer on another node. */
 void upload_live_notice(const struct uuid *id, uint64_t epoch, void *svc);
-/* Queues the checkpoint job of those whose last one is over. */
-void upload_live_tick(struct upload_service *svc);
 /* Takes and drops a reference; the last one frees. */
 void upload_append_ref(struct upload_append *a);
 void upload_append_unref(struct upload_append *a);
@@ -171,19 +174,52 @@ void upload_recall_keep(struct upload_service *svc, const struct session *s, con
 /* Gives what is kept of this upload, once: s->recalled is set until it has been stored again. */
 bool upload_recall_take(struct upload_service *svc, const struct uuid *id, struct session *s);
 
-/* ---- upload_recover.c ---- */
+/* ---- upload_session.c ---- */
 
+/* Do other nodes use the same session store? */
+bool upload_session_is_shared(const struct upload_service *svc);
 /* May this identity use the upload? */
 bool upload_session_may_use(const struct session *s, const struct identity *who);
-
-/* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
- * API_UPLOAD_UNKNOWN, and so are those whose removal has begun: of these s is given all the same. */
-enum api_code upload_session_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
-                                  struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 /* Has an append that began on another node and was not ended: its writer may write yet, dead or alive. */
 bool upload_session_is_contended(const struct upload_service *svc, const struct session *s);
 /* The same, and that node is taken for alive. */
 bool upload_session_is_busy(const struct upload_service *svc, const struct session *s);
+/* An epoch after this one: the clock, so that no two are the same, also where the session that knew the later ones was
+ * lost or rolled back. */
+uint64_t upload_session_next_epoch(uint64_t last);
+/* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
+ * or s was recalled and is not there any more. */
+enum blob_status upload_session_persist(struct upload_service *svc, struct session *s,
+                                        struct blob_error *err) BLOB_MUST_CHECK;
+/* The same, and puts a row with it (put may be NULL); what became of that is in *put. */
+enum blob_status upload_session_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
+                                               struct blob_error *err) BLOB_MUST_CHECK;
+/* Writes the record uploads/<id>. */
+enum blob_status upload_session_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
+                                           struct blob_error *err) BLOB_MUST_CHECK;
+/* One append less in flight: counts it where it moved the offset. */
+void upload_session_count_append(struct session *s);
+/* Logs a store's or session store's failure, and says what the client is told. */
+enum api_code upload_session_fail(struct upload_service *svc, const struct uuid *id, const char *what,
+                                  enum blob_status st, const struct blob_error *detail, struct api_error *err);
+/* What a request is told of an upload. initial: the token that it was created with is shown. */
+void upload_session_view(const struct session *s, bool initial, struct upload_view *view);
+/* UPLOAD_UNKNOWN, and its text. */
+enum api_code upload_session_unknown(struct api_error *err);
+
+/* ---- upload_load.c ---- */
+
+/* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
+ * API_UPLOAD_UNKNOWN, and so are those whose removal has begun: of these s is given all the same. */
+enum api_code upload_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
+                          struct session *s, struct api_error *err) BLOB_MUST_CHECK;
+
+/* ---- upload_recover.c ---- */
+
+/* Makes the session of an upload whose session is lost: epoch 0. UPLOAD_UNKNOWN: there is none. */
+enum api_code upload_recover_rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
+                                     struct api_error *err) BLOB_MUST_CHECK;
+
 /* Less is staged than s says, perhaps nothing: nothing has come yet, or the upload was completed, or cut off just
  * before its file, and its session is older than that. Then s becomes what the store knows. UPLOAD_UNKNOWN: it was
  * destroyed. */
@@ -209,38 +245,37 @@ enum api_code upload_recover_from_store(struct upload_service *svc, struct sessi
                                         struct api_error *err) BLOB_MUST_CHECK;
 /* Reads staged bytes until the hash has caught up with the offset. */
 enum api_code upload_recover_hash(struct upload_service *svc, struct session *s, struct api_error *err) BLOB_MUST_CHECK;
-/* An epoch after this one: the clock, so that no two are the same, also where the session that knew the later ones was
- * lost or rolled back. */
-uint64_t upload_session_next_epoch(uint64_t last);
-/* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
- * or s was recalled and is not there any more. */
-enum blob_status upload_session_persist(struct upload_service *svc, struct session *s,
-                                        struct blob_error *err) BLOB_MUST_CHECK;
-/* The same, and puts a row with it (put may be NULL); what became of that is in *put. */
-enum blob_status upload_session_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
-                                               struct blob_error *err) BLOB_MUST_CHECK;
-/* Writes the record uploads/<id>. */
-enum blob_status upload_session_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
-                                           struct blob_error *err) BLOB_MUST_CHECK;
-/* One append less in flight: counts it where it moved the offset. */
-void upload_session_count_append(struct session *s);
-/* Logs a store's or session store's failure, and says what the client is told. */
-enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, const char *what, enum blob_status st,
-                          const struct blob_error *detail, struct api_error *err);
 
 /* ---- upload_decide.c ---- */
 
 /* A complete that is known to bring no bytes. */
 bool upload_decide_adds_nothing(const struct upload_request *req);
 
-void upload_view_of(const struct session *s, bool initial, struct upload_view *view);
 /* Token, then offset, then repeat; marks s (rotating, appends). readable: staged bytes can be read back. */
 enum api_code upload_decide_append(const struct upload_request *req, bool readable, struct session *s,
                                    enum append_mode *mode, struct api_error *err) BLOB_MUST_CHECK;
 enum api_code upload_decide_token(const struct upload_request *req, const struct session *s, struct upload_token *token,
                                   struct api_error *err) BLOB_MUST_CHECK;
 
+/* ---- upload_settle.c ---- */
+
+/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
+void upload_settle_note_before(const struct upload_append *a, struct session *next);
+/* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
+enum api_code upload_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+/* What its client is told where the session could not be moved. */
+enum api_code upload_settle_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
+                                           const struct blob_error *detail, struct api_error *err);
+/* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
+ * upload_append_end(). */
+void upload_settle_end_older(struct upload_append *old);
+/* Returns to a->before. */
+enum api_code upload_settle_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
+
 /* ---- upload_checkpoint.c ---- */
+
+/* Queues the checkpoint job of those whose last one is over. */
+void upload_checkpoint_tick(struct upload_service *svc);
 
 /* With a->lock held: how far should be flushed now? All that is written, or to the end of its last whole part; or
  * nothing behind flush_offset. */
@@ -257,18 +292,6 @@ enum blob_status upload_checkpoint_flush(struct upload_append *a, struct session
 
 /* ---- upload_append.c, upload_complete.c ---- */
 
-/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
-void upload_append_note_before(const struct upload_append *a, struct session *next);
-/* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
-enum api_code upload_append_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
-/* What its client is told where the session could not be moved. */
-enum api_code upload_append_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
-                                           const struct blob_error *detail, struct api_error *err);
-/* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
- * upload_append_end(). */
-void upload_append_end_older(struct upload_append *old);
-/* Returns to a->before. */
-enum api_code upload_append_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
 enum api_code upload_complete_finish(struct upload_append *a, struct upload_result *result,
                                      struct api_error *err) BLOB_MUST_CHECK;
 /* Completes an upload whose content is the blob s->digest already; s is as rebuilt from its record. */

@@ -10,19 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned bucket_of(const struct uuid *id)
-{
-    unsigned h = 2166136261u; /* FNV-1a */
-    for (const char *p = id->text; *p; p++)
-        h = (h ^ (unsigned char)*p) * 16777619u;
-    return h;
-}
-
-struct worker_lane *upload_lane(struct upload_service *svc, const struct uuid *id)
-{
-    return &svc->lanes[bucket_of(id) % UPLOAD_LANES];
-}
-
 void upload_live_init(struct upload_service *svc)
 {
     pthread_mutex_init(&svc->live, NULL);
@@ -39,7 +26,7 @@ void upload_live_release(struct upload_service *svc)
 
 static struct upload_append **find_slot(struct upload_service *svc, const struct uuid *id)
 {
-    struct upload_append **slot = &svc->table[bucket_of(id) % LIVE_BUCKETS];
+    struct upload_append **slot = &svc->table[upload_bucket(id) % LIVE_BUCKETS];
     while (*slot && strcmp((*slot)->id.text, id->text) != 0)
         slot = &(*slot)->next;
     return slot;
@@ -141,29 +128,4 @@ void upload_live_notice(const struct uuid *id, uint64_t epoch, void *arg)
     if (older)
         upload_live_notify(a);
     upload_append_unref(a);
-}
-
-static bool checkpoint_due(struct upload_append *a, int64_t now_us)
-{
-    pthread_mutex_lock(&a->lock);
-    bool due = !a->flushing && !a->flush_queued &&
-               upload_checkpoint_target(a, atomic_load(&a->written), now_us) > a->flush_offset;
-    pthread_mutex_unlock(&a->lock);
-    return due;
-}
-
-void upload_live_tick(struct upload_service *svc)
-{
-    int64_t now_us = clock_steady_us();
-    pthread_mutex_lock(&svc->live);
-    for (unsigned i = 0; i < LIVE_BUCKETS; i++) {
-        for (struct upload_append *a = svc->table[i]; a; a = a->next) {
-            if (a->tick_queued || !checkpoint_due(a, now_us))
-                continue;
-            a->tick_queued = true;
-            a->refs++;
-            worker_pool_submit(svc->pool, upload_lane(svc, &a->id), &a->tick_job);
-        }
-    }
-    pthread_mutex_unlock(&svc->live);
 }

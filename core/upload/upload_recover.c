@@ -1,40 +1,14 @@
 /*
- * upload_recover - sessions: loaded, stored, and rebuilt from the blob store when the session store lost them.
+ * upload_recover - sessions made anew from the blob store, where the session store lost them or has older ones.
  *
- * The store is the truth. A lost session is made again from the record uploads/<id> and the staged bytes; an old one (a
- * shared session store that was restarted with old data) is brought forward to what the store has. Epochs start at the
- * wall clock's microseconds, so that a rebuilt session's epoch is beyond any that a forgotten writer may still hold.
+ * The store is the truth. A lost session is made again from the record uploads/<id> and the staged bytes. An old one (a
+ * shared session store that was restarted with old data) is brought forward to what the store has.
  */
 #include "core/session/upload_record.h"
 #include "core/upload/upload_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define LEASE_SKEW_MS 10000 /* nodes do not start whose clocks differ by more than half of it */
-
-static bool sessions_shared(const struct upload_service *svc)
-{
-    return svc->sessions->caps & SESSIONS_SHARED;
-}
-
-enum api_code upload_fail(struct upload_service *svc, const struct uuid *id, const char *what, enum blob_status st,
-                          const struct blob_error *detail, struct api_error *err)
-{
-    enum log_level level = st == BLOB_E_UNAVAILABLE || st == BLOB_E_NO_SPACE ? LOG_WARN : LOG_ERROR;
-    log_line(svc->log, level, NULL, "upload %s: %s: %s: %s", id->text, what, blob_status_name(st), detail->text);
-    return api_fail_status(err, st);
-}
-
-static enum api_code unknown_upload(struct api_error *err)
-{
-    return api_fail(err, API_UPLOAD_UNKNOWN, "there is no such upload");
-}
-
-bool upload_session_may_use(const struct session *s, const struct identity *who)
-{
-    return !who || !who->known || s->owner[0] == '\0' || strcmp(s->owner, who->name) == 0;
-}
 
 /* Sets progress from what the store says. */
 static enum blob_status progress_from_stat(struct session *s, const struct staged_stat *stat)
@@ -73,9 +47,9 @@ static enum api_code rebuild_progress(struct upload_service *svc, struct session
         st = BLOB_OK;
     }
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "rebuilding the session", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "rebuilding the session", st, &detail, err);
     if (last_ms + svc->opt.timeout_ms < node_clock_at_least_ms(svc->sessions->clock))
-        return unknown_upload(err);
+        return upload_session_unknown(err);
     return API_OK;
 }
 
@@ -122,9 +96,10 @@ static enum api_code judge_completion(struct upload_service *svc, struct session
         st = is_committed(svc, s, gone, &committed, &detail);
     }
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "looking for its file", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "looking for its file", st, &detail, err);
     if (s->state == SESSION_COMPLETED || committed)
-        return s->completed_ms + keep_ms < node_clock_at_least_ms(svc->sessions->clock) ? unknown_upload(err) : API_OK;
+        return s->completed_ms + keep_ms < node_clock_at_least_ms(svc->sessions->clock) ? upload_session_unknown(err)
+                                                                                        : API_OK;
     s->state = SESSION_OPEN;
     return API_OK;
 }
@@ -154,72 +129,16 @@ static enum blob_status read_upload_record(struct upload_service *svc, const str
     return st;
 }
 
-static enum api_code rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
-                             struct api_error *err)
+enum api_code upload_recover_rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
+                                     struct api_error *err)
 {
     struct blob_error detail;
     enum blob_status st = read_upload_record(svc, id, s, &detail);
     if (st == BLOB_E_NOT_FOUND)
-        return unknown_upload(err);
+        return upload_session_unknown(err);
     if (st != BLOB_OK)
-        return upload_fail(svc, id, "reading its record", st, &detail, err);
+        return upload_session_fail(svc, id, "reading its record", st, &detail, err);
     return s->state == SESSION_OPEN ? rebuild_progress(svc, s, err) : rebuild_completion(svc, s, err);
-}
-
-enum api_code upload_session_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
-                                  struct session *s, struct api_error *err)
-{
-    struct bytebuf value;
-    struct blob_error detail;
-    uint64_t epoch = 0;
-
-    bytebuf_init(&value);
-    enum blob_status st = session_load(svc->sessions, id, &value, &epoch, &detail);
-    if (st == BLOB_OK && session_decode(value.data, value.len, epoch, s) != BLOB_OK) {
-        log_line(svc->log, LOG_ERROR, NULL, "upload %s: its session is damaged; rebuilding it", id->text);
-        st = session_remove(svc->sessions, id, &detail);
-        if (st == BLOB_OK)
-            st = BLOB_E_NOT_FOUND;
-    }
-    bytebuf_release(&value);
-
-    enum api_code code = API_OK;
-    if (st == BLOB_E_NOT_FOUND) {
-        code = rebuild(svc, id, s, err);
-        if (code == API_OK)
-            metric_add(svc->metrics.rebuilt, 1);
-    } else if (st != BLOB_OK) {
-        code = upload_fail(svc, id, "loading its session", st, &detail, err);
-    }
-    if (code == API_OK && (s->state == SESSION_DESTROYED || !upload_session_may_use(s, who)))
-        code = unknown_upload(err);
-    return code;
-}
-
-bool upload_session_is_contended(const struct upload_service *svc, const struct session *s)
-{
-    return sessions_shared(svc) && s->append_from != NO_APPEND && strcmp(s->node, svc->node) != 0;
-}
-
-bool upload_session_is_busy(const struct upload_service *svc, const struct session *s)
-{
-    int64_t left_ms = s->lease_until_ms - node_clock_best_ms(svc->sessions->clock);
-    /* More than a lease and the nodes' clocks can give: a clock has been set since, and the lease says nothing. */
-    return upload_session_is_contended(svc, s) && left_ms > 0 && left_ms <= svc->opt.lease_ms + LEASE_SKEW_MS;
-}
-
-void upload_session_count_append(struct session *s)
-{
-    uint64_t from = s->append_from;
-    s->append_from = NO_APPEND;
-    if (s->lease_until_ms != 0)
-        s->node[0] = '\0';
-    s->lease_until_ms = 0;
-    if (from == NO_APPEND || s->mark.offset <= from)
-        return;
-    s->appends++;
-    s->chunk.offset = from; /* chunk.before is of it, or its length tells that it is not */
-    s->chunk.length = s->mark.offset - from;
 }
 
 /* Neither bytes nor a record, which was there before the session was: the upload was destroyed, and the session is one
@@ -230,7 +149,7 @@ static enum api_code forget_destroyed(struct upload_service *svc, const struct s
     enum blob_status st = session_remove(svc->sessions, &s->id, &detail);
     log_line(svc->log, LOG_INFO, NULL, "upload %s: it was destroyed, its session is old%s%s", s->id.text,
              st == BLOB_OK ? "" : ", and stays: ", st == BLOB_OK ? "" : detail.text);
-    return unknown_upload(err);
+    return upload_session_unknown(err);
 }
 
 /* What the record knows beyond the session. UPLOAD_UNKNOWN: there is none. */
@@ -242,7 +161,7 @@ static enum api_code settle_by_record(struct upload_service *svc, struct session
     if (st == BLOB_E_NOT_FOUND)
         return forget_destroyed(svc, s, err);
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "reading its record", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "reading its record", st, &detail, err);
     s->asked = true;
     if (made.state == SESSION_OPEN)
         return API_OK;
@@ -266,7 +185,7 @@ static bool may_be_old(const struct upload_service *svc, const struct session *s
 {
     if (s->asked || s->tried || s->epoch == 0)
         return s->tried && !s->asked;
-    if (sessions_shared(svc))
+    if (upload_session_is_shared(svc))
         return !s->recalled;
     return atomic_load(&svc->left_behind) || strcmp(s->node, svc->node) != 0;
 }
@@ -311,7 +230,7 @@ static enum api_code catch_up(struct upload_service *svc, struct session *s, str
     if (st == BLOB_OK)
         st = progress_from_stat(s, &stat);
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "bringing its session forward", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "bringing its session forward", st, &detail, err);
     log_line(svc->log, LOG_INFO, NULL, "upload %s: the store has %llu bytes, its session %llu: taking the store's",
              s->id.text, (unsigned long long)s->mark.offset, (unsigned long long)from);
     if (stat.keep_len > 0) {
@@ -330,7 +249,7 @@ enum api_code upload_recover_settle(struct upload_service *svc, struct session *
     if (upload_session_is_contended(svc, s) && (svc->store->caps & STORE_READ_STAGED))
         s->rehash = true;
     upload_session_count_append(s);
-    return sessions_shared(svc) ? catch_up(svc, s, err) : API_OK;
+    return upload_session_is_shared(svc) ? catch_up(svc, s, err) : API_OK;
 }
 
 enum api_code upload_recover_settle_idle(struct upload_service *svc, struct session *s, struct api_error *err)
@@ -369,7 +288,7 @@ enum api_code upload_recover_from_store(struct upload_service *svc, struct sessi
         st = progress_from_stat(s, &stat);
     }
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "asking the store how far it is", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "asking the store how far it is", st, &detail, err);
     return API_OK;
 }
 
@@ -393,113 +312,13 @@ enum api_code upload_recover_hash(struct upload_service *svc, struct session *s,
             hash_update(&s->hash, buf, got);
     }
     free(buf);
-    if (st == BLOB_E_NOT_FOUND && sessions_shared(svc)) { /* completed or destroyed since the session was loaded */
+    if (st == BLOB_E_NOT_FOUND &&
+        upload_session_is_shared(svc)) { /* completed or destroyed since the session was loaded */
         api_fail(err, API_UPLOAD_BUSY, "another request for this upload came at the same moment; try again");
         err->retry_after_s = 1;
         return API_UPLOAD_BUSY;
     }
     if (st != BLOB_OK)
-        return upload_fail(svc, &s->id, "hashing it again", st, &detail, err);
+        return upload_session_fail(svc, &s->id, "hashing it again", st, &detail, err);
     return API_OK;
-}
-
-enum blob_status upload_session_put_record(struct upload_service *svc, const struct session *s, unsigned flags,
-                                           struct blob_error *err)
-{
-    char key[RECORD_KEY_MAX];
-    struct bytebuf value;
-    upload_record_key(&s->id, key);
-    bytebuf_init(&value);
-    upload_record_encode(s, &value);
-    enum blob_status st = value.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for an upload record")
-                                       : record_put(svc->store, key, value.data, value.len, flags, err);
-    bytebuf_release(&value);
-    return st;
-}
-
-uint64_t upload_session_next_epoch(uint64_t last)
-{
-    uint64_t now_us = (uint64_t)clock_wall_us();
-    return now_us > last ? now_us : last + 1;
-}
-
-static enum blob_status insert(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
-                               struct blob_error *err)
-{
-    enum blob_status st =
-        session_insert(svc->sessions, &s->id, s->tried_epoch, value->data, value->len, s->expires_ms, err);
-    if (st == BLOB_E_EXISTS)
-        st = blob_fail(err, BLOB_E_CONFLICT, 0, "another writer made this session first");
-    return st;
-}
-
-/* The session is gone from its store: destroyed with its upload, or lost? The record decides. */
-static enum blob_status insert_again(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
-                                     struct blob_error *err)
-{
-    char key[RECORD_KEY_MAX];
-    struct bytebuf record;
-    upload_record_key(&s->id, key);
-    bytebuf_init(&record);
-    enum blob_status st = record_get(svc->store, key, &record, err);
-    bytebuf_release(&record);
-    return st == BLOB_OK ? insert(svc, s, value, err) : st;
-}
-
-static enum blob_status replace(struct upload_service *svc, const struct session *s, const struct bytebuf *value,
-                                struct index_put *put, struct blob_error *err)
-{
-    enum blob_status st = put ? session_replace_listed(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data,
-                                                       value->len, s->expires_ms, put, err)
-                              : session_replace(svc->sessions, &s->id, s->epoch, s->tried_epoch, value->data,
-                                                value->len, s->expires_ms, err);
-    return st == BLOB_E_NOT_FOUND && !s->recalled ? insert_again(svc, s, value, err) : st;
-}
-
-enum blob_status upload_session_persist(struct upload_service *svc, struct session *s, struct blob_error *err)
-{
-    return upload_session_persist_listed(svc, s, NULL, err);
-}
-
-enum blob_status upload_session_persist_listed(struct upload_service *svc, struct session *s, struct index_put *put,
-                                               struct blob_error *err)
-{
-    struct bytebuf value;
-    int64_t life_ms = s->state == SESSION_COMPLETED ? svc->opt.completed_retention_ms : svc->opt.timeout_ms;
-    if (put)
-        put->st = blob_fail(&put->err, BLOB_E_NO_MEMORY, 0, "no memory for a session"); /* till it is put */
-    if (put && s->epoch == 0) {
-        put->st = index_put(svc->sessions, put->row, &put->err);
-        put = NULL;
-    }
-    s->expires_ms = node_clock_at_most_ms(svc->sessions->clock) + life_ms;
-    if (s->append_from != NO_APPEND || !sessions_shared(svc))
-        memcpy(s->node, svc->node, sizeof s->node);
-    if (s->append_from != NO_APPEND && sessions_shared(svc))
-        s->lease_until_ms = node_clock_best_ms(svc->sessions->clock) + svc->opt.lease_ms;
-    bytebuf_init(&value);
-    session_encode(s, &value);
-    enum blob_status st = value.failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a session") : BLOB_OK;
-    if (st == BLOB_OK) {
-        /* Tried under the same epoch until its outcome is known: then there are only two that may be found. */
-        bool uncertain = s->tried_epoch != 0;
-        if (!uncertain)
-            s->tried_epoch = upload_session_next_epoch(s->epoch);
-        st = s->epoch == 0 ? insert(svc, s, &value, err) : replace(svc, s, &value, put, err);
-        if (st == BLOB_E_CONFLICT && uncertain && s->epoch != 0) {
-            s->epoch = s->tried_epoch;
-            s->tried_epoch = upload_session_next_epoch(s->epoch);
-            st = replace(svc, s, &value, NULL, err);
-        }
-        if (st == BLOB_OK)
-            s->epoch = s->tried_epoch;
-        if (st != BLOB_E_UNAVAILABLE)
-            s->tried_epoch = 0;
-    }
-    if (st == BLOB_OK) {
-        s->recalled = false;
-        upload_recall_keep(svc, s, &value);
-    }
-    bytebuf_release(&value);
-    return st;
 }

@@ -3,9 +3,9 @@
 
 #include "core/check.h"
 
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <errno.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <sys/socket.h>

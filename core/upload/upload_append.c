@@ -23,6 +23,17 @@ static void fill_view(const struct session *s, struct upload_result *result)
 
 /* ---- begin ------------------------------------------------------------------------------------------------------ */
 
+/* While its hash is with another worker. */
+static void hold_append(void *owner)
+{
+    upload_append_ref(owner);
+}
+
+static void let_append(void *owner)
+{
+    upload_append_unref(owner);
+}
+
 static struct upload_append *append_new(struct upload_service *svc, const struct upload_request *req,
                                         const struct session *s, enum append_mode mode)
 {
@@ -63,7 +74,7 @@ static struct upload_append *append_new(struct upload_service *svc, const struct
     a->before_hash = s->hash;
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->flushed, NULL);
-    upload_side_hash_init(&a->side);
+    side_hash_init(&a->side, hold_append, let_append, a);
     return a;
 }
 
@@ -418,15 +429,15 @@ static enum api_code write_new(struct upload_append *a, const struct run *run)
     struct blob_error detail;
     bool aside = run->len >= SIDE_BYTES;
     if (aside)
-        upload_side_hash_begin(a, run->parts, run->count);
+        side_hash_begin(&a->side, a->svc->pool, &a->hash, run->parts, run->count);
     enum blob_status st = writer_write(a->writer, run->parts, run->count, &detail);
-    const struct hash *side = aside ? upload_side_hash_end(a) : NULL;
+    const struct hash *side = aside ? side_hash_end(&a->side) : NULL;
     if (st != BLOB_OK)
         return upload_session_fail(a->svc, &a->id, "writing", st, &detail, &a->error);
     if (side)
         a->hash = *side;
     else
-        upload_hash_parts(&a->hash, run->parts, run->count);
+        side_hash_parts(&a->hash, run->parts, run->count);
     return API_OK;
 }
 
@@ -452,7 +463,7 @@ static enum api_code take(struct upload_append *a, const struct run *run)
                               "the range covers %" PRIu64 " bytes and the body has more", a->length);
     }
     if (a->mode != APPEND_WRITE) {
-        upload_hash_parts(&a->hash, run->parts, run->count);
+        side_hash_parts(&a->hash, run->parts, run->count);
         return API_OK;
     }
     enum api_code code = check_size(a->svc, a->start + a->received, run->len, &a->error);

@@ -36,6 +36,12 @@ static enum blob_status flush(struct upload_append *a, struct session *next, uin
     return st == BLOB_E_NOT_FOUND ? BLOB_E_CONFLICT : st;
 }
 
+void upload_checkpoint_note_before(const struct upload_append *a, struct session *next)
+{
+    if (a->keeps_before)
+        next->chunk.before = a->before_hash;
+}
+
 enum blob_status upload_checkpoint_flush(struct upload_append *a, struct session *next, uint64_t offset,
                                          struct blob_error *err)
 {
@@ -85,7 +91,7 @@ static void run_queued(struct upload_append *a)
     uint64_t offset = a->flush_offset;
     next.hash = a->flush_hash;
     next.append_from = a->start;
-    upload_settle_note_before(a, &next);
+    upload_checkpoint_note_before(a, &next);
     a->flush_queued = false;
     a->flushing = true;
     pthread_mutex_unlock(&a->lock);

@@ -24,6 +24,7 @@
 #include "core/metrics.h"
 #include "core/node_clock.h"
 #include "core/session/session.h"
+#include "core/upload/side_hash.h"
 #include "core/upload/upload.h"
 #include "core/worker_pool.h"
 
@@ -66,18 +67,6 @@ enum append_mode {
     APPEND_REPEAT, /* a chunk whose answer was lost: compared, not written */
     APPEND_WAITS,  /* not to be decided before its first byte, or its end: never an append's */
     APPEND_REST,   /* a complete whose blob is there already (a crash came between): hashed, not written */
-};
-
-/* upload_hash.c's: what is being hashed while it is written. */
-struct side_hash {
-    pthread_mutex_t lock;
-    pthread_cond_t done;
-    enum { SIDE_IDLE, SIDE_READY, SIDE_RUNNING } state;
-    bool out; /* job is in the pool, with a reference of its own */
-    struct worker_job job;
-    struct hash hash;
-    const struct iovec *parts;
-    int count;
 };
 
 struct upload_append {
@@ -153,17 +142,6 @@ void upload_live_notice(const struct uuid *id, uint64_t epoch, void *svc);
 /* Takes and drops a reference; the last one frees. */
 void upload_append_ref(struct upload_append *a);
 void upload_append_unref(struct upload_append *a);
-
-/* ---- upload_hash.c ---- */
-
-void upload_hash_parts(struct hash *hash, const struct iovec *parts, int count);
-void upload_side_hash_init(struct side_hash *side);
-void upload_side_hash_release(struct side_hash *side);
-/* Begins to hash the parts on another worker, from a->hash on; they stay until upload_side_hash_end(), which gives the
- * result.
- */
-void upload_side_hash_begin(struct upload_append *a, const struct iovec *parts, int count);
-const struct hash *upload_side_hash_end(struct upload_append *a);
 
 /* ---- upload_recall.c ---- */
 
@@ -259,8 +237,6 @@ enum api_code upload_decide_token(const struct upload_request *req, const struct
 
 /* ---- upload_settle.c ---- */
 
-/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
-void upload_settle_note_before(const struct upload_append *a, struct session *next);
 /* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
 enum api_code upload_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
 /* What its client is told where the session could not be moved. */
@@ -277,6 +253,8 @@ enum api_code upload_settle_roll_back(struct upload_append *a, struct api_error 
 /* Queues the checkpoint job of those whose last one is over. */
 void upload_checkpoint_tick(struct upload_service *svc);
 
+/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
+void upload_checkpoint_note_before(const struct upload_append *a, struct session *next);
 /* With a->lock held: how far should be flushed now? All that is written, or to the end of its last whole part; or
  * nothing behind flush_offset. */
 uint64_t upload_checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us);

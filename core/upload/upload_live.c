@@ -82,7 +82,7 @@ void upload_append_unref(struct upload_append *a)
     pthread_mutex_unlock(&svc->live);
     if (!last)
         return;
-    upload_side_hash_release(&a->side);
+    side_hash_release(&a->side);
     pthread_cond_destroy(&a->flushed);
     pthread_mutex_destroy(&a->lock);
     a->magic = 0;

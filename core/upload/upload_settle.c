@@ -58,12 +58,6 @@ enum api_code upload_settle_persist_failed(struct upload_append *a, enum blob_st
     return upload_session_fail(a->svc, &a->id, what, st, detail, err);
 }
 
-void upload_settle_note_before(const struct upload_append *a, struct session *next)
-{
-    if (a->keeps_before)
-        next->chunk.before = a->before_hash;
-}
-
 enum api_code upload_settle(struct upload_append *a, struct api_error *err)
 {
     struct blob_error detail = {0};
@@ -76,7 +70,7 @@ enum api_code upload_settle(struct upload_append *a, struct api_error *err)
     next.hash = a->hash;
     next.mark.offset = a->start + a->received;
     if (a->received > 0)
-        upload_settle_note_before(a, &next);
+        upload_checkpoint_note_before(a, &next);
     upload_session_count_append(&next);
     enum blob_status st;
     if (a->received > 0)

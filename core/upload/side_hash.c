@@ -1,27 +1,36 @@
 /*
- * upload_hash - hashes what is being written beside the writing, on another worker.
+ * side_hash - a job that is taken over where nobody has begun it.
  *
  * The lane's worker waits for the storage for about as long as hashing takes: one after the other, a single fast upload
  * would get half of what either can do. Where no worker was free meanwhile, the lane hashes after the write.
  *
- * Invariants, under the lock: what is SIDE_READY is taken by whoever comes first, the job or the lane. The job holds a
- * reference to the append while it is in the pool, and may find nothing to do.
+ * Invariant, under the lock: what is SIDE_READY is taken by whoever comes first, the job or the lane.
  */
-#include "core/upload/upload_internal.h"
+#include "core/upload/side_hash.h"
 
-void upload_hash_parts(struct hash *hash, const struct iovec *parts, int count)
+#include "core/check.h"
+
+#include <stddef.h>
+
+#define SIDE_HASH_MAGIC 0x73696468u
+
+void side_hash_parts(struct hash *hash, const struct iovec *parts, int count)
 {
     for (int i = 0; i < count; i++)
         hash_update(hash, parts[i].iov_base, parts[i].iov_len);
 }
 
-void upload_side_hash_init(struct side_hash *side)
+void side_hash_init(struct side_hash *side, void (*hold)(void *owner), void (*let)(void *owner), void *owner)
 {
+    side->magic = SIDE_HASH_MAGIC;
+    side->hold = hold;
+    side->let = let;
+    side->owner = owner;
     pthread_mutex_init(&side->lock, NULL);
     pthread_cond_init(&side->done, NULL);
 }
 
-void upload_side_hash_release(struct side_hash *side)
+void side_hash_release(struct side_hash *side)
 {
     pthread_cond_destroy(&side->done);
     pthread_mutex_destroy(&side->lock);
@@ -29,9 +38,8 @@ void upload_side_hash_release(struct side_hash *side)
 
 static void side_run(struct worker_job *job)
 {
-    struct upload_append *a = (struct upload_append *)((char *)job - offsetof(struct upload_append, side.job));
-    struct side_hash *side = &a->side;
-    MAGIC_OK(a, APPEND_MAGIC);
+    struct side_hash *side = (struct side_hash *)((char *)job - offsetof(struct side_hash, job));
+    MAGIC_OK(side, SIDE_HASH_MAGIC);
     pthread_mutex_lock(&side->lock);
     side->out = false;
     bool mine = side->state == SIDE_READY;
@@ -39,19 +47,19 @@ static void side_run(struct worker_job *job)
         side->state = SIDE_RUNNING;
     pthread_mutex_unlock(&side->lock);
     if (mine) {
-        upload_hash_parts(&side->hash, side->parts, side->count);
+        side_hash_parts(&side->hash, side->parts, side->count);
         pthread_mutex_lock(&side->lock);
         side->state = SIDE_IDLE;
         pthread_cond_signal(&side->done);
         pthread_mutex_unlock(&side->lock);
     }
-    upload_append_unref(a);
+    side->let(side->owner); /* which may free it */
 }
 
-void upload_side_hash_begin(struct upload_append *a, const struct iovec *parts, int count)
+void side_hash_begin(struct side_hash *side, struct worker_pool *pool, const struct hash *hash,
+                     const struct iovec *parts, int count)
 {
-    struct side_hash *side = &a->side;
-    side->hash = a->hash;
+    side->hash = *hash;
     side->parts = parts;
     side->count = count;
     pthread_mutex_lock(&side->lock);
@@ -61,14 +69,13 @@ void upload_side_hash_begin(struct upload_append *a, const struct iovec *parts, 
     pthread_mutex_unlock(&side->lock);
     if (!submit)
         return;
-    upload_append_ref(a);
+    side->hold(side->owner);
     side->job.run = side_run;
-    worker_pool_submit(a->svc->pool, NULL, &side->job);
+    worker_pool_submit(pool, NULL, &side->job);
 }
 
-const struct hash *upload_side_hash_end(struct upload_append *a)
+const struct hash *side_hash_end(struct side_hash *side)
 {
-    struct side_hash *side = &a->side;
     pthread_mutex_lock(&side->lock);
     bool mine = side->state == SIDE_READY;
     if (mine)
@@ -77,6 +84,6 @@ const struct hash *upload_side_hash_end(struct upload_append *a)
         pthread_cond_wait(&side->done, &side->lock);
     pthread_mutex_unlock(&side->lock);
     if (mine)
-        upload_hash_parts(&side->hash, side->parts, side->count);
+        side_hash_parts(&side->hash, side->parts, side->count);
     return &side->hash;
 }

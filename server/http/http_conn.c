@@ -237,6 +237,40 @@ void http_conn_reset(struct http_conn *conn)
 
 /* ---- the beginning of a connection, and of a request ----------------------------------------------------------- */
 
+static bool is_older(const struct http_conn *conn, const struct http_conn *than)
+{
+    return !than || conn->since_ms < than->since_ms;
+}
+
+/*
+ * Closes the connection that a full server can miss most, where a new one matters more: at the admin port, whose
+ * question may be the one that decides whether this process lives on. False: none can be missed.
+ *
+ * First those that are answered and only being closed, then those that have not asked yet or not again (silent, or with
+ * a head that does not end), then those that do not take their answer; the oldest of each. One whose request is worked
+ * on is never closed. The look at all of them costs little: such a server has few.
+ */
+static bool evict(struct http_loop *loop)
+{
+    struct http_conn *conn, *asking = NULL, *answered = NULL;
+    if (http_linger_evict(loop))
+        return true;
+    TAILQ_FOREACH(conn, &loop->conns, link)
+    {
+        if (!conn->evcon)
+            continue;
+        if (conn->phase == CONN_HEAD && is_older(conn, asking))
+            asking = conn;
+        else if (conn->phase == CONN_BUSY && conn->req->reply.kind != REPLY_NONE && is_older(conn, answered))
+            answered = conn;
+    }
+    if (asking)
+        http_conn_break(asking);
+    else if (answered)
+        http_conn_reset(answered);
+    return asking || answered;
+}
+
 /* Over the limit a connection is served with a 503; well over it, none is accepted until a sweep finds that some have
  * gone. */
 static void conn_count(struct http_conn *conn)
@@ -244,7 +278,7 @@ static void conn_count(struct http_conn *conn)
     struct http_server *srv = conn->loop->srv;
     unsigned limit = srv->cfg.max_connections;
     unsigned open = atomic_fetch_add(&srv->connections, 1) + 1;
-    if (limit == 0 || open <= limit || (srv->cfg.evicts && http_evict(conn->loop)))
+    if (limit == 0 || open <= limit || (srv->cfg.evicts && evict(conn->loop)))
         return;
     conn->over_limit = true;
     if (open > limit + limit / 8 + 16 && conn->loop->bound)

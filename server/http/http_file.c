@@ -75,7 +75,7 @@ static void fetch_done(struct http_task *task)
         req->reply.fetched = from;
     if (req->reply.fetching) {
         req->reply.fetching = false;
-        http_reply_pump(req);
+        req->reply.fetched_fn(req);
     }
 }
 

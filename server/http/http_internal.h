@@ -92,6 +92,8 @@ struct http_server {
     atomic_bool draining;
 };
 
+/* ---- what a loop and a server give (http_loop.c) ---- */
+
 /* Milliseconds for deadlines: coarse, cheap, steady. */
 int64_t http_now_ms(void);
 
@@ -194,9 +196,6 @@ void http_peer_doom(struct http_task *task);
 /* The head is there: for whom a believed proxy sends this request. */
 void http_peer_of_request(struct http_request *req);
 
-/* http_evict.c: closes the connection that can be missed most, so that there is room for another; false: none can. */
-bool http_evict(struct http_loop *loop);
-
 /* http_acked.c: does the peer of this TCP socket still have to acknowledge something? *bytes: what it has acknowledged
  * in all; untouched where the kernel does not say. */
 bool http_acked(int fd, uint64_t *bytes);
@@ -265,14 +264,15 @@ struct http_reply {
     bool filling;         /* the pump runs further up the stack */
     bool wanted;          /* STREAM: a want is outstanding */
     struct http_source source;
-    struct evbuffer_file_segment *segment; /* FILE, plain */
-    int fd;                                /* FILE */
-    uint64_t offset;                       /* FILE: of the next byte */
-    size_t burst;                          /* FILE, plain: how much to read and send next */
-    uint64_t ahead;                        /* FILE: 0, or not all in memory, and asked for up to here */
-    uint64_t fetched;                      /* FILE: from here a worker has brought something; UINT64_MAX */
-    bool fetching;                         /* FILE: the answer waits for that */
-    struct http_fetch *fetch;              /* FILE: a worker is at it; forgotten when the answer ends */
+    struct evbuffer_file_segment *segment;        /* FILE, plain */
+    int fd;                                       /* FILE */
+    uint64_t offset;                              /* FILE: of the next byte */
+    size_t burst;                                 /* FILE, plain: how much to read and send next */
+    uint64_t ahead;                               /* FILE: 0, or not all in memory, and asked for up to here */
+    uint64_t fetched;                             /* FILE: from here a worker has brought something; UINT64_MAX */
+    bool fetching;                                /* FILE: the answer waits for that */
+    void (*fetched_fn)(struct http_request *req); /* FILE: then called, where it waits */
+    struct http_fetch *fetch;                     /* FILE: a worker is at it; forgotten when the answer ends */
     void (*release)(void *arg);
     void *release_arg;
 };

@@ -571,6 +571,7 @@ void http_reply_file(struct http_request *req, int status, int fd, uint64_t offs
                      void (*release)(void *arg), void *arg)
 {
     reply_begin(req, status, REPLY_FILE);
+    req->reply.fetched_fn = http_reply_pump;
     req->reply.release = release;
     req->reply.release_arg = arg;
     if (!req->conn) {

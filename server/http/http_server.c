@@ -17,18 +17,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SWEEP_MIN_MS 10
 #define SWEEP_MAX_MS 500
-
-int64_t http_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- a loop ---------------------------------------------------------------------------------------------------- */
 
@@ -91,11 +83,6 @@ static void loop_stop(struct http_task *task)
     MAGIC_OK(loop, HTTP_LOOP_MAGIC);
     loop->stopping = true;
     event_base_loopbreak(loop->base);
-}
-
-void http_loop_post(struct http_loop *loop, struct http_task *task)
-{
-    loop_bridge_post(loop->bridge, task);
 }
 
 static void *loop_main(void *arg)
@@ -246,22 +233,6 @@ enum blob_status http_server_new(const struct http_config *cfg, struct http_serv
     }
     *out = srv;
     return BLOB_OK;
-}
-
-bool http_answers_take(struct http_server *srv, size_t bytes)
-{
-    size_t limit = srv->cfg.answer_memory_bytes;
-    size_t held = atomic_fetch_add(&srv->answers, bytes) + bytes;
-    if (limit == 0 || held <= limit)
-        return true;
-    atomic_fetch_sub(&srv->answers, bytes);
-    return false;
-}
-
-void http_answers_give(struct http_server *srv, size_t bytes)
-{
-    if (bytes > 0)
-        atomic_fetch_sub(&srv->answers, bytes);
 }
 
 /* Signals are main's: a loop's thread takes none, and a write to a closed socket is an error, not a signal. */

@@ -91,12 +91,6 @@ void http_tls_free(struct http_tls *tls)
 
 enum tls_result { TLS_DONE, TLS_WAIT, TLS_ENDED };
 
-void http_tls_forget_errors(void)
-{
-    if (ERR_peek_error() != 0) /* clearing what is clear costs more than all else around a small record */
-        ERR_clear_error();
-}
-
 static enum tls_result tls_judge(struct http_tls *tls, int rc)
 {
     if (rc > 0)

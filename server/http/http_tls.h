@@ -76,10 +76,10 @@ void http_tls_trim(struct http_tls *tls);
 /* Before the descriptor is closed. NULL is allowed. */
 void http_tls_free(struct http_tls *tls);
 
+/* ---- http_tls_out.c ---- */
+
 /* Before each call whose failure is asked about: what this thread has left of errors would be taken for its own. */
 void http_tls_forget_errors(void);
-
-/* ---- http_tls_out.c ---- */
 
 /* What http_server.tls_out is; NULL without memory. Gives. */
 BIO_METHOD *http_tls_method(void);

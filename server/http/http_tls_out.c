@@ -147,6 +147,12 @@ size_t http_tls_room(struct http_tls *tls, size_t left, bool some)
     return room;
 }
 
+void http_tls_forget_errors(void)
+{
+    if (ERR_peek_error() != 0) /* clearing what is clear costs more than all else around a small record */
+        ERR_clear_error();
+}
+
 bool http_tls_encrypt(struct http_tls *tls, const void *data, size_t len)
 {
     CHECK(!tls->held && len > 0 && len <= HTTP_TLS_GATHER);

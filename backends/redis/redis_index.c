@@ -5,9 +5,10 @@
  * owner:<owner>:… the same; expiry; text:<n>, the segments of the search text, text:born, text:last, and text:dead, the
  * dead bytes of each; whole (the run id of the server when a rebuild ended: a restart or failover may have lost rows,
  * so after one the index is not whole), and when that was; owing (a set of the nodes that have rows to make up for);
- * beat:<node> (how many heartbeats the node has made: where there are fewer than it knows of, a server has come back
- * with what it had once, without having been restarted); rebuild (its random name) and fresh (ids put while it runs);
- * recent:<stem>, for a few seconds after a row was put whose id begins so.
+ * beat:<node> and changes:<node> (how many heartbeats and how many changes of rows the node has made: where there are
+ * fewer than it knows of, a server has come back with what it had once, without having been restarted); rebuild (its
+ * random name) and fresh (ids put while it runs); recent:<stem>, for a few seconds after a row was put whose id begins
+ * so.
  *
  * Locks: lock guards what is remembered, and is held across no call; telling is held around what is told of owing, so
  * that it is told in order.
@@ -36,6 +37,8 @@ struct redis_index {
     struct uuid node; /* of this life */
     pthread_mutex_t lock;
     bool missed;         /* a change may not have reached Redis */
+    int64_t changes;     /* this node's, as Redis has last counted them */
+    bool uncounted;      /* Redis has counted fewer since: the next heartbeat tells that its data are old */
     struct uuid rebuild; /* the one this node began last */
     pthread_mutex_t telling;
     bool told;                 /* that this node owes rows */
@@ -104,15 +107,38 @@ void redis_index_miss(struct redis_index *x)
     pthread_mutex_unlock(&x->lock);
 }
 
+int64_t redis_index_changes(struct redis_index *x)
+{
+    pthread_mutex_lock(&x->lock);
+    int64_t changes = x->changes;
+    pthread_mutex_unlock(&x->lock);
+    return changes;
+}
+
+void redis_index_changed(struct redis_index *x, int64_t before, const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_INTEGER)
+        return;
+    pthread_mutex_lock(&x->lock);
+    if (reply->integer <= before)
+        x->uncounted = true;
+    else if (reply->integer > x->changes)
+        x->changes = reply->integer;
+    pthread_mutex_unlock(&x->lock);
+}
+
 /* After a failure the record is there and its row is not, or the reverse. */
 static enum blob_status run_change(struct redis_index *x, const struct redis_call *call, struct blob_error *err)
 {
     redisReply *reply = NULL;
+    int64_t before = redis_index_changes(x);
     enum blob_status st = redis_batch_run(x->batch, call, &reply, err);
-    if (st == BLOB_OK)
+    if (st == BLOB_OK) {
+        redis_index_changed(x, before, reply);
         freeReplyObject(reply);
-    else
+    } else {
         redis_index_miss(x);
+    }
     return st;
 }
 
@@ -133,6 +159,7 @@ enum blob_status redis_index_make_put(struct redis_index *x, const struct index_
     redis_call_text(call, row->id);
     redis_call_bytes(call, bytes->data, bytes->len);
     redis_call_number(call, row->expires_ms > 0 ? row->expires_ms : 0);
+    redis_call_text(call, x->node.text);
     return BLOB_OK;
 }
 
@@ -153,6 +180,7 @@ enum blob_status redis_index_remove(struct redis_index *x, const char *id, struc
     struct redis_call call;
     begin_script(x, &call, REDIS_SCRIPT_INDEX_REMOVE);
     redis_call_text(&call, id);
+    redis_call_text(&call, x->node.text);
     return run_change(x, &call, err);
 }
 
@@ -364,18 +392,29 @@ void redis_index_caught_up(struct redis_index *x)
     pthread_mutex_unlock(&x->telling);
 }
 
-/* Another server, or this one with what it had once, is found by the heartbeats that it knows of. */
+/* Another server, or this one with what it had once, is found by the heartbeats and the changes that it knows of. */
 static void beat(struct redis_index *x)
 {
     struct redis_call call;
     redisReply *reply = NULL;
+    pthread_mutex_lock(&x->lock);
+    int64_t changes = x->changes;
+    bool uncounted = x->uncounted;
+    x->uncounted = false;
+    pthread_mutex_unlock(&x->lock);
     begin_script(x, &call, REDIS_SCRIPT_INDEX_BEAT);
     redis_call_text(&call, x->node.text);
     redis_call_number(&call, x->beats);
     redis_call_number(&call, x->beat_ms);
     redis_call_number(&call, ++x->beats_sent);
-    if (redis_pool_run(x->pool, &call, &reply, NULL) != BLOB_OK)
+    redis_call_number(&call, changes);
+    redis_call_number(&call, uncounted);
+    if (redis_pool_run(x->pool, &call, &reply, NULL) != BLOB_OK) {
+        pthread_mutex_lock(&x->lock);
+        x->uncounted = x->uncounted || uncounted;
+        pthread_mutex_unlock(&x->lock);
         return;
+    }
     if (reply->type == REDIS_REPLY_STRING) {
         x->beats = x->beats_sent;
         x->beat_ms = strtoll(reply->str, NULL, 10);

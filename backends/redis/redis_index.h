@@ -23,10 +23,14 @@ void redis_index_free(struct redis_index *x);
 /* As in session_store.h. */
 enum blob_status redis_index_put(struct redis_index *x, const struct index_row *row,
                                  struct blob_error *err) BLOB_MUST_CHECK;
-/* The call that redis_index_put() would run, for who runs it with others; after its failure, redis_index_miss(). bytes:
- * initialised; the call borrows it. */
+/* The call that redis_index_put() would run, for who runs it with others: after its failure, redis_index_miss(); after
+ * its success, redis_index_changed(), with what redis_index_changes() was before. bytes: initialised; the call borrows
+ * it. */
 enum blob_status redis_index_make_put(struct redis_index *x, const struct index_row *row, struct redis_call *call,
                                       struct bytebuf *bytes, struct blob_error *err) BLOB_MUST_CHECK;
+int64_t redis_index_changes(struct redis_index *x);
+/* Redis' count of this node's changes must have grown, or it has come back with data of an earlier time. */
+void redis_index_changed(struct redis_index *x, int64_t before, const redisReply *reply);
 enum blob_status redis_index_remove(struct redis_index *x, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status redis_index_list(struct redis_index *x, const struct index_query *q, uint64_t *count, index_row_fn *fn,
                                   void *arg, struct blob_error *err) BLOB_MUST_CHECK;

@@ -122,9 +122,10 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
                           "end\n"
                           "return {string.format('%.0f', now)}\n",
 
-    /* KEYS: base. ARGV: id, row, expires. */
+    /* KEYS: base. ARGV: id, row, expires, node. Gives how many changes the node has made. */
     [REDIS_SCRIPT_INDEX_PUT] = INDEX_PLACES
     "local id, row, expires = ARGV[1], ARGV[2], ARGV[3]\n"
+    "local changes = redis.call('INCR', base .. 'changes:' .. ARGV[4])\n"
     "redis.call('SET', base .. 'recent:' .. string.sub(id, 1, " STEM_CHARS "), '1', 'PX', " RECENT_MS ")\n"
     "if redis.call('EXISTS', base .. 'rebuild') == 1 then\n"
     "  redis.call('SADD', base .. 'fresh', id)\n"
@@ -132,7 +133,7 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
     "  redis.call('PEXPIRE', base .. 'rebuild', " REBUILD_TTL_MS ")\n"
     "end\n"
     "local old = redis.call('HGET', base .. 'rows', id)\n"
-    "if old and string.sub(old, string.find(old, '\\0', 1, true) + 1) == row then return 0 end\n"
+    "if old and string.sub(old, string.find(old, '\\0', 1, true) + 1) == row then return changes end\n"
     "if old then drop(id) end\n"
     "local folded, owner, created, size = string.match(row, '^(%Z*)%z(%Z*)%z(%-?%d+)%z(%d+)%z')\n"
     "local place = write_text(id, folded, owner, created, size)\n"
@@ -143,12 +144,12 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
     "  redis.call('ZADD', base .. scope .. 'name', 0, folded .. '\\0' .. id)\n"
     "end\n"
     "if expires ~= '0' then redis.call('ZADD', base .. 'expiry', expires, id) end\n"
-    "return 1\n",
+    "return changes\n",
 
-    /* KEYS: base. ARGV: id. */
+    /* KEYS: base. ARGV: id, node. Gives how many changes the node has made. */
     [REDIS_SCRIPT_INDEX_REMOVE] = INDEX_PLACES "drop(ARGV[1])\n"
                                                "redis.call('SREM', base .. 'fresh', ARGV[1])\n"
-                                               "return 1\n",
+                                               "return redis.call('INCR', base .. 'changes:' .. ARGV[2])\n",
 
     /* KEYS: base. Gives the edition of the text: the server's run and when the text was begun; its last segment; and of
        each segment number and dead bytes. */
@@ -167,7 +168,9 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
     /*
      * KEYS: base. ARGV: node; the count of its last heartbeat that was answered, and the server's time then; the count
      * of this one. A lower count here means that these are data of an earlier time, and so is an index that was built
-     * before that heartbeat. (Heartbeats that come late count nothing back.) Gives the server's time in ms.
+     * before that heartbeat. (Heartbeats that come late count nothing back.) Then how many changes the node knows to be
+     * made, and whether it has seen the server count fewer: the same is true of these, and a heartbeat ago or less
+     * tells no time, so that the index counts as old whenever it was built. Gives the server's time in ms.
      */
     [REDIS_SCRIPT_INDEX_BEAT] = "local key, t = KEYS[1] .. 'beat:' .. ARGV[1], redis.call('TIME')\n"
                                 "local found = tonumber(redis.call('GET', key) or '0')\n"
@@ -177,6 +180,13 @@ static const char *const texts[REDIS_SCRIPT_COUNT] = {
                                 "    redis.call('DEL', KEYS[1] .. 'whole')\n"
                                 "  end\n"
                                 "end\n"
+                                "local changes = KEYS[1] .. 'changes:' .. ARGV[1]\n"
+                                "local made = tonumber(redis.call('GET', changes) or '0')\n"
+                                "if made < tonumber(ARGV[5]) or ARGV[6] == '1' then\n"
+                                "  redis.call('DEL', KEYS[1] .. 'whole')\n"
+                                "end\n"
+                                "if made < tonumber(ARGV[5]) then redis.call('SET', changes, ARGV[5]) end\n"
+                                "redis.call('PEXPIRE', changes, " BEAT_TTL_MS ")\n"
                                 "if found < tonumber(ARGV[4]) then\n"
                                 "  redis.call('SET', key, ARGV[4], 'PX', " BEAT_TTL_MS ")\n"
                                 "end\n"

@@ -202,10 +202,12 @@ static enum blob_status redis_replace_listed(struct session_store *s, const stru
     }
     make_replace(r, id, expected, next, value, len, expires_ms, &to);
     struct redis_asked asked[] = {{.call = &put_call}, {.call = &to.call}};
+    int64_t before = redis_index_changes(r->index);
     redis_batch_run_all(r->batch, asked, 2);
     bytebuf_release(&bytes);
     put->st = as_operation(asked[0].st);
     if (put->st == BLOB_OK) {
+        redis_index_changed(r->index, before, asked[0].reply);
         freeReplyObject(asked[0].reply);
     } else {
         redis_index_miss(r->index);

@@ -23,7 +23,7 @@ static void test_versions(void)
     }
     int plain = client_open(&tf.fx); /* no answer to plain text */
     client_send(plain, GET("/hello"));
-    CU_ASSERT_EQUAL(client_status(plain), 0);
+    CU_ASSERT_EQUAL(client_status(plain), 400);
     close(plain);
     WAIT_UNTIL(http_server_connections(tf.fx.srv) == 0);
     tls_end(&tf);

@@ -136,8 +136,7 @@ bool s3_blob_is_read(struct s3_store *s, const struct digest *digest);
 
 /* ---- uploads (s3_uploads.c, s3_parts.c, s3_writer.c, s3_commit.c) ---- */
 
-/* The header of a state object. One that arrives damaged is fetched again, and is then UNAVAILABLE: nothing is given up
- * because of it. */
+/* The header of a state object. One that arrives damaged is fetched again, and is CORRUPT when it does so twice. */
 enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *key, struct s3_staged *out,
                                        uint8_t *keep, uint32_t *keep_len, struct blob_error *err) BLOB_MUST_CHECK;
 /* The newest state object of an upload. NOT_FOUND: there is none, and not by the word of a listing alone. */

@@ -57,7 +57,7 @@ enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *
         if (got == sizeof header && s3_staged_read_header(header, out, keep, keep_len) == BLOB_OK)
             return BLOB_OK;
     }
-    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s arrives damaged, or is no state of an upload", key->text);
+    return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s arrives damaged, or is no state of an upload", key->text);
 }
 
 static enum blob_status newest_state(struct s3_store *s, const struct uuid *id, struct s3_staged *out,

@@ -46,6 +46,8 @@ static enum api_code rebuild_progress(struct upload_service *svc, struct session
         s->appends_known = true;
         st = BLOB_OK;
     }
+    if (st == BLOB_E_CORRUPT) /* as it came: it may come whole another time, and nothing is given up before */
+        st = BLOB_E_UNAVAILABLE;
     if (st != BLOB_OK)
         return upload_session_fail(svc, &s->id, "rebuilding the session", st, &detail, err);
     if (last_ms + svc->opt.timeout_ms < node_clock_at_least_ms(svc->sessions->clock))

@@ -21,7 +21,7 @@ static void test_versions(void)
         tls_close(ssl);
         CU_ASSERT_PTR_NULL(tls_open(&tf, bad[i]));
     }
-    int plain = client_open(&tf.fx); /* no answer to plain text */
+    int plain = client_open(&tf.fx); /* plain text is told that it is wrong here */
     client_send(plain, GET("/hello"));
     CU_ASSERT_EQUAL(client_status(plain), 400);
     close(plain);

@@ -4,7 +4,9 @@
  *
  * Records are listed in pages; each candidate is looked at again and removed in its own lane, so that expiry cannot
  * meet an append half-way. The listing thread waits for each: expiry is a background matter. What cannot be removed
- * holds up nothing else, unless the store is away; the first failure is told.
+ * holds up nothing else. Only when several in a row find the store unavailable is it taken for away, and the rest left
+ * to the next round: a single upload may be unavailable for good, as one whose state S3 does not list. The first
+ * failure is told.
  */
 #include "core/clock_watch.h"
 #include "core/session/upload_record.h"
@@ -14,6 +16,7 @@
 #include <string.h>
 
 #define EXPIRE_PAGE   256
+#define AWAY_IN_A_ROW 4
 /* A record is written before the first byte: staged bytes without one, this old, are left over from a cut-off removal.
  */
 #define ORPHAN_AGE_MS (60 * 60 * 1000)
@@ -22,6 +25,7 @@ struct candidates {
     struct upload_service *svc;
     const atomic_bool *stop;
     enum blob_status st; /* the first failure */
+    unsigned away;       /* so many in a row, the last among them, have found the store unavailable */
     struct blob_error err;
     int64_t now_ms;
     struct clock_watch clock; /* since now_ms was right */
@@ -59,6 +63,7 @@ static void removal_run(struct worker_job *job)
 
 static void note_failure(struct candidates *c, enum blob_status st, const struct blob_error *err)
 {
+    c->away = st == BLOB_E_UNAVAILABLE ? c->away + 1 : 0;
     if (st == BLOB_OK || c->st != BLOB_OK)
         return;
     c->st = st;
@@ -67,7 +72,7 @@ static void note_failure(struct candidates *c, enum blob_status st, const struct
 
 static bool may_go_on(const struct candidates *c)
 {
-    return c->st != BLOB_E_UNAVAILABLE && !(c->stop && atomic_load(c->stop));
+    return c->away < AWAY_IN_A_ROW && !(c->stop && atomic_load(c->stop));
 }
 
 static void in_lane(struct candidates *c, const struct uuid *id, removal_fn *fn)

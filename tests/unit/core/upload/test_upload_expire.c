@@ -74,7 +74,7 @@ static void test_left_over_behind_idle_uploads(void)
 }
 
 /* One that cannot be removed holds up no other, and is told. */
-static void test_a_failure_holds_up_no_other(void)
+static void expire_with_one_failure(int error, enum blob_status st)
 {
     static struct uuid left[8], old[8];
     struct upload_rig u;
@@ -88,12 +88,41 @@ static void test_a_failure_holds_up_no_other(void)
         left[i] = stage(&u);
     }
     usleep(100000);
-    fault_arm("store.upload_discard", EIO, 0, 1);
-    CU_ASSERT_EQUAL(expire(&u, 0), BLOB_E_IO);
+    fault_arm("store.upload_discard", error, 0, 1);
+    CU_ASSERT_EQUAL(expire(&u, 0), st);
     fault_disarm_all();
     CU_ASSERT_TRUE(staged_of(&u, old, 8) + staged_of(&u, left, 8) <= 1);
     CU_ASSERT_EQUAL(expire(&u, 0), BLOB_OK);
     CU_ASSERT_EQUAL(staged_of(&u, old, 8) + staged_of(&u, left, 8), 0);
+    upload_rig_close(&u);
+}
+
+static void test_a_failure_holds_up_no_other(void)
+{
+    expire_with_one_failure(EIO, BLOB_E_IO);
+    expire_with_one_failure(EMFILE, BLOB_E_UNAVAILABLE); /* this upload's own, for good maybe */
+}
+
+/* A store that is away is not asked for each of them. */
+static void test_a_store_that_is_away_ends_the_round(void)
+{
+    static struct uuid old[32];
+    struct upload_rig u;
+    struct upload_options opt = rig_upload_options;
+    opt.timeout_ms = 50;
+    upload_rig_open(&u, &opt, 1);
+    for (int i = 0; i < 32; i++) {
+        struct client c = client_new(&u);
+        CU_ASSERT_EQUAL(client_append(&c, NULL, "x"), API_OK);
+        old[i] = c.id;
+    }
+    usleep(100000);
+    fault_arm("store.upload_discard", EMFILE, 0, 8);
+    CU_ASSERT_EQUAL(expire(&u, 0), BLOB_E_UNAVAILABLE);
+    fault_disarm_all();
+    CU_ASSERT_EQUAL(staged_of(&u, old, 32), 32); /* of eight failures four were met */
+    CU_ASSERT_EQUAL(expire(&u, 0), BLOB_OK);
+    CU_ASSERT_EQUAL(staged_of(&u, old, 32), 0);
     upload_rig_close(&u);
 }
 
@@ -116,6 +145,7 @@ int main(void)
     CU_TestInfo tests[] = {{"staged bytes without a record are found behind any number of idle uploads",
                             test_left_over_behind_idle_uploads},
                            {"what cannot be removed holds up nothing else", test_a_failure_holds_up_no_other},
+                           {"a store that is away ends the round", test_a_store_that_is_away_ends_the_round},
                            {"nothing is removed when its record cannot be read", test_no_removal_in_doubt},
                            CU_TEST_INFO_NULL};
     return unit_main("upload_expire", tests);

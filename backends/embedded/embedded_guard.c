@@ -48,10 +48,11 @@ enum blob_status embedded_guard_take(const char *path, struct embedded_guard *g,
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         enum blob_status st =
             errno == EWOULDBLOCK
-                ? blob_fail(err, BLOB_E_CONFLICT, 0,
-                            "%s: another blobd uses this session store. Stop it, or give this one a sessions.path of "
-                            "its own; several nodes on one blob store need sessions.store=redis",
-                            path)
+                ? blob_fail(
+                      err, BLOB_E_CONFLICT, 0,
+                      "%s: another blobd uses this session store. Nodes on one blob store need sessions.store=redis; "
+                      "only one with a blob store of its own may have a sessions.path of its own",
+                      path)
                 : blob_fail(err, blob_status_from_errno(errno), errno, "lock %s", name);
         close(fd);
         return st;

@@ -123,7 +123,7 @@ static const struct config_option options[] = {
     {"storage.disk", "journal", BOOL(disk.journal), .initial = "true",
      .text = "Make many small commits durable with one write to a journal, rather than a file sync each."},
     {"storage.disk", "shared", BOOL(disk.shared), .initial = "false",
-     .text = "The directory is on a file system shared by several nodes."},
+     .text = "The directory is on a file system shared by several nodes. Needs sessions.store=redis."},
     {"storage.disk", "keep_cached", SIZE(disk.keep_cached_bytes, 0, TIB), .initial = "8M",
      .text = "So much of an upload goes through the page cache, and stays there; the rest is written past it, so that "
              "large uploads do not push out what is downloaded often."},

@@ -17,12 +17,20 @@
 
 #define MAX_LINE 16384
 
+enum origin_kind { BY_DEFAULT, BY_FILE, BY_VARIABLE, BY_SET };
+
+/* Who set an option. */
+struct origin {
+    enum origin_kind kind;
+    int line; /* of the file */
+};
+
 struct loader {
     struct config *cfg;
     struct config_report *report;
     const char *file;
-    int line;        /* of the file, while it is read */
-    int *first_line; /* for each option: where the file set it, 0: nowhere */
+    int line;               /* of the file, while it is read */
+    struct origin *origins; /* for each option: what set it last */
     FILE *stream;
     char *buffer;
     size_t buffer_size;
@@ -40,14 +48,35 @@ void config_report_release(struct config_report *report)
     bytebuf_release(&report->warnings);
 }
 
-/* One value, of an option that exists. origin says where it stands. */
-static void load_value(struct loader *ld, const char *origin, const struct config_option *option, const char *value)
+static struct origin *origin_of(const struct loader *ld, const struct config_option *option)
+{
+    size_t count;
+    return &ld->origins[option - config_option_table(&count)];
+}
+
+/* "FILE:7: section.key: ", or the variable's name or --set in place of file and line. */
+static void add_origin(const struct loader *ld, const struct config_option *option, struct bytebuf *out)
+{
+    const struct origin *origin = origin_of(ld, option);
+    if (origin->kind == BY_FILE)
+        bytebuf_printf(out, "%s:%d: ", ld->file, origin->line);
+    else if (origin->kind == BY_VARIABLE) {
+        config_option_variable(option, out);
+        bytebuf_text(out, ": ");
+    } else if (origin->kind == BY_SET)
+        bytebuf_text(out, "--set: ");
+    bytebuf_printf(out, "%s.%s: ", option->section, option->key);
+}
+
+/* One value, of an option that exists. */
+static void load_value(struct loader *ld, enum origin_kind kind, const struct config_option *option, const char *value)
 {
     struct bytebuf expected;
     bytebuf_init(&expected);
+    *origin_of(ld, option) = (struct origin){.kind = kind, .line = kind == BY_FILE ? ld->line : 0};
     if (config_value_set(ld->cfg, option, value, &expected) != BLOB_OK) {
         bool shown = option->secret == CONFIG_OPEN && option->type != CONFIG_TEXT;
-        bytebuf_printf(&ld->report->errors, "%s: %s.%s: ", origin, option->section, option->key);
+        add_origin(ld, option, &ld->report->errors);
         if (shown)
             bytebuf_printf(&ld->report->errors, "\"%.100s\" is no good: ", value);
         bytebuf_printf(&ld->report->errors, "%s\n", expected.data);
@@ -82,8 +111,7 @@ static int file_value(void *arg, const char *section, const char *key, const cha
 {
     struct loader *ld = arg;
     struct bytebuf *errors = &ld->report->errors;
-    size_t count;
-    const struct config_option *table = config_option_table(&count), *option = config_option_find(section, key);
+    const struct config_option *option = config_option_find(section, key);
     if (!option) {
         if (*section == '\0')
             bytebuf_printf(errors, "%s:%d: %s stands before any [section]\n", ld->file, ld->line, key);
@@ -93,28 +121,19 @@ static int file_value(void *arg, const char *section, const char *key, const cha
             bytebuf_printf(errors, "%s:%d: unknown key %s in [%s]\n", ld->file, ld->line, key, section);
         return 1;
     }
-    int *first_line = &ld->first_line[option - table];
-    if (*first_line) {
+    if (origin_of(ld, option)->kind == BY_FILE) {
         bytebuf_printf(errors, "%s:%d: %s.%s: given twice, first on line %d\n", ld->file, ld->line, section, key,
-                       *first_line);
+                       origin_of(ld, option)->line);
         return 1;
     }
-    *first_line = ld->line;
-    struct bytebuf origin;
-    bytebuf_init(&origin);
-    bytebuf_printf(&origin, "%s:%d", ld->file, ld->line);
-    load_value(ld, origin.data, option, value);
-    bytebuf_release(&origin);
+    load_value(ld, BY_FILE, option, value);
     return 1;
 }
 
 static void load_file(struct loader *ld)
 {
-    size_t count;
-    config_option_table(&count);
     ld->stream = fopen(ld->file, "re");
-    ld->first_line = calloc(count, sizeof *ld->first_line);
-    if (!ld->stream || !ld->first_line) {
+    if (!ld->stream) {
         bytebuf_printf(&ld->report->errors, "%s: cannot be read: %s\n", ld->file, strerror(errno));
         goto out;
     }
@@ -130,7 +149,6 @@ static void load_file(struct loader *ld)
         bytebuf_printf(&ld->report->errors, "%s: out of memory\n", ld->file);
 out:
     free(ld->buffer);
-    free(ld->first_line);
     if (ld->stream)
         fclose(ld->stream);
 }
@@ -165,7 +183,7 @@ static void load_variable(struct loader *ld, const char *variable)
             option = &table[i];
     }
     if (option)
-        load_value(ld, name.data, option, equals + 1);
+        load_value(ld, BY_VARIABLE, option, equals + 1);
     else
         bytebuf_printf(&ld->report->warnings, "%s: no such setting; ignored\n", name.data);
     bytebuf_release(&known);
@@ -188,7 +206,7 @@ static void load_set(struct loader *ld, const char *set)
     bytebuf_add(&key, dot + 1, (size_t)(equals - dot - 1));
     const struct config_option *option = config_option_find(section.data, key.data);
     if (option)
-        load_value(ld, "--set", option, equals + 1);
+        load_value(ld, BY_SET, option, equals + 1);
     else
         bytebuf_printf(&ld->report->errors, "--set %s.%s: no such setting\n", section.data, key.data);
     bytebuf_release(&key);
@@ -214,6 +232,26 @@ static void check_server(const struct config *cfg, struct config_report *report)
         need(report, cfg->auth.tokens_file != NULL, "auth.tokens_file", "when auth.mode is tokens");
     if (cfg->auth.mode == CONFIG_AUTH_VERIFY)
         need(report, cfg->auth.verify_url != NULL, "auth.verify_url", "when auth.mode is verify");
+}
+
+/* A setting that cannot stand beside the others. */
+static void refuse(const struct loader *ld, const char *section, const char *key, const char *why)
+{
+    const struct config_option *option = config_option_find(section, key);
+    CHECK(option != NULL);
+    add_origin(ld, option, &ld->report->errors);
+    bytebuf_printf(&ld->report->errors, "%s\n", why);
+}
+
+/* Two nodes whose sessions are apart cut off what the other has acknowledged of the same upload. */
+static void check_shared(const struct loader *ld)
+{
+    const struct config *cfg = ld->cfg;
+    if (cfg->storage.backend == CONFIG_BACKEND_DISK && cfg->disk.shared &&
+        cfg->sessions.store == CONFIG_SESSIONS_EMBEDDED)
+        refuse(ld, "storage.disk", "shared",
+               "true needs sessions.store=redis: nodes that share a directory have to share their sessions, or they "
+               "lose each other's uploads; leave it false where one node alone uses the directory");
 }
 
 static void check_storage(const struct config *cfg, struct config_report *report)
@@ -260,6 +298,14 @@ enum blob_status config_load(const struct config_sources *sources, struct config
         return BLOB_E_NO_MEMORY;
     }
     struct loader ld = {.cfg = cfg, .report = report, .file = sources->file};
+    size_t count;
+    config_option_table(&count);
+    ld.origins = calloc(count, sizeof *ld.origins);
+    if (!ld.origins) {
+        free(cfg);
+        bytebuf_text(&report->errors, "out of memory\n");
+        return BLOB_E_NO_MEMORY;
+    }
     load_defaults(cfg);
     if (sources->file)
         load_file(&ld);
@@ -268,10 +314,12 @@ enum blob_status config_load(const struct config_sources *sources, struct config
     for (size_t i = 0; i < sources->set_count; i++)
         load_set(&ld, sources->sets[i]);
     if (report->errors.len == 0) {
+        check_shared(&ld);
         check_server(cfg, report);
         check_storage(cfg, report);
         check_sessions(cfg, report);
     }
+    free(ld.origins);
     if (report->errors.len > 0 || report->errors.failed) {
         config_free(cfg);
         return report->errors.failed ? BLOB_E_NO_MEMORY : BLOB_E_INVALID;

@@ -275,11 +275,15 @@ def test_node_on_another_directory_refuses_to_start_and_says_why():
         assert c.nodes[0].admin("/readyz").status == 200
 
 
-def test_second_node_with_embedded_sessions_is_refused_and_told_of_redis():
+def test_nodes_with_embedded_sessions_do_not_get_at_one_directory():
     harness.on_disk()
-    options = {"sessions.store": "embedded", "storage.disk.shared": "true"}
-    with Blobd(options) as srv:
-        start_fails(Blobd(options, root=srv.root), "redis")
+    shared = {"sessions.store": "embedded", "storage.disk.shared": "true"}
+    start_fails(Blobd(shared), "storage.disk.shared", "sessions.store=redis")
+    alone = {"sessions.store": "embedded", "sessions.path": None}
+    with Blobd(alone) as srv:
+        apart = {"sessions.path": str(temp_dir() / "sessions.db")}
+        start_fails(Blobd({**alone, **apart}, root=srv.root), str(srv.root), "in use by process")
+        start_fails(Blobd({**shared, **apart}, root=srv.root), "sessions.store=redis")
         assert srv.admin("/readyz").status == 200
 
 

@@ -264,6 +264,24 @@ static void test_needs(void)
     load_release(&redis);
 }
 
+/* Nodes that share a directory, but not their sessions, lose each other's uploads. */
+static void test_shared_needs_redis(void)
+{
+    check_set_refused("storage.disk.shared=true", "--set: storage.disk.shared: true needs sessions.store=redis");
+    struct load l = load_text(MINIMAL_FILE "shared=true\n[sessions]\npath=/srv/mine.db\n");
+    check_says(&l, ":7: storage.disk.shared: true needs sessions.store=redis");
+    load_release(&l);
+    l = load_text(MINIMAL_FILE "shared=true\n[sessions]\nstore=redis\n[sessions.redis]\nurl=redis://127.0.0.1\n");
+    CU_ASSERT_EQUAL(l.st, BLOB_OK);
+    load_release(&l);
+    l = load_text(MINIMAL_FILE "shared=false\n");
+    CU_ASSERT_EQUAL(l.st, BLOB_OK);
+    load_release(&l);
+    l = load_text(MINIMAL_FILE "shared=true\n[storage]\nbackend=s3\n[storage.s3]\nbucket=b\n");
+    CU_ASSERT_EQUAL(l.st, BLOB_OK);
+    load_release(&l);
+}
+
 static void test_forms(void)
 {
     check_set_refused("sessions.redis.url=localhost",
@@ -432,6 +450,7 @@ int main(void)
                            {"long lines are read; longer ones and NUL bytes are refused", test_long_lines},
                            {"unknown variables warn, bad values of known ones are errors", test_environment},
                            {"what settings need of each other is checked", test_needs},
+                           {"a shared directory needs shared sessions", test_shared_needs_redis},
                            {"addresses and URLs have their form", test_forms},
                            {"printing masks secrets, and masks are refused", test_print},
                            {"what is printed reads back as the same", test_print_reads_back},

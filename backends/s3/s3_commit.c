@@ -479,7 +479,7 @@ static enum blob_status point(struct s3_writer *w, const struct digest *digest, 
         return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s, made by this upload before, is just being removed",
                          old.data_key);
     if (there && !old.removed && old.size == w->base.position) {
-        st = s3_pointer_verify(s, digest, &old, err);
+        st = s3_data_verify(s, digest, &old, err);
         if (st == BLOB_OK) {
             st = touch_present(s, digest, &old, began_ms, err);
             if (st == BLOB_OK && made->key.text[0] && strcmp(made->key.text, old.data_key) != 0)

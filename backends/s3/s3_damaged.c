@@ -1,14 +1,15 @@
 /*
  * s3_damaged - blobs whose data are not what their digests say: looking, and setting aside.
  *
- * Whoever commits a blob that is there looks at what is there: at its size and ETag, or where it is small at its bytes,
- * which costs one request as well. It is read a second time before it is called wrong: what arrives wrong once may be
- * right. Wrong data are replaced, right ones stay, for others may be reading them or hold URLs of them.
+ * A commit that finds the blob there looks at the data that are there. Of a small blob it reads all bytes, of another
+ * one it asks for size and ETag; either costs one request. Bytes are read a second time before they are called wrong:
+ * what arrives wrong once may be right. Wrong data are replaced. Right ones stay, for others may be reading them or
+ * hold URLs of them.
  *
  * Setting aside first writes damaged/<digest>.<upload>.json, which names the data object, and then swaps the pointer to
- * a tombstone that says "damaged" (s3_blobs.c). The data object stays where it is: nothing here or in the sweep deletes
- * what a name in damaged/ tells of. A crash in between leaves that name beside a pointer in use; it does no harm, and
- * the next to find the damage writes it again.
+ * a tombstone that says "damaged" (s3_pointer.h). The data object stays where it is: nothing here or in the sweep
+ * deletes what a name in damaged/ tells of. A crash in between leaves that name beside a pointer in use; it does no
+ * harm, and the next to find the damage writes it again.
  */
 #include "backends/s3/s3_store_internal.h"
 #include "core/clock.h"
@@ -55,7 +56,7 @@ static enum blob_status read_and_hash(struct s3_store *s, const struct digest *d
 
 void s3_data_etag(const struct s3_object *object, char out[S3_ETAG_MAX])
 {
-    size_t skip = object->etag[0] == '"'; /* it comes with quotes or without, depending on who tells it */
+    size_t skip = object->etag[0] == '"'; /* the ETag comes with quotes or without, depending on who tells it */
     snprintf(out, S3_ETAG_MAX, "%s", object->etag + skip);
     out[strcspn(out, "\"")] = '\0';
     for (const char *p = out; *p; p++) {
@@ -64,7 +65,8 @@ void s3_data_etag(const struct s3_object *object, char out[S3_ETAG_MAX])
     }
 }
 
-/* Whoever overwrote the object gave it another ETag; what decays where it lies keeps it. */
+/* Asks for size and ETag alone. If somebody overwrote the object, it has another ETag. If it decayed where it lies, it
+ * has the same, and this look does not see it. */
 static enum blob_status look_at_head(struct s3_store *s, struct s3_pointer *p, struct blob_error *err)
 {
     struct s3_object object;
@@ -84,8 +86,8 @@ static enum blob_status look_at_head(struct s3_store *s, struct s3_pointer *p, s
     return BLOB_OK;
 }
 
-enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, struct s3_pointer *p,
-                                   struct blob_error *err)
+enum blob_status s3_data_verify(struct s3_store *s, const struct digest *digest, struct s3_pointer *p,
+                                struct blob_error *err)
 {
     enum blob_status st = BLOB_E_NOT_FOUND;
     if (p->size == 0 || p->size > S3_VERIFY_BYTES)
@@ -104,7 +106,8 @@ enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *dige
 
 /* ---- setting aside ---- */
 
-/* The digest, and the upload that made the data: what is damaged again later has a name of its own. */
+/* The name in damaged/ has the digest, and the upload that made the data: a blob that is damaged again later gets a
+ * name of its own. */
 static struct s3_key damaged_key(const struct digest *digest, const char *data_key)
 {
     char hex[DIGEST_HEX_CHARS + 1];

@@ -10,6 +10,7 @@
 #include "backends/s3/client/s3_client.h"
 #include "backends/s3/client/s3_keys.h"
 #include "backends/s3/s3_memory.h"
+#include "backends/s3/s3_pointer.h"
 #include "backends/s3/s3_staged.h"
 #include "core/blob_store.h"
 #include "core/worker_pool.h"
@@ -46,65 +47,37 @@ struct s3_store {
     int64_t orphans_looked_ms;    /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 
+/* ---- the store itself (s3_store.c, s3_sweep.c) ---- */
+
 struct s3_store *s3_store_of(struct blob_store *base);
+/* Do our clock and all that the endpoint's answers have shown of theirs agree, within five minutes? Then *offset_ms is
+ * the endpoint's minus ours; UNAVAILABLE when not: nothing may be removed for its age. */
+enum blob_status s3_clocks_agree(struct s3_store *s, int64_t *offset_ms, struct blob_error *err) BLOB_MUST_CHECK;
 
-/* ---- pointers (s3_blobs.c) ---- */
+/* ---- the copies of doubted pointers (s3_doubt.c) ---- */
 
-struct s3_pointer {
-    uint64_t size;
-    int64_t touched_ms;
-    bool removed;       /* a tombstone: the blob is gone since touched_ms, and its data go */
-    bool clearing;      /* and that itself is being deleted since touched_ms: not to be overwritten */
-    bool damaged;       /* with removed: its data were wrong, and stay for whoever looks into it */
-    bool own;           /* touched_ms is known to its maker as its own: who touches next must change it */
-    int64_t doubted_ms; /* since when the late DELETE of a tombstone may take this pointer: a copy is kept (s3_doubt.c);
-                           0: none can */
-    char data_key[S3_KEY_MAX + 1];
-    char data_etag[S3_ETAG_MAX]; /* of the data object when it was made, without quotes; "": not known */
-    char etag[S3_ETAG_MAX];      /* of the pointer object, as last read or written */
-    int64_t modified_ms;         /* of the pointer object, as last read; 0: not told */
-};
-
-#define S3_DOUBT_MS (30 * 60 * 1000) /* a signature's life, and the clocks of two nodes and of S3 */
-/* NOT_FOUND: no pointer object. A tombstone is given as such. CORRUPT: not a pointer. What a late DELETE took is put
- * back from its copy. */
-enum blob_status s3_pointer_read(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
-                                 struct blob_error *err) BLOB_MUST_CHECK;
-/* Creates (old NULL; EXISTS) or replaces old (CONFLICT when it changed). p->etag is filled on OK. */
-enum blob_status s3_pointer_write(struct s3_store *s, const struct digest *digest, const struct s3_pointer *old,
-                                  struct s3_pointer *p, struct blob_error *err) BLOB_MUST_CHECK;
-/* As read, to be replaced; without a look for a copy. A tombstone that is being cleared away is given after a while:
- * what replaces it is doubted (doubted_ms). */
-enum blob_status s3_pointer_settled(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
-                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* Can the one DELETE of a tombstone that said "clearing" at since_ms take effect no more? By both clocks, and while
- * they agree: neither may be trusted alone. modified_ms: by S3's clock, 0 where not told. */
-bool s3_doubt_is_over(struct s3_store *s, int64_t since_ms, int64_t modified_ms);
 /* Keeps a copy of a pointer, which says that it is doubted. It is to be made before the pointer is relied on. */
 enum blob_status s3_doubt_copy(struct s3_store *s, const struct digest *digest, const struct s3_pointer *p,
                                struct blob_error *err) BLOB_MUST_CHECK;
-/* The pointer from its copy, put back. NOT_FOUND: there is none. */
-enum blob_status s3_doubt_restore(struct s3_store *s, const struct digest *digest, struct s3_pointer *out,
-                                  struct blob_error *err) BLOB_MUST_CHECK;
 /* Deletes the copy, which is needed no more. */
 enum blob_status s3_doubt_drop(struct s3_store *s, const struct digest *digest, struct blob_error *err) BLOB_MUST_CHECK;
 /* Of a listed key below blobs/: if it is a copy, then one that has outlived its time goes. */
 void s3_doubt_see(struct s3_store *s, const struct s3_entry *e);
-/* The pointer object's key, text, and what it says; below the prefix or as a copy. */
-struct s3_key s3_pointer_key(const struct digest *digest, const char *ending);
-void s3_pointer_text(const struct s3_pointer *p, struct bytebuf *out);
-enum blob_status s3_pointer_get(struct s3_store *s, const struct s3_key *k, struct s3_pointer *out,
-                                struct blob_error *err) BLOB_MUST_CHECK;
+
+/* ---- data that are not what their digests say (s3_damaged.c) ---- */
+
 /* Is the blob's data object there, with its size, and with its content (up to S3_VERIFY_BYTES), or the ETag that it was
  * made with? OK, NOT_FOUND when not, or what kept us from knowing. An ETag that was not known is noted in *p. */
 #define S3_VERIFY_BYTES (1u << 20)
-enum blob_status s3_pointer_verify(struct s3_store *s, const struct digest *digest, struct s3_pointer *p,
-                                   struct blob_error *err) BLOB_MUST_CHECK;
+enum blob_status s3_data_verify(struct s3_store *s, const struct digest *digest, struct s3_pointer *p,
+                                struct blob_error *err) BLOB_MUST_CHECK;
 /* object's ETag as a pointer's data_etag. */
 void s3_data_etag(const struct s3_object *object, char out[S3_ETAG_MAX]);
 /* Does damaged/ name this data object? */
 enum blob_status s3_data_is_damaged(struct s3_store *s, const struct digest *digest, const char *data_key,
                                     bool *damaged, struct blob_error *err) BLOB_MUST_CHECK;
+
+/* ---- blobs (s3_blobs.c; s3_blob_set_aside() in s3_damaged.c) ---- */
 
 enum blob_status s3_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
                               struct blob_error *err);
@@ -178,9 +151,6 @@ enum blob_status s3_record_get(struct blob_store *base, const char *key, struct 
 enum blob_status s3_record_delete(struct blob_store *base, const char *key, unsigned flags, struct blob_error *err);
 enum blob_status s3_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
                                 bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
-/* Do our clock and all that the endpoint's answers have shown of theirs agree, within five minutes? Then *offset_ms is
- * the endpoint's minus ours; UNAVAILABLE when not: nothing may be removed for its age. */
-enum blob_status s3_clocks_agree(struct s3_store *s, int64_t *offset_ms, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status s3_sweep(struct blob_store *base, int64_t before_ms, struct blob_error *err);
 enum blob_status s3_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
 

@@ -11,7 +11,6 @@
  * put together with them and then, once, copied without them.
  */
 #include "backends/s3/s3_writer.h"
-#include "core/check.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/text/bytebuf.h"
@@ -542,8 +541,7 @@ enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest 
                                   struct blob_error *err)
 {
     (void)flags;
-    struct s3_writer *w = (struct s3_writer *)base;
-    MAGIC_OK(w, S3_WRITER_MAGIC);
+    struct s3_writer *w = s3_writer_of(base);
     struct made made = {.key = {""}};
     int64_t began_ms = clock_wall_ms();
     enum blob_status st = still_ours(w, err);

@@ -384,10 +384,9 @@ static void copy_in(struct s3_writer *w, const uint8_t *data, size_t len)
     __atomic_store_n(&w->base.position, at, __ATOMIC_RELEASE);
 }
 
-enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
+enum blob_status s3_writer_take(struct s3_writer *w, const struct iovec *iov, int count, struct blob_error *err)
 {
-    struct s3_writer *w = s3_writer_of(base);
-    size_t len = parts_bytes(parts, count);
+    size_t len = parts_bytes(iov, count);
     /* What is full from before goes first: when it cannot, this is where it is told. */
     enum blob_status st = kick(w, err);
     if (st != BLOB_OK)
@@ -403,7 +402,7 @@ enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *p
     }
     bool reserved = reserve(w, len);
     for (int i = 0; i < count && reserved; i++)
-        copy_in(w, parts[i].iov_base, parts[i].iov_len);
+        copy_in(w, iov[i].iov_base, iov[i].iov_len);
     pthread_mutex_unlock(&w->lock);
     if (!reserved)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 part");

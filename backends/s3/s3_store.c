@@ -24,13 +24,6 @@
 #define ONE_PROCESS                                                                                                    \
     "the S3 endpoint or its driver heeds no conditional writes: only one blobd may use the bucket (docs/s3.md)"
 
-struct s3_store *s3_store_of(struct blob_store *base)
-{
-    struct s3_store *s = (struct s3_store *)base;
-    MAGIC_OK(s, S3_STORE_MAGIC);
-    return s;
-}
-
 /* ---- store.json ---- */
 
 static enum blob_status read_store_json(struct s3_client *c, char id[STORE_ID_CHARS + 1], struct blob_error *err)

@@ -47,7 +47,7 @@ struct s3_store {
     int64_t orphans_looked_ms;    /* guarded by lock: data objects made before were looked at by an earlier sweep */
 };
 
-/* ---- the store itself (s3_store.c, s3_sweep.c) ---- */
+/* ---- the store's handle (s3_handle.c) ---- */
 
 struct s3_store *s3_store_of(struct blob_store *base);
 /* Do our clock and all that the endpoint's answers have shown of theirs agree, within five minutes? Then *offset_ms is

@@ -120,21 +120,6 @@ static enum blob_status sweep_data(struct s3_store *s, int64_t since_ms, int64_t
     return BLOB_OK;
 }
 
-enum blob_status s3_clocks_agree(struct s3_store *s, int64_t *offset_ms, struct blob_error *err)
-{
-    struct s3_clock_view clock;
-    s3_client_clock(s->client, &clock);
-    int64_t worst = s3_clock_worst_ms(&clock);
-    if (worst > S3_CLOCK_LIMIT_MS || worst < -S3_CLOCK_LIMIT_MS)
-        return blob_fail(
-            err, BLOB_E_UNAVAILABLE, 0,
-            "this machine's clock and an answer of the S3 endpoint's were %lld s apart within the last ten "
-            "minutes: nothing is removed for its age; set the clocks right (NTP), all of the endpoint's too",
-            (long long)(worst < 0 ? -worst : worst) / 1000);
-    *offset_ms = clock.median_ms;
-    return BLOB_OK;
-}
-
 /* One answer is no median: a few are asked for where few were seen. */
 static enum blob_status hear_the_clock(struct s3_store *s, struct blob_error *err)
 {

@@ -30,6 +30,11 @@ struct s3_writer *s3_writer_of(struct blob_writer *base)
     return w;
 }
 
+enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
+{
+    return s3_writer_take(s3_writer_of(base), parts, count, err);
+}
+
 /* ---- flushing ---- */
 
 void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out)

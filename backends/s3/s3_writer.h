@@ -64,6 +64,9 @@ struct s3_writer *s3_writer_of(struct blob_writer *base);
 
 /* ---- s3_parts.c ---- */
 
+/* Copies the bytes behind what was written so far, and sends the parts that are full. On failure nothing is taken. */
+enum blob_status s3_writer_take(struct s3_writer *w, const struct iovec *iov, int count,
+                                struct blob_error *err) BLOB_MUST_CHECK;
 /* Waits until every full part is sent, sending failed ones again first. */
 enum blob_status s3_writer_settle(struct s3_writer *w, uint64_t end, struct blob_error *err) BLOB_MUST_CHECK;
 /* Copies [offset, offset + len), all of which lies in slots or in segments of the state. */

@@ -2,35 +2,47 @@
  * s3_http_stream - libcurl connects, and does TLS; what is said over the connection is said here, so that the bytes of
  * a body go from the socket to where they are wanted, and only when they are.
  *
- * HTTP, in so far as it is needed (RFC 9112): one GET without a body, an answer's head of bounded size, and a body of a
- * length that Content-Length tells. Any other answer is not for us: the caller asks again with s3_http_send(), which
- * knows more. Between reads the kernel's buffer fills, and TCP makes the peer wait: a slow reader holds a connection,
+ * It speaks as much HTTP as is needed (RFC 9112): one GET without a body, an answer's head of bounded size, and a body
+ * of a length that Content-Length tells. The caller asks again with s3_http_send() for any other answer, which knows
+ * more of HTTP. Between reads the kernel's buffer fills, and TCP makes the peer wait: a slow reader holds a connection,
  * but neither a thread nor memory.
  *
  * A connection whose answer was read to its end is kept for the next stream, last in first out. One that turns out to
  * be dead before the first byte of an answer is replaced once.
  */
-#include "backends/s3/client/s3_http_internal.h"
+#include "backends/s3/client/s3_http_stream.h"
 
+#include "backends/s3/client/s3_transfer_internal.h"
 #include "core/check.h"
 #include "core/clock.h"
 #include "core/fault.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define STREAM_MAGIC 0x53337472u
-#define HEAD_MAX     (16u << 10)
-#define IDLE_MAX     32
-#define IDLE_US      60000000     /* a firewall may have forgotten it by then */
-#define POLL_MS      200          /* the gate is looked at so often */
-#define RECEIVE_MAX  (512L << 10) /* curl_easy_recv() gives as much at a time; its buffer is never touched */
+#define STREAM_MAGIC  0x53337472u
+#define STREAMS_MAGIC 0x53337473u
+#define HEAD_MAX      (16u << 10)
+#define IDLE_MAX      32
+#define IDLE_US       60000000     /* a firewall may have forgotten it by then */
+#define POLL_MS       200          /* the gate is looked at so often */
+#define RECEIVE_MAX   (512L << 10) /* curl_easy_recv() gives as much at a time; its buffer is never touched */
+
+struct s3_http_streams {
+    unsigned magic;
+    struct s3_transport transport;
+    pthread_mutex_t lock;        /* guards what follows */
+    struct s3_http_stream *idle; /* their connections are kept alive */
+    unsigned idle_count;
+    unsigned open; /* begun, and not ended */
+};
 
 struct s3_http_stream {
     unsigned magic;
-    struct s3_http *http;
+    struct s3_http_streams *streams;
     CURL *easy;
     curl_socket_t socket;
     struct s3_http_stream *next; /* while idle */
@@ -54,7 +66,7 @@ static void destroy(struct s3_http_stream *t)
     free(t);
 }
 
-/* Nothing has come, neither bytes behind the last answer nor the connection's end. */
+/* true: nothing has come since the last answer, neither more bytes nor the connection's end. */
 static bool is_quiet(const struct s3_http_stream *t)
 {
     char byte;
@@ -62,14 +74,14 @@ static bool is_quiet(const struct s3_http_stream *t)
     return clock_steady_us() - t->since_us < IDLE_US && curl_easy_recv(t->easy, &byte, 1, &n) == CURLE_AGAIN;
 }
 
-static struct s3_http_stream *take_idle(struct s3_http *h)
+static struct s3_http_stream *take_idle(struct s3_http_streams *h)
 {
     for (;;) {
         pthread_mutex_lock(&h->lock);
-        struct s3_http_stream *t = h->idle_streams;
+        struct s3_http_stream *t = h->idle;
         if (t) {
-            h->idle_streams = t->next;
-            h->idle_stream_count--;
+            h->idle = t->next;
+            h->idle_count--;
         }
         pthread_mutex_unlock(&h->lock);
         if (!t || is_quiet(t))
@@ -83,36 +95,60 @@ void s3_http_stream_end(struct s3_http_stream *t)
     if (!t)
         return;
     MAGIC_OK(t, STREAM_MAGIC);
-    struct s3_http *h = t->http;
+    struct s3_http_streams *h = t->streams;
     bool read = t->left == 0 && !t->head; /* and nothing came behind the body */
     free(t->head);
     t->head = NULL;
     pthread_mutex_lock(&h->lock);
-    h->streams--;
-    bool keep = read && t->lasts && h->idle_stream_count < IDLE_MAX;
+    h->open--;
+    bool keep = read && t->lasts && h->idle_count < IDLE_MAX;
     t->since_us = clock_steady_us();
     if (keep) {
-        t->next = h->idle_streams;
-        h->idle_streams = t;
-        h->idle_stream_count++;
+        t->next = h->idle;
+        h->idle = t;
+        h->idle_count++;
     }
     pthread_mutex_unlock(&h->lock);
     if (!keep)
         destroy(t);
 }
 
-void s3_http_streams_free(struct s3_http *h)
+enum blob_status s3_http_streams_new(const struct s3_http_config *cfg, struct s3_http_streams **out,
+                                     struct blob_error *err)
 {
-    while (h->idle_streams) {
-        struct s3_http_stream *t = h->idle_streams;
-        h->idle_streams = t->next;
-        destroy(t);
+    struct s3_http_streams *h = calloc(1, sizeof *h);
+    if (!h)
+        return blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 transport");
+    h->magic = STREAMS_MAGIC;
+    enum blob_status st = s3_transport_init(&h->transport, cfg, err);
+    if (st != BLOB_OK) {
+        free(h);
+        return st;
     }
-    h->idle_stream_count = 0;
-    CHECK(h->streams == 0);
+    CHECK(pthread_mutex_init(&h->lock, NULL) == 0);
+    *out = h;
+    return BLOB_OK;
 }
 
-static enum blob_status connect_new(struct s3_transfer *x, struct s3_http_stream **out, bool *retry)
+void s3_http_streams_free(struct s3_http_streams *h)
+{
+    if (!h)
+        return;
+    MAGIC_OK(h, STREAMS_MAGIC);
+    CHECK(h->open == 0);
+    while (h->idle) {
+        struct s3_http_stream *t = h->idle;
+        h->idle = t->next;
+        destroy(t);
+    }
+    pthread_mutex_destroy(&h->lock);
+    s3_transport_release(&h->transport);
+    h->magic = 0;
+    free(h);
+}
+
+static enum blob_status connect_new(struct s3_http_streams *h, struct s3_transfer *x, struct s3_http_stream **out,
+                                    bool *retry)
 {
     struct s3_http_stream *t = calloc(1, sizeof *t);
     char detail[CURL_ERROR_SIZE] = "";
@@ -123,8 +159,8 @@ static enum blob_status connect_new(struct s3_transfer *x, struct s3_http_stream
         return blob_fail(x->err, BLOB_E_NO_MEMORY, 0, "S3 transport");
     }
     t->magic = STREAM_MAGIC;
-    t->http = x->http;
-    s3_http_prepare(t->easy, x, NULL);
+    t->streams = h;
+    s3_transfer_prepare(t->easy, x, NULL);
     curl_easy_setopt(t->easy, CURLOPT_CONNECT_ONLY, 1L);
     curl_easy_setopt(t->easy, CURLOPT_BUFFERSIZE, RECEIVE_MAX);
     curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, detail);
@@ -137,27 +173,27 @@ static enum blob_status connect_new(struct s3_transfer *x, struct s3_http_stream
         *out = t;
         return BLOB_OK;
     }
-    enum blob_status st = s3_http_judge(x, t->easy, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);
+    enum blob_status st = s3_transfer_judge(x, t->easy, rc, detail[0] ? detail : curl_easy_strerror(rc), retry);
     destroy(t);
     return st;
 }
 
 /* ---- bytes ---- */
 
-/* How long somebody has waited, and how much has come meanwhile. */
+/* How long a caller has waited, and how many bytes have moved meanwhile. */
 struct patience {
     int64_t since_us;
     size_t moved;
 };
 
-/* Waits for the socket. What it ends with, or CURLE_OK. */
+/* Waits until the socket is ready for events. Returns CURLE_OK, or what the wait ended with instead. */
 static CURLcode wait_for(const struct s3_http_stream *t, short events, struct patience *p)
 {
     struct pollfd fd = {.fd = t->socket, .events = events};
     int64_t timeout_us = t->stall_timeout_ms * 1000;
     for (int ready = 0; ready == 0;) {
         ready = poll(&fd, 1, POLL_MS);
-        if (s3_gate_is_shut(t->http->gate))
+        if (s3_gate_is_shut(t->streams->transport.gate))
             return CURLE_ABORTED_BY_CALLBACK;
         int64_t now_us = clock_steady_us();
         if (now_us - p->since_us < timeout_us)
@@ -186,11 +222,11 @@ static CURLcode send_all(struct s3_http_stream *t, const char *data, size_t len)
     return CURLE_OK;
 }
 
-/* At least one byte. */
+/* Receives at least one byte. */
 static CURLcode receive_some(struct s3_http_stream *t, void *buf, size_t len, size_t *got, struct patience *p)
 {
     for (;;) {
-        if (s3_gate_is_shut(t->http->gate))
+        if (s3_gate_is_shut(t->streams->transport.gate))
             return CURLE_ABORTED_BY_CALLBACK;
         CURLcode rc = curl_easy_recv(t->easy, buf, len, got);
         if (rc == CURLE_OK && *got == 0)
@@ -225,7 +261,7 @@ static bool begins_with(const char *line, size_t len, const char *what)
     return len >= strlen(what) && strncasecmp(line, what, strlen(what)) == 0;
 }
 
-/* All lines of a head. false: the body that follows is not told by Content-Length alone. */
+/* Reads all lines of a head. false: Content-Length alone does not tell the body that follows. */
 static bool read_lines(struct s3_http_stream *t, struct s3_transfer *x, char *head, size_t len)
 {
     bool plain = true;
@@ -236,13 +272,13 @@ static bool read_lines(struct s3_http_stream *t, struct s3_transfer *x, char *he
             plain = false;
         if (begins_with(line, n, "connection:") && !begins_with(line, n, "connection: keep-alive"))
             t->lasts = false;
-        s3_http_on_header(line, 1, n, x);
+        s3_transfer_on_header(line, 1, n, x);
         line += n;
     }
     return plain && x->answer->status / 100 == 2 && x->answer->has_length;
 }
 
-/* *any: the peer has said something, or would have had the time to. */
+/* *any becomes true if the peer has said something, or would have had the time to. */
 static CURLcode read_head(struct s3_http_stream *t, struct s3_transfer *x, bool *any, bool *suits)
 {
     struct patience p = {.since_us = clock_steady_us()};
@@ -296,7 +332,7 @@ static enum blob_status ask_on(struct s3_http_stream *t, struct s3_transfer *x, 
     if (rc == CURLE_OK && FAULT_POINT("s3.answer"))
         rc = CURLE_RECV_ERROR;
     if (rc != CURLE_OK)
-        return s3_http_judge(x, t->easy, rc, curl_easy_strerror(rc), retry);
+        return s3_transfer_judge(x, t->easy, rc, curl_easy_strerror(rc), retry);
     if (!suits)
         return blob_fail(x->err, BLOB_E_UNAVAILABLE, 0, "S3 %s: answered %d, or not as a stream", x->req->method,
                          x->answer->status);
@@ -304,10 +340,11 @@ static enum blob_status ask_on(struct s3_http_stream *t, struct s3_transfer *x, 
     return BLOB_OK;
 }
 
-/* On this connection, or for NULL on a new one; it is gone where that fails. */
-static enum blob_status begin_on(struct s3_http_stream **t, struct s3_transfer *x, bool *any, bool *retry)
+/* Begins on the connection *t, or on a new one if *t is NULL. After a failure the connection is closed, and *t NULL. */
+static enum blob_status begin_on(struct s3_http_streams *h, struct s3_http_stream **t, struct s3_transfer *x, bool *any,
+                                 bool *retry)
 {
-    enum blob_status st = *t ? BLOB_OK : connect_new(x, t, retry);
+    enum blob_status st = *t ? BLOB_OK : connect_new(h, x, t, retry);
     if (st != BLOB_OK)
         return st;
     st = ask_on(*t, x, any, retry);
@@ -318,26 +355,29 @@ static enum blob_status begin_on(struct s3_http_stream **t, struct s3_transfer *
     return st;
 }
 
-enum blob_status s3_http_begin(struct s3_http *http, const struct s3_http_request *req, struct s3_http_answer *answer,
-                               struct s3_http_stream **out, bool *retry, struct blob_error *err)
+enum blob_status s3_http_stream_begin(struct s3_http_streams *h, const struct s3_http_request *req,
+                                      struct s3_http_answer *answer, struct s3_http_stream **out, bool *retry,
+                                      struct blob_error *err)
 {
+    MAGIC_OK(h, STREAMS_MAGIC);
     CHECK(!req->sink && !req->body);
     *answer = (struct s3_http_answer){0};
     bytebuf_init(&answer->text);
     *retry = false;
-    struct s3_transfer x = {.magic = S3_EXCHANGE_MAGIC, .http = http, .req = req, .answer = answer, .err = err};
-    if (s3_gate_is_shut(http->gate))
-        return s3_http_judge(&x, NULL, CURLE_OK, "", retry);
-    struct s3_http_stream *t = take_idle(http);
+    struct s3_transfer x = {
+        .magic = S3_TRANSFER_MAGIC, .transport = &h->transport, .req = req, .answer = answer, .err = err};
+    if (s3_gate_is_shut(h->transport.gate))
+        return s3_transfer_judge(&x, NULL, CURLE_OK, "", retry);
+    struct s3_http_stream *t = take_idle(h);
     bool any = false, used = t != NULL;
-    enum blob_status st = begin_on(&t, &x, &any, retry);
-    if (st != BLOB_OK && used && !any && !s3_gate_is_shut(http->gate))
-        st = begin_on(&t, &x, &any, retry);
+    enum blob_status st = begin_on(h, &t, &x, &any, retry);
+    if (st != BLOB_OK && used && !any && !s3_gate_is_shut(h->transport.gate))
+        st = begin_on(h, &t, &x, &any, retry);
     if (st != BLOB_OK)
         return st;
-    pthread_mutex_lock(&http->lock);
-    http->streams++;
-    pthread_mutex_unlock(&http->lock);
+    pthread_mutex_lock(&h->lock);
+    h->open++;
+    pthread_mutex_unlock(&h->lock);
     *out = t;
     return BLOB_OK;
 }
@@ -365,9 +405,10 @@ enum blob_status s3_http_stream_read(struct s3_http_stream *t, void *buf, size_t
             continue;
         bool retry;
         const struct s3_http_request req = {.method = t->method, .url = t->url};
-        const struct s3_transfer x = {.magic = S3_EXCHANGE_MAGIC, .http = t->http, .req = &req, .err = err};
+        const struct s3_transfer x = {
+            .magic = S3_TRANSFER_MAGIC, .transport = &t->streams->transport, .req = &req, .err = err};
         t->lasts = false;
-        return s3_http_judge(&x, t->easy, rc, curl_easy_strerror(rc), &retry);
+        return s3_transfer_judge(&x, t->easy, rc, curl_easy_strerror(rc), &retry);
     }
     return BLOB_OK;
 }

@@ -1,27 +1,30 @@
 /*
- * s3_sigv4_internal - what the files of the driver sigv4 share: a request, and the loop around it. Not for anyone else.
+ * s3_sigv4_call - a request of the driver sigv4, and what sends it until it is answered. For s3_sigv4.c alone.
  */
-#ifndef BLOBD_BACKENDS_S3_CLIENT_S3_SIGV4_INTERNAL_H
-#define BLOBD_BACKENDS_S3_CLIENT_S3_SIGV4_INTERNAL_H
+#ifndef BLOBD_BACKENDS_S3_CLIENT_S3_SIGV4_CALL_H
+#define BLOBD_BACKENDS_S3_CLIENT_S3_SIGV4_CALL_H
 
 #include "backends/s3/client/s3_clock.h"
 #include "backends/s3/client/s3_driver.h"
 #include "backends/s3/client/s3_http.h"
+#include "backends/s3/client/s3_http_stream.h"
 #include "backends/s3/client/s3_sign.h"
 
 #include <stdatomic.h>
 
 #define SIGV4_MAGIC     0x53335634u
 #define SIGV4_PAIRS_MAX 8
+#define SIGV4_PATH_MAX  (128 + S3_KEY_MAX + 128)
 
 struct sigv4 {
     unsigned magic;
     struct s3_driver_base base;
     char region[64];
     int64_t stall_timeout_ms, complete_timeout_ms;
-    struct s3_http *http;
-    atomic_int_least64_t
-        sign_offset_ms; /* added to our clock for signing; moved only when a signature was too skewed */
+    struct s3_http *http;            /* for answers taken whole */
+    struct s3_http_streams *streams; /* for those read as they are wanted */
+    /* Added to our clock for signing. It is moved only when a signature was too skewed. */
+    atomic_int_least64_t sign_offset_ms;
     struct s3_clock clock;
 };
 
@@ -55,22 +58,15 @@ enum blob_status sigv4_call(struct sigv4 *d, const struct sigv4_request *rq, str
 /* For operations whose answer is not looked at. */
 enum blob_status sigv4_call_only(struct sigv4 *d, const struct sigv4_request *rq,
                                  struct blob_error *err) BLOB_MUST_CHECK;
+/* One attempt of a request with rq->stream, whatever its answer's status. Release the answer in any case. */
+enum blob_status sigv4_call_stream(struct sigv4 *d, const struct sigv4_request *rq, struct s3_http_answer *answer,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
+/* One attempt of a request without a body. It is made again only where a redirect says that it was not done. */
+enum blob_status sigv4_call_once(struct sigv4 *d, const struct sigv4_request *rq,
+                                 struct blob_error *err) BLOB_MUST_CHECK;
+/* What signs for this driver with that key pair. It borrows both. */
+struct s3_sign_key sigv4_sign_key(const struct sigv4 *d, const struct s3_credentials *cred);
 /* UNAVAILABLE, to be tried again: a success that is none. */
 enum blob_status sigv4_nonsense(struct blob_error *err, const char *what);
-/* For sigv4_request.accept. */
-enum blob_status sigv4_accept_etag(const struct s3_http_answer *answer, void *arg, struct blob_error *err);
-
-/* ---- s3_sigv4_multipart.c: as s3_driver.h says ---- */
-
-enum blob_status sigv4_create(void *self, const char *key, char upload_id[S3_UPLOAD_ID_MAX], struct blob_error *err);
-enum blob_status sigv4_put_part(void *self, const char *key, const char *upload_id, unsigned number,
-                                const struct s3_body *body, struct s3_part *out, struct blob_error *err);
-enum blob_status sigv4_complete(void *self, const char *key, const char *upload_id, const struct s3_part *parts,
-                                unsigned count, struct blob_error *err);
-enum blob_status sigv4_abort(void *self, const char *key, const char *upload_id, struct blob_error *err);
-enum blob_status sigv4_parts(void *self, const char *key, const char *upload_id, unsigned after, struct s3_parts *out,
-                             struct blob_error *err);
-enum blob_status sigv4_uploads(void *self, const char *prefix, const char *after_key, const char *after_id,
-                               struct s3_uploads *out, struct blob_error *err);
 
 #endif

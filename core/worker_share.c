@@ -107,7 +107,7 @@ static struct share_job *take_excess(struct worker_share *share)
 
 static void share_run(struct worker_job *pooled)
 {
-    struct share_job *job = (struct share_job *)(void *)((char *)pooled - offsetof(struct share_job, job));
+    struct share_job *job = CONTAINER_OF(pooled, struct share_job, job);
     struct worker_share *share = job->share;
     job->run(job); /* it is gone now */
     pthread_mutex_lock(&share->lock);

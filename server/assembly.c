@@ -93,6 +93,18 @@ static bool make_lookups(struct service *svc)
     return svc->lookups != NULL;
 }
 
+/* The configuration knows nobody's enums: its words stand in the order of those that they become. */
+_Static_assert((int)CONFIG_SYNC_APPEND == UPLOAD_SYNC_APPEND && (int)CONFIG_SYNC_COMPLETE == UPLOAD_SYNC_COMPLETE &&
+                   (int)CONFIG_SYNC_NEVER == UPLOAD_SYNC_NEVER,
+               "uploads.sync");
+_Static_assert((int)CONFIG_AUTH_TOKENS == AUTH_TOKENS && (int)CONFIG_AUTH_VERIFY == AUTH_VERIFY &&
+                   (int)CONFIG_AUTH_NONE == AUTH_NONE,
+               "auth.mode");
+_Static_assert((int)CONFIG_LOG_ERROR == LOG_ERROR && (int)CONFIG_LOG_WARN == LOG_WARN &&
+                   (int)CONFIG_LOG_INFO == LOG_INFO && (int)CONFIG_LOG_DEBUG == LOG_DEBUG,
+               "log.level");
+_Static_assert((int)CONFIG_LOG_TEXT == LOG_TEXT && (int)CONFIG_LOG_JSON == LOG_JSON, "log.format");
+
 static struct upload_service *make_uploads(struct assembly *a)
 {
     const struct config *cfg = a->cfg;

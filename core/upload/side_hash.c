@@ -38,7 +38,7 @@ void side_hash_release(struct side_hash *side)
 
 static void side_run(struct worker_job *job)
 {
-    struct side_hash *side = (struct side_hash *)((char *)job - offsetof(struct side_hash, job));
+    struct side_hash *side = CONTAINER_OF(job, struct side_hash, job);
     MAGIC_OK(side, SIDE_HASH_MAGIC);
     pthread_mutex_lock(&side->lock);
     side->out = false;

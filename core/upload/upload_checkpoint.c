@@ -11,6 +11,7 @@
  */
 #include "core/upload/upload_internal.h"
 
+#include "core/check.h"
 #include <string.h>
 
 #define PART_INTERVALS 4
@@ -115,7 +116,7 @@ static void run_queued(struct upload_append *a)
 
 static void flush_run(struct worker_job *job)
 {
-    struct upload_append *a = (struct upload_append *)((char *)job - offsetof(struct upload_append, flush_job));
+    struct upload_append *a = CONTAINER_OF(job, struct upload_append, flush_job);
     MAGIC_OK(a, APPEND_MAGIC);
     pthread_mutex_lock(&a->lock);
     a->flush_out = false;
@@ -194,7 +195,7 @@ void upload_checkpoint_wait(struct upload_append *a)
 
 void upload_checkpoint_tick_run(struct worker_job *job)
 {
-    struct upload_append *a = (struct upload_append *)((char *)job - offsetof(struct upload_append, tick_job));
+    struct upload_append *a = CONTAINER_OF(job, struct upload_append, tick_job);
     MAGIC_OK(a, APPEND_MAGIC);
     pthread_mutex_lock(&a->svc->live);
     a->tick_queued = false;

@@ -82,13 +82,13 @@ static void stream_granted(struct http_task *task);
 
 static void tell_trim(struct stream_share *share)
 {
-    struct blob_stream *s = (struct blob_stream *)(void *)((char *)share - offsetof(struct blob_stream, share));
+    struct blob_stream *s = CONTAINER_OF(share, struct blob_stream, share);
     http_loop_post(s->loop, &s->trim_task);
 }
 
 static void tell_grant(struct stream_share *share)
 {
-    struct blob_stream *s = (struct blob_stream *)(void *)((char *)share - offsetof(struct blob_stream, share));
+    struct blob_stream *s = CONTAINER_OF(share, struct blob_stream, share);
     http_loop_post(s->loop, &s->grant_task);
 }
 
@@ -208,7 +208,7 @@ static void stream_read_again(struct blob_stream *s)
 
 static void stream_job(struct worker_job *job)
 {
-    struct blob_stream *s = (struct blob_stream *)(void *)((char *)job - offsetof(struct blob_stream, job));
+    struct blob_stream *s = CONTAINER_OF(job, struct blob_stream, job);
     MAGIC_OK(s, STREAM_MAGIC);
     stream_read(s, s->ahead);
     if (s->mismatch && s->x != NULL)
@@ -398,7 +398,7 @@ static void stream_closed(void *arg)
 
 static struct blob_stream *stream_of_task(struct http_task *task)
 {
-    struct blob_stream *s = (struct blob_stream *)(void *)((char *)task - offsetof(struct blob_stream, task));
+    struct blob_stream *s = CONTAINER_OF(task, struct blob_stream, task);
     MAGIC_OK(s, STREAM_MAGIC);
     return s;
 }
@@ -440,7 +440,7 @@ static void stream_go_back(struct blob_stream *s, uint64_t pos)
 /* Somebody needs the memory, and this one's client takes nothing. */
 static void stream_trim(struct http_task *task)
 {
-    struct blob_stream *s = (struct blob_stream *)(void *)((char *)task - offsetof(struct blob_stream, trim_task));
+    struct blob_stream *s = CONTAINER_OF(task, struct blob_stream, trim_task);
     MAGIC_OK(s, STREAM_MAGIC);
     uint64_t back;
     s->pins++;
@@ -506,7 +506,7 @@ static void stream_begin(struct blob_stream *s)
 /* What was waited for is there; or, after the end of waiting, is not. */
 static void stream_granted(struct http_task *task)
 {
-    struct blob_stream *s = (struct blob_stream *)(void *)((char *)task - offsetof(struct blob_stream, grant_task));
+    struct blob_stream *s = CONTAINER_OF(task, struct blob_stream, grant_task);
     MAGIC_OK(s, STREAM_MAGIC);
     size_t bytes = stream_budget_granted(s->svc->streams, &s->share);
     s->waiting = false;

@@ -36,7 +36,7 @@ struct renewal {
 
 static void renewal_run(struct worker_job *job)
 {
-    struct renewal *r = (struct renewal *)(void *)((char *)job - offsetof(struct renewal, job));
+    struct renewal *r = CONTAINER_OF(job, struct renewal, job);
     auth_renew(r->auth, r->authorization, r->client);
     free(r);
 }

@@ -12,14 +12,14 @@
 
 static struct exchange *exchange_from_job(struct worker_job *job)
 {
-    struct exchange *x = (struct exchange *)(void *)((char *)job - offsetof(struct exchange, job));
+    struct exchange *x = CONTAINER_OF(job, struct exchange, job);
     MAGIC_OK(x, EXCHANGE_MAGIC);
     return x;
 }
 
 static struct exchange *exchange_from_task(struct http_task *task)
 {
-    struct exchange *x = (struct exchange *)(void *)((char *)task - offsetof(struct exchange, task));
+    struct exchange *x = CONTAINER_OF(task, struct exchange, task);
     MAGIC_OK(x, EXCHANGE_MAGIC);
     return x;
 }
@@ -82,7 +82,7 @@ bool exchange_hop_aside(struct exchange *x, struct worker_pool *pool, void (*wor
 
 static struct exchange *exchange_from_share_job(struct share_job *job)
 {
-    struct exchange *x = (struct exchange *)(void *)((char *)job - offsetof(struct exchange, share_job));
+    struct exchange *x = CONTAINER_OF(job, struct exchange, share_job);
     MAGIC_OK(x, EXCHANGE_MAGIC);
     return x;
 }

@@ -76,7 +76,7 @@ struct upload_calls {
     struct upload_body *first;
 };
 
-#define BODY_OF(pointer, member) body_check((void *)((char *)(pointer)-offsetof(struct upload_body, member)))
+#define BODY_OF(pointer, member) body_check(CONTAINER_OF(pointer, struct upload_body, member))
 
 static struct upload_body *body_check(void *pointer)
 {

@@ -42,7 +42,7 @@ struct http_fetch {
 /* On a worker. What fails here, the answer's own read finds out. */
 static void fetch_run(struct worker_job *job)
 {
-    struct http_fetch *fetch = (struct http_fetch *)((char *)job - offsetof(struct http_fetch, job));
+    struct http_fetch *fetch = CONTAINER_OF(job, struct http_fetch, job);
     MAGIC_OK(fetch, FETCH_MAGIC);
     char byte;
     for (uint64_t at = fetch->from; at < fetch->end; at += ASK_BYTES) {
@@ -60,7 +60,7 @@ static void fetch_run(struct worker_job *job)
 /* On the loop. */
 static void fetch_done(struct http_task *task)
 {
-    struct http_fetch *fetch = (struct http_fetch *)((char *)task - offsetof(struct http_fetch, task));
+    struct http_fetch *fetch = CONTAINER_OF(task, struct http_fetch, task);
     MAGIC_OK(fetch, FETCH_MAGIC);
     struct http_request *req = fetch->req;
     bool awaited = fetch->awaited_end > fetch->from;

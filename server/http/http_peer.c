@@ -189,7 +189,7 @@ void http_peer_close(struct http_conn *conn)
 
 void http_peer_doom(struct http_task *task)
 {
-    struct http_loop *loop = (struct http_loop *)((char *)task - offsetof(struct http_loop, doom_task));
+    struct http_loop *loop = CONTAINER_OF(task, struct http_loop, doom_task);
     MAGIC_OK(loop, HTTP_LOOP_MAGIC);
     struct http_conn *conn = TAILQ_FIRST(&loop->conns);
     loop->dooming = false;

@@ -64,7 +64,7 @@ static void loop_unlisten(struct http_loop *loop)
 
 static void loop_drain(struct http_task *task)
 {
-    struct http_loop *loop = (struct http_loop *)((char *)task - offsetof(struct http_loop, drain_task));
+    struct http_loop *loop = CONTAINER_OF(task, struct http_loop, drain_task);
     MAGIC_OK(loop, HTTP_LOOP_MAGIC);
     loop->draining = true;
     loop_unlisten(loop);
@@ -79,7 +79,7 @@ static void loop_drain(struct http_task *task)
 
 static void loop_stop(struct http_task *task)
 {
-    struct http_loop *loop = (struct http_loop *)((char *)task - offsetof(struct http_loop, stop_task));
+    struct http_loop *loop = CONTAINER_OF(task, struct http_loop, stop_task);
     MAGIC_OK(loop, HTTP_LOOP_MAGIC);
     loop->stopping = true;
     event_base_loopbreak(loop->base);

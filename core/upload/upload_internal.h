@@ -2,17 +2,23 @@
  * upload_internal - what the files of upload share: the service, an append in flight, and the steps between them.
  *
  *   upload.c             create, status, destroy, and the service itself
- *   upload_append.c      one body: begin, write, end
- *   upload_decide.c      the rules that decide, before the body, what an append may do
- *   upload_complete.c    from the last byte to the file
- *   upload_checkpoint.c  flushes beside the writing, and the timer
- *   upload_live.c        which appends are in flight in this process
- *   upload_recover.c     sessions: load, persist, and rebuild from the store
+ *   upload_lane.c        which lane an upload's work goes through
+ *   upload_load.c        the session as it is stored, or made anew: where every request begins
+ *   upload_session.c     the ordinary life of a session: who may use it, who is at it, how it is stored
  *   upload_recall.c      the sessions this node stored last
+ *   upload_decide.c      the rules that decide, before the body, what an append may do
+ *   upload_append.c      one body: begin, write, end
+ *   side_hash            hashing beside the writing
+ *   upload_checkpoint.c  flushes beside the writing, and the timer
+ *   upload_settle.c      how an append ends: counted, taken back, or ended by a newer one
+ *   upload_complete.c    from the last byte to the file
+ *   upload_live.c        which appends are in flight in this process
+ *   upload_recover.c     sessions made anew from the store
  *   upload_expire.c      what the janitor removes
  *
- * Locks, in order: live (one a service), then append.lock, then the recall's. None is held across a store or session
- * call or a callback.
+ * Locks, in order: live (one a service), then append.lock. The checkpoint tick holds live while it looks at each append
+ * under append.lock and submits jobs, so the worker pool's lock comes after live too. side_hash.lock and the recall's
+ * are taken alone. None is held across a store or session call or a callback.
  */
 #ifndef BLOBD_CORE_UPLOAD_UPLOAD_INTERNAL_H
 #define BLOBD_CORE_UPLOAD_UPLOAD_INTERNAL_H
@@ -95,7 +101,7 @@ struct upload_append {
     uint64_t start, received;
     _Atomic uint64_t written; /* start + received, for the timer's eyes */
     bool roll_back;           /* the end takes back what came */
-    bool over;                /* ended by a take-over: what is left is to say so */
+    bool over;                /* superseded: every later call, and the end, answers with `failed` */
     struct session *before;   /* as it was when this append began, where a roll-back may be needed; else NULL */
     int64_t announced_us;     /* a complete: when others were told that it completes */
     enum api_code failed;     /* the first failure: told at the end */
@@ -133,11 +139,12 @@ void upload_live_release(struct upload_service *svc);
 void upload_live_add(struct upload_append *a);
 /* Waits for a callback under way; no notice and no tick comes afterwards. */
 void upload_live_remove(struct upload_append *a);
-/* The append in flight of this upload, or NULL. Called in its lane, where it cannot end meanwhile. */
+/* Gives the append of this upload that is in flight, or NULL. Called in the upload's lane, so that it cannot end
+ * meanwhile. */
 struct upload_append *upload_live_find(struct upload_service *svc, const struct uuid *id);
-/* Calls a->superseded, once at most, and never after upload_live_remove() has returned. */
+/* Calls a->superseded: once at most, and never after upload_live_remove() has returned. */
 void upload_live_notify(struct upload_append *a);
-/* A newer writer on another node. */
+/* Called when another node has a newer writer of this upload, of this epoch. */
 void upload_live_notice(const struct uuid *id, uint64_t epoch, void *svc);
 /* Takes and drops a reference; the last one frees. */
 void upload_append_ref(struct upload_append *a);
@@ -158,12 +165,12 @@ bool upload_recall_take(struct upload_service *svc, const struct uuid *id, struc
 bool upload_session_is_shared(const struct upload_service *svc);
 /* May this identity use the upload? */
 bool upload_session_may_use(const struct session *s, const struct identity *who);
-/* Has an append that began on another node and was not ended: its writer may write yet, dead or alive. */
+/* Did an append begin on another node that was not ended? Its writer may write yet, dead or alive. */
 bool upload_session_is_contended(const struct upload_service *svc, const struct session *s);
-/* The same, and that node is taken for alive. */
+/* The same, and is that node taken for alive? */
 bool upload_session_is_busy(const struct upload_service *svc, const struct session *s);
-/* An epoch after this one: the clock, so that no two are the same, also where the session that knew the later ones was
- * lost or rolled back. */
+/* Gives an epoch greater than last. It is the wall clock in microseconds, so that epochs stay unique even where the
+ * session store lost or rolled back the newer ones. */
 uint64_t upload_session_next_epoch(uint64_t last);
 /* Inserts or replaces; raises s->epoch and sets s->expires_ms. CONFLICT: another writer has it; NOT_FOUND: destroyed,
  * or s was recalled and is not there any more. */
@@ -187,8 +194,8 @@ enum api_code upload_session_unknown(struct api_error *err);
 
 /* ---- upload_load.c ---- */
 
-/* The session as it is stored, or rebuilt (epoch 0) from the store; others' uploads and those whose time is over are
- * API_UPLOAD_UNKNOWN, and so are those whose removal has begun: of these s is given all the same. */
+/* Gives the session as it is stored, or rebuilt from the store (its epoch is 0 then). Others' uploads, and those whose
+ * time is over, are API_UPLOAD_UNKNOWN. So are those whose removal has begun, but of these s is given all the same. */
 enum api_code upload_load(struct upload_service *svc, const struct uuid *id, const struct identity *who,
                           struct session *s, struct api_error *err) BLOB_MUST_CHECK;
 
@@ -198,24 +205,26 @@ enum api_code upload_load(struct upload_service *svc, const struct uuid *id, con
 enum api_code upload_recover_rebuild(struct upload_service *svc, const struct uuid *id, struct session *s,
                                      struct api_error *err) BLOB_MUST_CHECK;
 
-/* Less is staged than s says, perhaps nothing: nothing has come yet, or the upload was completed, or cut off just
- * before its file, and its session is older than that. Then s becomes what the store knows. UPLOAD_UNKNOWN: it was
- * destroyed. */
+/* Called when less is staged than s says, perhaps nothing. There are three causes: no byte has come yet; the upload was
+ * completed; or it was cut off between its blob and its file. In the last two the session is older than that, and s
+ * becomes what the store knows. UPLOAD_UNKNOWN: the upload was destroyed. */
 enum api_code upload_recover_settle_gone(struct upload_service *svc, struct session *s,
                                          struct api_error *err) BLOB_MUST_CHECK;
-/* Ends in s what a dead append left, and takes over from the store what it has beyond the session. Writes nothing. */
+/* Brings s up to date: an append that was not ended is counted, and what the store has beyond the session is taken over
+ * into s. Nothing is written. */
 enum api_code upload_recover_settle(struct upload_service *svc, struct session *s,
                                     struct api_error *err) BLOB_MUST_CHECK;
-/* The same for who adds nothing: an append in flight on another node stays uncounted and unharmed. What the store has
- * beyond the session goes into the session, where nobody is at it: so it was told, and is not to be undone. */
+/* The same for a request that adds nothing. An append in flight on another node stays uncounted and unharmed. If no
+ * node is at the upload, what the store has beyond the session is stored in the session too: it is told to the client,
+ * and must not be undone. */
 enum api_code upload_recover_settle_idle(struct upload_service *svc, struct session *s,
                                          struct api_error *err) BLOB_MUST_CHECK;
-/* Before an open upload completes: where its session may be older than the store (the process was started again, the
- * sessions were lost or rolled back, a completion failed half-way), s becomes what the store knows, as above. */
+/* Called before an open upload completes. Its session may be older than the store: the process was started again, the
+ * sessions were lost or rolled back, or a completion failed half-way. Then s becomes what the store knows, as above. */
 enum api_code upload_recover_settle_completed(struct upload_service *svc, struct session *s,
                                               struct api_error *err) BLOB_MUST_CHECK;
-/* Another node that is taken for alive is completing the upload: where its blob is made, s becomes what the store knows
- * of that, SESSION_COMPLETED or still SESSION_COMPLETING; else UPLOAD_BUSY. */
+/* Called when another node that is taken for alive is completing the upload. If its blob has been made, s becomes what
+ * the store knows of that: SESSION_COMPLETED, or still SESSION_COMPLETING. Otherwise the answer is UPLOAD_BUSY. */
 enum api_code upload_recover_completing(struct upload_service *svc, struct session *s,
                                         struct api_error *err) BLOB_MUST_CHECK;
 /* Sets s to what the store has, after it turned out to have less than the session says. */
@@ -239,13 +248,13 @@ enum api_code upload_decide_token(const struct upload_request *req, const struct
 
 /* Flushes and counts what was written, as the end of an append; gives the session as it is then stored. */
 enum api_code upload_settle(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
-/* What its client is told where the session could not be moved. */
+/* Says what the client is told when the session could not be moved. */
 enum api_code upload_settle_persist_failed(struct upload_append *a, enum blob_status st, const char *what,
                                            const struct blob_error *detail, struct api_error *err);
 /* Ends an older append of this process, whose bytes up to the last checkpoint stay. Its owner still has to call
  * upload_append_end(). */
 void upload_settle_end_older(struct upload_append *old);
-/* Returns to a->before. */
+/* Takes back what came: the upload is a->before again, in the session first and in the store after it. */
 enum api_code upload_settle_roll_back(struct upload_append *a, struct api_error *err) BLOB_MUST_CHECK;
 
 /* ---- upload_checkpoint.c ---- */
@@ -253,10 +262,11 @@ enum api_code upload_settle_roll_back(struct upload_append *a, struct api_error 
 /* Queues the checkpoint job of those whose last one is over. */
 void upload_checkpoint_tick(struct upload_service *svc);
 
-/* In a session that is moved beyond where this append began: what a repeat of it is hashed on from. */
+/* Notes in next, a session that is moved beyond where this append began, the hash of what came before the append. A
+ * repeat of this chunk is hashed on from there. */
 void upload_checkpoint_note_before(const struct upload_append *a, struct session *next);
-/* With a->lock held: how far should be flushed now? All that is written, or to the end of its last whole part; or
- * nothing behind flush_offset. */
+/* Says how far should be flushed now: to all that is written, or to the end of its last whole part, or to flush_offset,
+ * which means that nothing is due. Called with a->lock held. */
 uint64_t upload_checkpoint_target(const struct upload_append *a, uint64_t written, int64_t now_us);
 /* Starts a flush beside the writing where one is due; waits when two would be. Failures show in a->flush_status. */
 void upload_checkpoint_maybe(struct upload_append *a);
@@ -281,7 +291,8 @@ enum api_code upload_complete_again(struct upload_service *svc, const struct ses
 
 /* ---- upload.c ---- */
 
-/* In the upload's lane: removes it if its time is over, by a wall clock that has not been set since `clock` began. */
+/* Removes the upload if its time is over, by a wall clock that has not been set since `clock` began. Called in the
+ * upload's lane. */
 enum blob_status upload_remove_expired(struct upload_service *svc, const struct uuid *id,
                                        const struct clock_watch *clock, struct blob_error *detail) BLOB_MUST_CHECK;
 

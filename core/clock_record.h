@@ -15,10 +15,17 @@
 struct logger;
 struct node_clock;
 
-/* now_ms: by a clock that is believed. */
-enum blob_status clock_record_keep(struct blob_store *store, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
-/* It is *known_ms or later; *exact: it is that, unless the clock was wrong then. NOT_FOUND: nothing is known. */
-enum blob_status clock_record_recall(struct blob_store *store, int64_t *known_ms, bool *exact,
+struct clock_known {
+    int64_t now_ms;  /* it is this time, or later */
+    bool exact;      /* it is this time, unless the clock was wrong when it was kept */
+    int64_t lead_ms; /* node_clock_lead_ms() as it was then */
+};
+
+/* now_ms: by a clock that is believed; lead_ms: of the same. */
+enum blob_status clock_record_keep(struct blob_store *store, int64_t now_ms, int64_t lead_ms,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
+/* NOT_FOUND: nothing is known. */
+enum blob_status clock_record_recall(struct blob_store *store, struct clock_known *out,
                                      struct blob_error *err) BLOB_MUST_CHECK;
 /* At start, before the clock is asked: takes over what is known, and logs where the wall clock says something else. */
 void clock_record_start(struct blob_store *store, struct node_clock *clock, struct logger *log);

@@ -157,13 +157,18 @@ bool node_clock_calm(struct node_clock *c, int64_t *now_ms, int64_t *step_ms)
     return calm;
 }
 
-void node_clock_start_at(struct node_clock *c, int64_t known_ms)
+int64_t node_clock_lead_ms(struct node_clock *c)
+{
+    return (atomic_load(&c->latest_us) - atomic_load(&c->believed_us)) / 1000;
+}
+
+void node_clock_start_at(struct node_clock *c, int64_t known_ms, int64_t lead_ms)
 {
     pthread_mutex_lock(&c->lock);
     c->steady_since_us = clock_steady_us();
     int64_t known_us = known_ms * 1000 - c->steady_since_us;
     atomic_store(&c->believed_us, known_us);
-    atomic_store(&c->latest_us, known_us);
+    atomic_store(&c->latest_us, known_us + lead_ms * 1000);
     atomic_store(&c->together, false);
     note(c);
     pthread_mutex_unlock(&c->lock);

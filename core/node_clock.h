@@ -37,8 +37,11 @@ int64_t node_clock_best_ms(struct node_clock *c);
  * after each step of the wall clock *step_ms is by how much, else 0; it may be NULL. */
 bool node_clock_calm(struct node_clock *c, int64_t *now_ms, int64_t *step_ms);
 
-/* At start: it is known to be this late, or later, whatever the wall clock says. */
-void node_clock_start_at(struct node_clock *c, int64_t known_ms);
+/* By how much a time that was believed before is ahead of the one that is now: what was made in between is to end no
+ * earlier than by that one. At most two days. */
+int64_t node_clock_lead_ms(struct node_clock *c);
+/* At start: it is known to be this late, or later, whatever the wall clock says; lead_ms as told before. */
+void node_clock_start_at(struct node_clock *c, int64_t known_ms, int64_t lead_ms);
 /* Another clock has been asked; the wall clock is ahead of it by so much. */
 void node_clock_compare(struct node_clock *c, int64_t ahead_ms);
 

@@ -301,7 +301,7 @@ static void keep_time(struct janitor *j)
     struct blob_error err;
     if (!j->leading || !node_clock_calm(j->clock, &now_ms, NULL))
         return;
-    if (clock_record_keep(j->parts.store, now_ms, &err) != BLOB_OK)
+    if (clock_record_keep(j->parts.store, now_ms, node_clock_lead_ms(j->clock), &err) != BLOB_OK)
         log_line(j->parts.log, LOG_WARN, NULL, "janitor: keeping the time: %s", err.text);
 }
 

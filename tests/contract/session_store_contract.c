@@ -192,7 +192,7 @@ static void test_clock_ahead(void)
     uuid_new(&past);
     uuid_new(&other);
     CU_ASSERT_EQUAL(session_insert(s, &live, 1, "a", 1, now + 150, NULL), BLOB_OK);
-    node_clock_start_at(clock, now - 2 * half_a_day_ms);
+    node_clock_start_at(clock, now - 2 * half_a_day_ms, 0);
     s->clock = clock;
     CU_ASSERT_EQUAL(session_replace(s, &live, 1, 2, "b", 1, now - half_a_day_ms, NULL), BLOB_OK);
     CU_ASSERT_TRUE(holds(s, &live, "b", 1, 2));

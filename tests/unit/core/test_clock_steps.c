@@ -175,7 +175,7 @@ static void test_clock_at_start(void)
     struct node_clock *c = clock_started(&r);
     CU_ASSERT_TRUE(is_together(c)); /* nothing is known */
     node_clock_free(c);
-    CU_ASSERT_EQUAL(clock_record_keep(r.store, clock_wall_ms(), NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(clock_record_keep(r.store, clock_wall_ms(), 0, NULL), BLOB_OK);
     pass(3 * HOUR);
     c = clock_started(&r);
     CU_ASSERT_TRUE(is_together(c));
@@ -208,6 +208,40 @@ static void test_clock_at_start(void)
     CU_ASSERT_TRUE(is_together(c));
     node_clock_free(c);
     bytebuf_release(&value);
+    rig_close(&r);
+    clocks_reset();
+}
+
+/* The time that was believed before the clock was set back is known to the next process as well. */
+static void test_lead_over_a_start(void)
+{
+    static const char old[] = "{\"v\":1,\"wall_ms\":%lld,\"boot_ms\":%lld,\"boot\":\"\"}";
+    struct rig r;
+    char value[128];
+    rig_open(&r);
+    struct node_clock *c = clock_started(&r);
+    CU_ASSERT_TRUE(is_together(c));
+    wall_ahead_ms -= DAY;
+    CU_ASSERT_FALSE(is_together(c));
+    pass(2 * CALM_MS);
+    int64_t now_ms = clock_wall_ms();
+    CU_ASSERT_TRUE(is_time(c, now_ms, now_ms, now_ms + DAY)); /* believed, and nothing ends before the other day */
+    CU_ASSERT_TRUE(about(node_clock_lead_ms(c), DAY));
+    CU_ASSERT_EQUAL(clock_record_keep(r.store, now_ms, node_clock_lead_ms(c), NULL), BLOB_OK);
+    node_clock_free(c);
+    c = clock_started(&r);
+    now_ms = clock_wall_ms();
+    CU_ASSERT_TRUE(is_time(c, now_ms, now_ms, now_ms + DAY));
+    wall_ahead_ms += DAY; /* put right */
+    CU_ASSERT_FALSE(is_together(c));
+    pass(2 * CALM_MS);
+    CU_ASSERT_TRUE(is_together(c) && about(node_clock_lead_ms(c), 0));
+    node_clock_free(c);
+    snprintf(value, sizeof value, old, (long long)clock_wall_ms(), 0LL); /* of before there was a lead */
+    CU_ASSERT_EQUAL(record_put(r.store, "clock/last", value, strlen(value), 0, NULL), BLOB_OK);
+    c = clock_started(&r);
+    CU_ASSERT_TRUE(is_together(c));
+    node_clock_free(c);
     rig_close(&r);
     clocks_reset();
 }
@@ -509,6 +543,7 @@ int main(void)
         {"a node's clock that is behind", test_clock_behind},
         {"a node's clock that another contradicts", test_clock_that_others_contradict},
         {"a node's clock at a start", test_clock_at_start},
+        {"what was made before a step back is known to the next process", test_lead_over_a_start},
         {"a live upload goes on while the clock is ahead, and ends at its time", test_live_upload_goes_on_ahead},
         {"an upload made while the clock is behind has its whole life", test_uploads_of_a_clock_behind},
         {"temporary files end at their time, whatever the clock says", test_temporary_files},

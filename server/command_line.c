@@ -1,6 +1,8 @@
 /* command_line - read by hand: the options are few, and a message can name what is wrong in our own words. */
 #include "server/command_line.h"
 
+#include "core/text/nearest.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,15 +49,71 @@ static bool takes_value(const char *option, int argc, char *const *argv, int *i,
     return true;
 }
 
-static bool take_action(const char *arg, enum command_action *out)
+/* NULL: it is none. */
+static const enum command_action *find_action(const char *arg)
 {
-    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
-        if (strcmp(arg, actions[i].name) == 0) {
-            *out = actions[i].action;
-            return true;
-        }
-    }
-    return false;
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
+        if (strcmp(arg, actions[i].name) == 0)
+            return &actions[i].action;
+    return NULL;
+}
+
+static const char *action_name(enum command_action action)
+{
+    size_t i = 0;
+    while (actions[i].action != action)
+        i++;
+    return actions[i].name;
+}
+
+static enum blob_status take_action(enum command_action action, struct command_line *cmd, struct blob_error *err)
+{
+    if (cmd->action != COMMAND_SERVE && cmd->action != action)
+        return blob_fail(err, BLOB_E_INVALID, 0, "%s and %s cannot be done at once: ask for one of them",
+                         action_name(cmd->action), action_name(action));
+    cmd->action = action;
+    return BLOB_OK;
+}
+
+static enum blob_status take_file(const char *file, struct command_line *cmd, struct blob_error *err)
+{
+    if (cmd->file != NULL)
+        return blob_fail(err, BLOB_E_INVALID, 0,
+                         "-c is given twice, %s and %s: settings are read from one file; --set overrides single ones",
+                         cmd->file, file);
+    cmd->file = file;
+    return BLOB_OK;
+}
+
+static enum blob_status refuse(const char *arg, struct blob_error *err)
+{
+    struct nearest near;
+    nearest_begin(&near, arg);
+    nearest_look(&near, "--set");
+    nearest_look(&near, "--config");
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
+        nearest_look(&near, actions[i].name);
+    if (near.name)
+        return blob_fail(err, BLOB_E_INVALID, 0, "unknown argument %s; did you mean %s? see --help", arg, near.name);
+    return blob_fail(err, BLOB_E_INVALID, 0, "unknown argument %s; see --help", arg);
+}
+
+/* The argument at *i, and its value with it. */
+static enum blob_status take(int argc, char *const *argv, int *i, struct command_line *cmd, struct blob_error *err)
+{
+    const char *arg = argv[*i], *value = NULL;
+    const enum command_action *action = find_action(arg);
+    if (action != NULL)
+        return take_action(*action, cmd, err);
+    bool is_set = takes_value("--set", argc, argv, i, &value);
+    if (!is_set && !takes_value("-c", argc, argv, i, &value) && !takes_value("--config", argc, argv, i, &value))
+        return refuse(arg, err);
+    if (value == NULL)
+        return blob_fail(err, BLOB_E_INVALID, 0, "%s needs a value", arg);
+    if (!is_set)
+        return take_file(value, cmd, err);
+    cmd->sets[cmd->set_count++] = value;
+    return BLOB_OK;
 }
 
 enum blob_status command_line_parse(int argc, char *const *argv, struct command_line *out, struct blob_error *err)
@@ -65,21 +123,11 @@ enum blob_status command_line_parse(int argc, char *const *argv, struct command_
     if (cmd.sets == NULL)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "out of memory");
     for (int i = 1; i < argc; i++) {
-        const char *arg = argv[i], *value = NULL;
-        if (take_action(arg, &cmd.action))
-            continue;
-        bool is_set = takes_value("--set", argc, argv, &i, &value);
-        bool known =
-            is_set || takes_value("-c", argc, argv, &i, &value) || takes_value("--config", argc, argv, &i, &value);
-        if (!known || value == NULL) {
+        enum blob_status st = take(argc, argv, &i, &cmd, err);
+        if (st != BLOB_OK) {
             free(cmd.sets);
-            return blob_fail(err, BLOB_E_INVALID, 0, known ? "%s needs a value" : "unknown argument %s; see --help",
-                             arg);
+            return st;
         }
-        if (is_set)
-            cmd.sets[cmd.set_count++] = value;
-        else
-            cmd.file = value;
     }
     *out = cmd;
     return BLOB_OK;

@@ -119,7 +119,8 @@ static const struct config_option options[] = {
 
     /* ---- storage ---- */
     {"storage", "backend", CHOICE(storage.backend, "disk|s3"), .initial = "disk", .text = "Where blobs are kept."},
-    {"storage.disk", "root", TEXT(disk.root), .initial = "", .text = "Directory of the store, on one file system."},
+    {"storage.disk", "root", TEXT(disk.root), .form = CONFIG_PATH, .initial = "",
+     .text = "Directory of the store, on one file system."},
     {"storage.disk", "journal", BOOL(disk.journal), .initial = "true",
      .text = "Make many small commits durable with one write to a journal, rather than a file sync each."},
     {"storage.disk", "shared", BOOL(disk.shared), .initial = "false",
@@ -229,7 +230,7 @@ static const struct config_option options[] = {
     {"log", "format", CHOICE(log.format, "text|json"), .initial = "text", .text = "One line an event in either."},
     {"log", "access", BOOL(log.access), .initial = "true", .reloadable = true,
      .text = "A line for each request. Read again on HUP."},
-    {"log", "file", TEXT(log.file), .initial = "",
+    {"log", "file", TEXT(log.file), .form = CONFIG_LOG, .initial = "",
      .text = "File that is appended to, and reopened on USR1. Empty: standard error."},
 };
 

@@ -25,8 +25,17 @@ enum config_secret {
 };
 
 /* What a text must look like; empty is always fine. */
-/* FILE: it must be there, also where other settings leave it unused for now. */
-enum config_form { CONFIG_ANY, CONFIG_ADDRESS, CONFIG_HTTP_URL, CONFIG_REDIS_URL, CONFIG_NETWORKS, CONFIG_FILE };
+/* FILE: it must be there, also where other settings leave it unused for now. LOG: its directory must be. */
+enum config_form {
+    CONFIG_ANY,
+    CONFIG_ADDRESS,
+    CONFIG_HTTP_URL,
+    CONFIG_REDIS_URL,
+    CONFIG_NETWORKS,
+    CONFIG_FILE,
+    CONFIG_PATH,
+    CONFIG_LOG
+};
 
 struct config_option {
     const char *section, *key;

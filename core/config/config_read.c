@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "core/config/config_options.h"
+#include "core/text/nearest.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -84,6 +85,46 @@ static void load_value(struct loader *ld, enum origin_kind kind, const struct co
     bytebuf_release(&expected);
 }
 
+/* ---- names that are unknown, and near to one that is known ---- */
+
+enum name_kind { NAME_SECTION, NAME_KEY, NAME_FULL, NAME_VARIABLE };
+
+static void add_name(const struct config_option *option, enum name_kind kind, struct bytebuf *out)
+{
+    if (kind == NAME_VARIABLE)
+        config_option_variable(option, out);
+    else if (kind == NAME_FULL)
+        bytebuf_printf(out, "%s.%s", option->section, option->key);
+    else
+        bytebuf_text(out, kind == NAME_KEY ? option->key : option->section);
+}
+
+/* "; did you mean …?" or "". section: of which keys are looked at; NULL: all. */
+static const char *meant(const char *name, enum name_kind kind, const char *section, struct bytebuf *hint)
+{
+    size_t count;
+    const struct config_option *table = config_option_table(&count), *best = NULL;
+    struct nearest near;
+    struct bytebuf known;
+    bytebuf_init(&known);
+    nearest_begin(&near, name);
+    for (size_t i = 0; i < count; i++) {
+        unsigned before = near.edits;
+        bytebuf_clear(&known);
+        add_name(&table[i], kind, &known);
+        if (!section || strcmp(section, table[i].section) == 0)
+            nearest_look(&near, known.data);
+        best = near.edits < before ? &table[i] : best;
+    }
+    bytebuf_release(&known);
+    if (best) {
+        bytebuf_text(hint, kind == NAME_SECTION ? "; did you mean [" : "; did you mean ");
+        add_name(best, kind, hint);
+        bytebuf_text(hint, kind == NAME_SECTION ? "]?" : "?");
+    }
+    return best && !hint->failed ? hint->data : "";
+}
+
 /* ---- the file -------------------------------------------------------------------------------------------------- */
 
 /* For libinih: one whole line, without its indentation (which libinih would take for a continuation). */
@@ -113,12 +154,17 @@ static int file_value(void *arg, const char *section, const char *key, const cha
     struct bytebuf *errors = &ld->report->errors;
     const struct config_option *option = config_option_find(section, key);
     if (!option) {
+        struct bytebuf hint;
+        bytebuf_init(&hint);
         if (*section == '\0')
             bytebuf_printf(errors, "%s:%d: %s stands before any [section]\n", ld->file, ld->line, key);
         else if (!config_section_known(section))
-            bytebuf_printf(errors, "%s:%d: unknown section [%s]\n", ld->file, ld->line, section);
+            bytebuf_printf(errors, "%s:%d: unknown section [%s]%s\n", ld->file, ld->line, section,
+                           meant(section, NAME_SECTION, NULL, &hint));
         else
-            bytebuf_printf(errors, "%s:%d: unknown key %s in [%s]\n", ld->file, ld->line, key, section);
+            bytebuf_printf(errors, "%s:%d: unknown key %s in [%s]%s\n", ld->file, ld->line, key, section,
+                           meant(key, NAME_KEY, section, &hint));
+        bytebuf_release(&hint);
         return 1;
     }
     if (origin_of(ld, option)->kind == BY_FILE) {
@@ -130,8 +176,25 @@ static int file_value(void *arg, const char *section, const char *key, const cha
     return 1;
 }
 
+/* libinih tells of the first one, when all is read. Errors stand in the order of their lines, from start on. */
+static void insert_syntax_error(struct loader *ld, size_t start, int line)
+{
+    struct bytebuf all, *errors = &ld->report->errors;
+    const char *at = errors->data + start;
+    size_t name_len = strlen(ld->file) + 1;
+    while (*at != '\0' && strlen(at) > name_len && strtol(at + name_len, NULL, 10) < line)
+        at = strchr(at, '\n') + 1;
+    bytebuf_init(&all);
+    bytebuf_add(&all, errors->data, (size_t)(at - errors->data));
+    bytebuf_printf(&all, "%s:%d: expected [section], key = value, or a comment\n", ld->file, line);
+    bytebuf_text(&all, at);
+    bytebuf_release(errors);
+    *errors = all;
+}
+
 static void load_file(struct loader *ld)
 {
+    size_t start = ld->report->errors.len;
     ld->stream = fopen(ld->file, "re");
     if (!ld->stream) {
         bytebuf_printf(&ld->report->errors, "%s: cannot be read: %s\n", ld->file, strerror(errno));
@@ -144,7 +207,7 @@ static void load_file(struct loader *ld)
     if (ferror(ld->stream))
         bytebuf_printf(&ld->report->errors, "%s: cannot be read: %s\n", ld->file, strerror(errno));
     else if (rc > 0)
-        bytebuf_printf(&ld->report->errors, "%s:%d: expected [section], key = value, or a comment\n", ld->file, rc);
+        insert_syntax_error(ld, start, rc);
     else if (rc < 0)
         bytebuf_printf(&ld->report->errors, "%s: out of memory\n", ld->file);
 out:
@@ -184,8 +247,11 @@ static void load_variable(struct loader *ld, const char *variable)
     }
     if (option)
         load_value(ld, BY_VARIABLE, option, equals + 1);
-    else
-        bytebuf_printf(&ld->report->warnings, "%s: no such setting; ignored\n", name.data);
+    else {
+        bytebuf_clear(&known);
+        bytebuf_printf(&ld->report->warnings, "%s: no such setting; ignored%s\n", name.data,
+                       meant(name.data, NAME_VARIABLE, NULL, &known));
+    }
     bytebuf_release(&known);
     bytebuf_release(&name);
 }
@@ -207,8 +273,16 @@ static void load_set(struct loader *ld, const char *set)
     const struct config_option *option = config_option_find(section.data, key.data);
     if (option)
         load_value(ld, BY_SET, option, equals + 1);
-    else
-        bytebuf_printf(&ld->report->errors, "--set %s.%s: no such setting\n", section.data, key.data);
+    else {
+        struct bytebuf full, hint;
+        bytebuf_init(&full);
+        bytebuf_init(&hint);
+        bytebuf_printf(&full, "%s.%s", section.data, key.data);
+        bytebuf_printf(&ld->report->errors, "--set %s: no such setting%s\n", full.data,
+                       meant(full.data, NAME_FULL, NULL, &hint));
+        bytebuf_release(&hint);
+        bytebuf_release(&full);
+    }
     bytebuf_release(&key);
     bytebuf_release(&section);
 }
@@ -254,6 +328,26 @@ static void check_shared(const struct loader *ld)
                "lose each other's uploads; leave it false where one node alone uses the directory");
 }
 
+/* Any address of one is the other's too where it is all of this machine's. */
+static bool same_hosts(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    static const char any[] = "0.0.0.0";
+    return (a_len == b_len && memcmp(a, b, a_len) == 0) || (a_len == strlen(any) && memcmp(a, any, a_len) == 0) ||
+           (b_len == strlen(any) && memcmp(b, any, b_len) == 0);
+}
+
+/* Port 0 is a free one, and so is never the other's. */
+static void check_ports(const struct loader *ld)
+{
+    const char *api = ld->cfg->server.listen, *admin = ld->cfg->server.admin_listen;
+    const char *api_port = api ? strrchr(api, ':') : NULL, *admin_port = admin ? strrchr(admin, ':') : NULL;
+    if (!api_port || !admin_port || strcmp(api_port, admin_port) != 0 || strtol(api_port + 1, NULL, 10) == 0)
+        return;
+    if ((*api == '[') == (*admin == '[') &&
+        same_hosts(api, (size_t)(api_port - api), admin, (size_t)(admin_port - admin)))
+        refuse(ld, "server", "admin_listen", "server.listen has this port already; give it another, or none");
+}
+
 static void check_storage(const struct config *cfg, struct config_report *report)
 {
     if (cfg->storage.backend == CONFIG_BACKEND_DISK)
@@ -268,7 +362,8 @@ static void check_storage(const struct config *cfg, struct config_report *report
 static void check_sessions(const struct config *cfg, struct config_report *report)
 {
     if (cfg->sessions.store == CONFIG_SESSIONS_EMBEDDED)
-        need(report, cfg->sessions.path || cfg->disk.root, "sessions.path", "when there is no storage.disk.root");
+        need(report, cfg->sessions.path || cfg->disk.root || cfg->storage.backend == CONFIG_BACKEND_DISK,
+             "sessions.path", "when there is no storage.disk.root");
     if (cfg->sessions.store == CONFIG_SESSIONS_REDIS) {
         need(report, cfg->redis.url || cfg->redis.sentinels, "sessions.redis.url",
              "(or sessions.redis.sentinels) when sessions.store is redis");
@@ -315,6 +410,7 @@ enum blob_status config_load(const struct config_sources *sources, struct config
         load_set(&ld, sources->sets[i]);
     if (report->errors.len == 0) {
         check_shared(&ld);
+        check_ports(&ld);
         check_server(cfg, report);
         check_storage(cfg, report);
         check_sessions(cfg, report);

@@ -27,6 +27,8 @@ static const char *const form_names[] = {[CONFIG_ANY] = "text",
                                          [CONFIG_REDIS_URL] =
                                              "redis://[[user]:password@]host[:port][/db] or unix:///path[?db=N]",
                                          [CONFIG_FILE] = "a file",
+                                         [CONFIG_PATH] = "an absolute path, without quotes",
+                                         [CONFIG_LOG] = "a file",
                                          [CONFIG_NETWORKS] = "addresses and networks, as 10.0.0.0/8"};
 
 static const struct unit size_units[] = {
@@ -231,7 +233,10 @@ static bool text_has_form(const char *text, enum config_form form)
         return has_scheme(text, "redis://") || has_scheme(text, "unix://");
     case CONFIG_NETWORKS:
         return are_networks(text);
+    case CONFIG_PATH:
+        return text[0] == '/';
     case CONFIG_FILE:
+    case CONFIG_LOG:
     case CONFIG_ANY:
         break;
     }
@@ -248,6 +253,20 @@ static bool file_is_there(const char *path, struct bytebuf *expected)
     return error == 0;
 }
 
+/* It is made where it is not there yet: in a directory that is. */
+static bool log_can_be_made(const char *path, struct bytebuf *expected)
+{
+    struct stat sb;
+    const char *slash = strrchr(path, '/');
+    char *directory = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    int error = !directory ? ENOMEM : stat(directory, &sb) != 0 ? errno : S_ISDIR(sb.st_mode) ? 0 : ENOTDIR;
+    if (error != 0)
+        bytebuf_printf(expected, "expected a file in a directory that is there; %s: %s", directory ? directory : path,
+                       strerror(error));
+    free(directory);
+    return error == 0;
+}
+
 static enum blob_status text_set(struct config *cfg, const struct config_option *option, const char *text,
                                  struct bytebuf *expected)
 {
@@ -260,6 +279,8 @@ static enum blob_status text_set(struct config *cfg, const struct config_option 
         return BLOB_E_INVALID;
     }
     if (*text && option->form == CONFIG_FILE && !file_is_there(text, expected))
+        return BLOB_E_INVALID;
+    if (*text && option->form == CONFIG_LOG && !log_can_be_made(text, expected))
         return BLOB_E_INVALID;
     if (*text && !text_has_form(text, option->form)) {
         bytebuf_printf(expected, "expected %s", form_names[option->form]);

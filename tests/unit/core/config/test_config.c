@@ -173,7 +173,8 @@ static void test_bad_values(void)
 
 static void test_bad_sets(void)
 {
-    check_set_refused("server.nothing=1", "--set server.nothing: no such setting");
+    check_set_refused("server.nothing=1", "--set server.nothing: no such setting\n");
+    check_set_refused("sever.listen=a:1", "--set sever.listen: no such setting; did you mean server.listen?\n");
     check_set_refused("server=1", "--set server: expected section.key=value");
     check_set_refused("server.listen", "--set server.listen: expected section.key=value");
     check_set_refused("", "expected section.key=value");
@@ -192,7 +193,9 @@ static void test_bad_file(void)
     check_says(&l, ":5: server.worker_threads: \"x\" is no good: expected a number from 1 to 1024\n");
     check_says(&l, ":6: server.worker_threads: given twice, first on line 5\n");
     check_says(&l, ":7: expected [section], key = value, or a comment\n");
-    check_says(&l, ":9: unknown section [sever]\n");
+    check_says(&l, ":9: unknown section [sever]; did you mean [server]?\n");
+    CU_ASSERT_TRUE(strstr(l.report.errors.data, ":6: ") < strstr(l.report.errors.data, ":7: "));
+    CU_ASSERT_TRUE(strstr(l.report.errors.data, ":7: ") < strstr(l.report.errors.data, ":9: "));
     load_release(&l);
     struct config_sources sources = {.file = "/nonexistent/blobd.conf"};
     l = load_from(&sources);
@@ -229,7 +232,8 @@ static void test_environment(void)
     char *environment[] = {unknown, ours, NULL, NULL};
     struct load l = load_text_and_environment(MINIMAL_FILE, strlen(MINIMAL_FILE), environment);
     CU_ASSERT_EQUAL(l.st, BLOB_OK);
-    CU_ASSERT_STRING_EQUAL(l.report.warnings.data, "BLOBD_SERVER_LISTNE: no such setting; ignored\n");
+    CU_ASSERT_STRING_EQUAL(l.report.warnings.data,
+                           "BLOBD_SERVER_LISTNE: no such setting; ignored; did you mean BLOBD_SERVER_LISTEN?\n");
     load_release(&l);
     char workers[] = "BLOBD_SERVER_WORKER_THREADS=0";
     environment[2] = workers;
@@ -251,11 +255,16 @@ static void test_needs(void)
     check_says(&l, "tls.key_file: must be set while tls.enabled is true\n");
     check_says(&l, "auth.tokens_file: must be set when auth.mode is tokens\n");
     check_says(&l, "storage.disk.root: must be set when storage.backend is disk\n");
+    CU_ASSERT_PTR_NULL(strstr(l.report.errors.data, "sessions.path"));
     load_release(&l);
     check_set_refused("auth.mode=verify", "auth.verify_url: must be set when auth.mode is verify");
     check_set_refused("storage.backend=s3", "storage.s3.bucket: must be set when storage.backend is s3");
     check_set_refused("sessions.store=redis", "sessions.redis.url: must be set");
     check_set_refused("server.listen=", "server.listen: must be set");
+    struct load bare =
+        load_text("[tls]\nenabled=false\n[auth]\nmode=none\n[storage]\nbackend=s3\n[storage.s3]\nbucket=b\n");
+    check_says(&bare, "sessions.path: must be set when there is no storage.disk.root");
+    load_release(&bare);
     struct load s3 = load_text(MINIMAL_FILE "[storage]\nbackend=s3\n[storage.s3]\nbucket=b\ncred_id=AK\n");
     check_says(&s3, "storage.s3.cred_secret: must be set beside storage.s3.cred_id");
     load_release(&s3);
@@ -299,6 +308,45 @@ static void test_forms(void)
     struct load l = load_text("[server]\nlisten=nonsense\n");
     check_says(&l, ":2: server.listen: expected host:port or [IPv6 address]:port\n");
     load_release(&l);
+}
+
+/* A directory of the store that the working directory decides about is another one with each start. */
+static void test_paths(void)
+{
+    check_set_refused("storage.disk.root=data",
+                      "--set: storage.disk.root: expected an absolute path, without quotes\n");
+    check_set_refused("storage.disk.root=\"/srv/blobd\"", "storage.disk.root: expected an absolute path");
+    check_set_refused("log.file=/nonexistent/blobd.log",
+                      "--set: log.file: expected a file in a directory that is there; "
+                      "/nonexistent: No such file");
+    check_set_refused("log.file=/dev/null/blobd.log", "/dev/null: Not a directory");
+    static const char *const fine[] = {"storage.disk.root=/", "sessions.path=/x.db", "log.file=/x",
+                                       "log.file=blobd.log", "log.file="};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        struct load l = load_set(fine[i]);
+        CU_ASSERT_EQUAL(l.st, BLOB_OK);
+        load_release(&l);
+    }
+}
+
+static void test_ports(void)
+{
+    static const char says[] = "server.admin_listen: server.listen has this port already";
+    check_set_refused("server.admin_listen=0.0.0.0:8887", says);
+    check_set_refused("server.admin_listen=127.0.0.1:8887", says);
+    check_set_refused("server.listen=127.0.0.1:8886", says);
+    struct load l = load_text(MINIMAL_FILE "[server]\nlisten=[::1]:80\nadmin_listen=[::1]:80\n");
+    check_says(&l, ":9: server.admin_listen: ");
+    load_release(&l);
+    static const char *const fine[] = {"listen=127.0.0.1:80\nadmin_listen=127.0.0.2:80\n", "admin_listen=\n",
+                                       "listen=127.0.0.1:0\nadmin_listen=127.0.0.1:0\n"};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
+        char text[256];
+        snprintf(text, sizeof text, MINIMAL_FILE "[server]\n%s", fine[i]);
+        l = load_text(text);
+        CU_ASSERT_EQUAL(l.st, BLOB_OK);
+        load_release(&l);
+    }
 }
 
 static const char *const secrets[] = {"tls.enabled=false",
@@ -452,6 +500,8 @@ int main(void)
                            {"what settings need of each other is checked", test_needs},
                            {"a shared directory needs shared sessions", test_shared_needs_redis},
                            {"addresses and URLs have their form", test_forms},
+                           {"paths are absolute, and the log can be made", test_paths},
+                           {"the two ports are two", test_ports},
                            {"printing masks secrets, and masks are refused", test_print},
                            {"what is printed reads back as the same", test_print_reads_back},
                            {"a reload tells what needs a restart", test_reload},

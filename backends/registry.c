@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 /* Content stops here, so that what is said about it can still be written: sessions, records, the index. */
 #define DISK_RESERVE_BYTES (UINT64_C(32) << 20)
@@ -19,6 +20,17 @@ typedef enum blob_status open_store_fn(const struct config *cfg, bool to_check, 
                                        struct blob_store **out, struct blob_error *err);
 typedef enum blob_status open_sessions_fn(const struct config *cfg, struct logger *log, struct session_store **out,
                                           struct blob_error *err);
+
+/* The store names what it cannot open by its place below the root. */
+static enum blob_status explain_denied(const char *root, struct blob_error *err)
+{
+    struct blob_error why = *err;
+    unsigned user = (unsigned)geteuid();
+    return blob_fail(err, BLOB_E_DENIED, 0,
+                     "storage.disk.root %s: %s; all of it has to belong to the server's user: chown -R %u that "
+                     "directory",
+                     root, why.text, user);
+}
 
 static enum blob_status open_disk(const struct config *cfg, bool to_check, struct logger *log, struct blob_store **out,
                                   struct blob_error *err)
@@ -32,7 +44,8 @@ static enum blob_status open_disk(const struct config *cfg, bool to_check, struc
         .probe = !to_check,
         .log = log,
     };
-    return disk_store_open(&opt, out, err);
+    enum blob_status st = disk_store_open(&opt, out, err);
+    return st == BLOB_E_DENIED ? explain_denied(cfg->disk.root, err) : st;
 }
 
 static enum blob_status open_s3(const struct config *cfg, bool to_check, struct logger *log, struct blob_store **out,

@@ -33,6 +33,26 @@ static enum blob_status find_owner(const char *directory, struct stat *out, stru
     return BLOB_OK;
 }
 
+enum blob_status store_owner_must_be_us(const char *directory, struct blob_error *err)
+{
+    struct stat sb;
+    if (geteuid() != 0)
+        return BLOB_OK;
+    enum blob_status st = find_owner(directory, &sb, err);
+    if (st != BLOB_OK || sb.st_uid == 0)
+        return st;
+    char names[NAMES_BYTES], user[64];
+    struct passwd entry, *known = NULL;
+    if (getpwuid_r(sb.st_uid, &entry, names, sizeof names, &known) != 0 || !known)
+        snprintf(user, sizeof user, "#%u", (unsigned)sb.st_uid);
+    else
+        snprintf(user, sizeof user, "%s", known->pw_name);
+    return blob_fail(err, BLOB_E_DENIED, 0,
+                     "storage.disk.root %s is user %s's, who could not use files that root makes there: runuser -u %s "
+                     "-- blobd ..., or systemctl start blobd; or chown -R root that directory",
+                     directory, user, user);
+}
+
 enum blob_status store_owner_become(const char *directory, struct blob_error *err)
 {
     struct stat sb;

@@ -184,6 +184,21 @@ def test_root_leaves_a_store_to_its_owner():
             assert f"as the owner of {srv.root}" in done.stderr and f"({NOBODY})" in done.stderr, done.stderr
         assert blob_file(srv, sha256(data)).stat().st_uid == NOBODY
 
+        # To serve, root must read its key and bind its port: it is told to start it as that user instead.
+        srv.spawn()
+        assert srv.wait(20) == 1 and of_root(srv.root) == [], (of_root(srv.root), srv.log())
+        assert all(w in srv.log() for w in (str(srv.root), "runuser -u nobody", "chown -R root")), srv.log()
+        # That user is told what it may not open, and what to do.
+        os.chown(srv.root / "lock", 0, 0)
+        (srv.root / "lock").chmod(0o600)
+        binary = shutil.copy(srv.binary, srv.work / "blobd")
+        done = subprocess.run([str(binary), "--set", f"storage.disk.root={srv.root}", "--set", "tls.enabled=false", "--set",
+                               "auth.mode=none", "--check-storage"], user=NOBODY, group=NOBODY, extra_groups=[],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "Permission denied" in done.stderr, done
+        assert f"chown -R {NOBODY}" in done.stderr and str(srv.root) in done.stderr, done
+        os.chown(srv.root / "lock", NOBODY, NOBODY)
+
         # A root that is not there yet is made by whom the directory above belongs to.
         above = temp_dir()
         for p in (above, above.parent):

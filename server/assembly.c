@@ -49,6 +49,8 @@
 #define DRAIN_LOOK_MS         10
 #define DRAIN_CUT_MS          2000
 
+#define CERTIFICATE_TEXT_BYTES 512
+
 struct assembly {
     const struct config *cfg;
     struct logger *log;
@@ -351,6 +353,11 @@ static int64_t read_log_dropped(void *arg)
     return (int64_t)log_dropped(arg);
 }
 
+static int64_t read_certificate_end(void *arg)
+{
+    return http_server_certificate_end_s(arg);
+}
+
 static void add_gauges(struct assembly *a)
 {
     struct metrics *m = a->svc.metrics;
@@ -360,6 +367,9 @@ static void add_gauges(struct assembly *a)
     metrics_gauge_fn(m, "blobd_worker_queue", "Jobs that wait for a worker.", NULL, read_queued, a->svc.pool);
     metrics_gauge_fn(m, "blobd_log_lines_dropped", "Log lines that could not be written.", NULL, read_log_dropped,
                      a->log);
+    if (a->cfg->tls.enabled)
+        metrics_gauge_fn(m, "blobd_tls_certificate_expiry_timestamp_seconds",
+                         "When the certificate ends, in seconds since 1970.", NULL, read_certificate_end, a->svc.http);
 }
 
 /* ---- start and stop -----------------------------------------------------------------------------------------------
@@ -403,6 +413,26 @@ static void log_address(struct assembly *a, const char *what, const char *listen
     log_line(a->log, LOG_INFO, NULL, "%s%.*s:%u", what, host, listen, http_server_port(http));
 }
 
+static void warn_of_certificate(struct assembly *a)
+{
+    char text[CERTIFICATE_TEXT_BYTES];
+    if (http_server_certificate_ends_soon(a->svc.http, text, sizeof text))
+        log_line(a->log, LOG_WARN, NULL, "%s", text);
+}
+
+/* What is right on a loopback or behind a proxy, and wrong where anybody can come by. */
+static void tell_what_is_open(struct assembly *a)
+{
+    if (a->cfg->auth.mode == CONFIG_AUTH_NONE)
+        log_line(a->log, LOG_WARN, NULL, "auth.mode=none: whoever reaches %s may upload, list and destroy everything",
+                 a->cfg->server.listen);
+    if (!a->cfg->tls.enabled)
+        log_line(a->log, LOG_INFO, NULL,
+                 "tls.enabled=false: bearers and content pass %s in clear; a proxy before it has to speak TLS",
+                 a->cfg->server.listen);
+    warn_of_certificate(a);
+}
+
 enum blob_status assembly_start(struct assembly *a, struct blob_error *err)
 {
     enum blob_status st = janitor_start(a->janitor, err);
@@ -416,6 +446,7 @@ enum blob_status assembly_start(struct assembly *a, struct blob_error *err)
                 a->svc.http);
     if (a->admin_http != NULL)
         log_address(a, "admin port on http://", a->cfg->server.admin_listen, a->admin_http);
+    tell_what_is_open(a);
     return BLOB_OK;
 }
 
@@ -433,6 +464,7 @@ bool assembly_reload(struct assembly *a, const struct config *fresh)
         log_line(a->log, LOG_ERROR, NULL, "the old certificate stays: %s", err.text);
         whole = false;
     }
+    warn_of_certificate(a);
     if (auth_reload(a->svc.auth, fresh != NULL ? fresh->auth.tokens_file : NULL, &err) != BLOB_OK) {
         log_line(a->log, LOG_ERROR, NULL, "the old tokens stay: %s", err.text);
         whole = false;

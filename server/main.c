@@ -37,6 +37,8 @@
 #define EXIT_SETTINGS  2
 #define SAME_SIGNAL_US 500000
 
+#define CERTIFICATE_TEXT_BYTES 512
+
 struct program {
     struct command_line cmd;
     struct config *cfg;
@@ -141,6 +143,8 @@ static enum blob_status open_parts(struct program *p, struct blob_error *err)
     const struct config *cfg = p->cfg;
     enum blob_status st =
         logger_new((enum log_format)cfg->log.format, (enum log_level)cfg->log.level, cfg->log.file, &p->log, err);
+    if (st == BLOB_OK && cfg->storage.backend == CONFIG_BACKEND_DISK)
+        st = store_owner_must_be_us(cfg->disk.root, err);
     if (st == BLOB_OK)
         st = registry_open_store(cfg, false, p->log, &p->store, err);
     if (st == BLOB_OK)
@@ -345,12 +349,25 @@ static enum blob_status open_store(struct program *p, bool checking, struct blob
     return st == BLOB_OK ? registry_open_store(p->cfg, checking, NULL, &p->store, err) : st;
 }
 
+/* Why a command did not come to its work, and what to do where a server is in its way. */
+static int complain_of_store(const struct program *p, enum blob_status st, const struct blob_error *err,
+                             const char *advice)
+{
+    complain(err->text);
+    if (st == BLOB_E_CONFLICT && p->cfg->storage.backend == CONFIG_BACKEND_DISK)
+        complain(advice);
+    return EXIT_FAILURE;
+}
+
 static int check_storage(struct program *p)
 {
     struct blob_error err = {0};
     enum blob_status st = open_store(p, true, &err);
-    if (st == BLOB_OK)
-        st = blob_store_self_check(p->store, report_step, NULL, &err);
+    if (st != BLOB_OK)
+        return complain_of_store(p, st, &err,
+                                 "stop that server and check again (systemctl stop blobd; uploads go on after its "
+                                 "start); what it finds wrong while it serves is in /readyz and its log");
+    st = blob_store_self_check(p->store, report_step, NULL, &err);
     blob_store_close(p->store);
     return st == BLOB_OK ? EXIT_SUCCESS : complain(err.text);
 }
@@ -363,8 +380,11 @@ static int check_files(const struct config *cfg)
     if (cfg->tls.enabled) {
         const struct http_tls_files files = {.cert_file = cfg->tls.cert_file, .key_file = cfg->tls.key_file};
         struct tls_server *tls = NULL;
+        char soon[CERTIFICATE_TEXT_BYTES];
         if (tls_server_new(&files, &tls, &err) != BLOB_OK)
             status = complain(err.text);
+        else if (tls_server_ends_soon(tls, soon, sizeof soon))
+            fprintf(stderr, "blobd: warning: %s\n", soon);
         tls_server_free(tls);
     }
     if ((enum auth_mode)cfg->auth.mode == AUTH_TOKENS) {
@@ -385,14 +405,10 @@ static int scrub(struct program *p)
     struct blob_error err = {0};
     signal(SIGPIPE, SIG_IGN);
     enum blob_status st = open_store(p, false, &err);
-    if (st != BLOB_OK) {
-        complain(err.text);
-        if (st == BLOB_E_CONFLICT && p->cfg->storage.backend == CONFIG_BACKEND_DISK)
-            complain(
-                "stop that server and scrub again (systemctl stop blobd; uploads go on after its start), or have it "
-                "scrub while it serves: retention.scrub_rate, and a restart");
-        return EXIT_FAILURE;
-    }
+    if (st != BLOB_OK)
+        return complain_of_store(p, st, &err,
+                                 "stop that server and scrub again (systemctl stop blobd; uploads go on after its "
+                                 "start), or have it scrub while it serves: retention.scrub_rate, and a restart");
     int status = scrub_command(p->store);
     blob_store_close(p->store);
     return status;

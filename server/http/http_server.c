@@ -264,6 +264,16 @@ uint16_t http_server_port(const struct http_server *srv)
     return srv->port;
 }
 
+int64_t http_server_certificate_end_s(const struct http_server *srv)
+{
+    return srv->tls ? tls_server_certificate_end_s(srv->tls) : 0;
+}
+
+bool http_server_certificate_ends_soon(const struct http_server *srv, char *text, size_t size)
+{
+    return srv->tls && tls_server_ends_soon(srv->tls, text, size);
+}
+
 enum blob_status http_server_reload_tls(struct http_server *srv, const struct http_tls_files *files,
                                         struct blob_error *err)
 {

@@ -86,6 +86,10 @@ enum blob_status http_server_start(struct http_server *srv, struct blob_error *e
 uint16_t http_server_port(const struct http_server *srv);
 /* Reads certificate and key for new connections, from where files says they are now (NULL, in it too: from where they
  * were); on failure the old ones stay, and where they are from. Any one thread. */
+/* When the certificate ends, in seconds since 1970; 0 without TLS. Any thread. */
+int64_t http_server_certificate_end_s(const struct http_server *srv);
+/* With TLS, has it ended, or will it within two weeks? Then text says so. */
+bool http_server_certificate_ends_soon(const struct http_server *srv, char *text, size_t size);
 enum blob_status http_server_reload_tls(struct http_server *srv, const struct http_tls_files *files,
                                         struct blob_error *err) BLOB_MUST_CHECK;
 /* Closes the listeners; idle keep-alive connections are closed, busy ones after their answer (Connection: close).

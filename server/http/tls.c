@@ -4,10 +4,17 @@
  */
 #include "server/http/tls.h"
 
+#include "core/clock.h"
+#include "core/text/rfc3339.h"
+
 #include <openssl/err.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define ENDS_SOON_S (14 * 24 * 3600)
 
 struct tls_server {
     pthread_mutex_t lock;
@@ -53,8 +60,13 @@ static enum blob_status use_key(SSL_CTX *ctx, const char *key_file, struct blob_
             "pkey -in KEY -out NEW) into a file that only blobd may read",
             key_file);
     }
-    if (!used && ERR_GET_LIB(ERR_peek_error()) != ERR_LIB_X509)
+    unsigned long code = ERR_peek_error();
+    if (!used && ERR_SYSTEM_ERROR(code))
         return tls_fail(err, "tls.key_file", key_file);
+    if (!used && ERR_GET_LIB(code) != ERR_LIB_X509) {
+        ERR_clear_error();
+        return blob_fail(err, BLOB_E_INVALID, 0, "tls.key_file %s is not a PEM private key", key_file);
+    }
     if (used && SSL_CTX_check_private_key(ctx) == 1)
         return BLOB_OK;
     ERR_clear_error();
@@ -155,6 +167,29 @@ enum blob_status tls_server_reload(struct tls_server *tls, const struct http_tls
     tls->cert_file = cert_file;
     tls->key_file = key_file;
     return BLOB_OK;
+}
+
+int64_t tls_server_certificate_end_s(struct tls_server *tls)
+{
+    struct tm end = {0};
+    pthread_mutex_lock(&tls->lock);
+    const X509 *certificate = SSL_CTX_get0_certificate(tls->ctx);
+    bool known = certificate && ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) == 1;
+    pthread_mutex_unlock(&tls->lock);
+    return known ? (int64_t)timegm(&end) : 0;
+}
+
+bool tls_server_ends_soon(struct tls_server *tls, char *text, size_t size)
+{
+    int64_t end_s = tls_server_certificate_end_s(tls), now_s = clock_wall_ms() / 1000;
+    char day[RFC3339_CHARS + 1];
+    if (end_s - now_s > ENDS_SOON_S)
+        return false;
+    rfc3339_format(end_s * 1000, day);
+    snprintf(text, size, "tls.cert_file %s: the certificate %s at %s: %s", tls->cert_file,
+             end_s <= now_s ? "has ended" : "ends soon,", day,
+             end_s <= now_s ? "clients refuse it; renew it, then HUP" : "renew it, then HUP");
+    return true;
 }
 
 SSL *tls_session(struct tls_server *tls)

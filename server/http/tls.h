@@ -20,6 +20,10 @@ void tls_server_free(struct tls_server *tls);
  * changes. One thread at a time. */
 enum blob_status tls_server_reload(struct tls_server *tls, const struct http_tls_files *files,
                                    struct blob_error *err) BLOB_MUST_CHECK;
+/* When the server's own certificate ends, in seconds since 1970; of the one that new sessions get. Any thread. */
+int64_t tls_server_certificate_end_s(struct tls_server *tls);
+/* Has it ended, or will it within two weeks? Then text says so, with the file and the day. */
+bool tls_server_ends_soon(struct tls_server *tls, char *text, size_t size);
 /* A new session for one accepted connection, or NULL without memory. */
 SSL *tls_session(struct tls_server *tls);
 

@@ -183,12 +183,35 @@ def test_storage_root_that_cannot_be_used_stops_the_start_and_is_named():
 def test_storage_root_without_a_parent_and_the_like_name_their_setting():
     on_disk()
     absent = temp_dir() / ("x" * 200) / ("y" * 200)
-    for option, why in (("storage.disk.root", "does not exist; make that"), ("sessions.path", "No such file or directory"),
-                        ("log.file", "No such file or directory")):
+    for option, why in (("storage.disk.root", "does not exist; make that"), ("sessions.path", "No such file or directory")):
         srv = Blobd({option: str(absent / "here")})
         srv.spawn()
         assert srv.wait(20) == 1 and option in srv.log() and why in srv.log(), srv.log()
         assert "/xxxxx" in srv.log() and "[...]" in srv.log() and "here" in srv.log(), srv.log()
+
+
+    text = good(log={"file": absent / "here"})
+    status, out, err, file = blobd("--check-config", text=text)
+    assert status == 2 and f"{file}:{line_of(text, 'file=')}: log.file: " in err and str(absent) in err, err
+
+
+def test_arguments_that_contradict_each_other_are_refused():
+    status, out, err, file = blobd("-c", "/dev/null", text=good())
+    assert status == 2 and "-c is given twice" in err and str(file) in err, err
+    status, out, err, _ = blobd("--check-config", "--print-config", text=good())
+    assert status == 2 and "--check-config and --print-config" in err and not out, (out, err)
+    status, out, err, _ = blobd("--chek-config", text=good())
+    assert status == 2 and "did you mean --check-config?" in err, err
+    assert blobd("--check-config", "--set", "log.level=warn", "--set", "log.format=json", text=good())[0] == 0
+
+
+def test_certificate_that_ends_is_warned_of_and_one_that_does_not_is_not():
+    for days, said in ((13, "ends soon"), (15, None)):
+        cert, key = harness.make_certificate(temp_dir(), days=days)
+        text = good(tls={"enabled": "true", "cert_file": cert, "key_file": key})
+        status, out, err, _ = blobd("--check-config", text=text)
+        assert status == 0 and "are right" in out, (out, err)
+        assert (f"tls.cert_file {cert}" in err and said in err) if said else "certificate" not in err, (days, err)
 
 
 def test_encrypted_key_is_refused_with_what_to_do():

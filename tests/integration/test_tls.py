@@ -167,12 +167,27 @@ def test_wrong_certificate_on_hup_keeps_the_old_and_says_why():
             assert served_certificate(srv) == old
 
 
+def test_end_of_the_certificate_is_told_and_measured():
+    def end(srv):
+        return srv.metric("blobd_tls_certificate_expiry_timestamp_seconds")
+
+    with Blobd(tls=True) as srv:
+        assert "ends soon" not in srv.log() and abs(end(srv) - time.time() - 30 * 86400) < 3600, end(srv)
+        cert, key = make_certificate(srv.work, days=3)
+        shutil.copy(cert, srv.cert)
+        shutil.copy(key, srv.key)
+        srv.signal(signal.SIGHUP)
+        wait_for(lambda: f"tls.cert_file {srv.cert}: the certificate ends soon" in srv.log(), what="the warning")
+        assert abs(end(srv) - time.time() - 3 * 86400) < 3600, end(srv)
+
+
 def test_wrong_certificate_stops_the_start_and_is_named():
     for spoil in ("cert", "key"):
         srv = Blobd(tls=True)
         getattr(srv, spoil).write_text("nonsense")
         srv.spawn()
         assert srv.wait(20) != 0 and str(getattr(srv, spoil)) in srv.log(), srv.log()
+        assert spoil == "cert" or f"tls.key_file {srv.key} is not a PEM private key" in srv.log(), srv.log()
 
 
 def test_certificate_or_key_that_is_not_there_is_told_by_its_setting_and_the_reason():

@@ -176,3 +176,12 @@ test_the_tour_of_a_cluster_on_s3_behind_nginx_works_when_pasted.timeout = 150
 test_the_tour_that_run_prints_works_when_pasted_twice.timeout = 120
 test_demo_verifies_every_prompt.timeout = 240
 test_bench_gives_a_figure_for_small_uploads.timeout = 120
+
+
+def test_scripts_answer_help_and_refuse_words_they_do_not_know():
+    for name in ("test", "demo", "soak", "check-tour", "check-format"):
+        done = subprocess.run([str(REPO / "scripts" / name), "--help"], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0 and len(done.stdout) > 60, (name, done)
+        if name != "soak":  # its words are those of run.py
+            done = subprocess.run([str(REPO / "scripts" / name), "wrong"], capture_output=True, text=True, timeout=20)
+            assert done.returncode == 2 and "wrong" in done.stderr and "--help" in done.stderr, (name, done)

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NO_SPACE_RETRY_S 60 /* somebody has to make room, or a sweep */
+
 static const struct {
     const char *name;
     int http;
@@ -83,7 +85,9 @@ enum api_code api_fail_status(struct api_error *err, enum blob_status st)
 {
     switch (st) {
     case BLOB_E_NO_SPACE:
-        return api_fail(err, API_INSUFFICIENT_STORAGE, "the storage is full; what was acknowledged is kept");
+        api_fail(err, API_INSUFFICIENT_STORAGE, "the storage is full; what was acknowledged is kept");
+        err->retry_after_s = NO_SPACE_RETRY_S;
+        return API_INSUFFICIENT_STORAGE;
     case BLOB_E_UNAVAILABLE:
     case BLOB_E_DENIED: /* to blobd, by its storage: the operator can cure it, and the client need not give up */
     case BLOB_E_CONFLICT:

@@ -175,7 +175,7 @@ static bool may_be_empty(const struct upload_body *b)
     return b->request.completes && !b->request.body_known && !b->request.body_begun;
 }
 
-/* Is there room for the body, as far as its length is known? */
+/* Is there room for the body, as far as its length is known? Where not, the answer says where the upload stands. */
 static enum api_code check_room(struct upload_body *b)
 {
     struct blob_error err;
@@ -186,6 +186,9 @@ static enum api_code check_room(struct upload_body *b)
     if (st == BLOB_OK)
         return API_OK;
     log_line(b->x->svc->log, LOG_WARN, http_request_id(b->x->req), "upload %s: %s", b->request.id.text, err.text);
+    struct api_error unknown;
+    b->result.has_view =
+        upload_status(b->x->svc->uploads, &b->request.id, b->request.who, &b->result.view, &unknown) == API_OK;
     return api_fail_status(&b->x->err, st);
 }
 

@@ -80,7 +80,8 @@ def fills_and_goes_on(kind, in_one_body):
         refused(answer, "INSUFFICIENT_STORAGE")
         whole(download(srv, sha256(old)), old)
         assert up.status().status == 204 and acknowledged <= up.offset < len(data), (up.offset, acknowledged)
-        wait_for(lambda: (a := up.append(data[up.offset:], expect=True)).status == 507 and a.interim == [], timeout=5,
+        wait_for(lambda: (a := up.append(data[up.offset:], expect=True)).status == 507 and a.interim == [] and
+                 a.header("Upload-Offset") == str(up.offset) and int(a.header("Retry-After", "0")) > 0, timeout=5,
                  what="a body to be refused before it is sent")
         assert up.status().status == 204
         weight.unlink()

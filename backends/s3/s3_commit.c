@@ -209,7 +209,7 @@ static enum blob_status copy_without(struct s3_store *s, const char *from, const
     }
     hash_peek(&hash, &copied);
     if (st == BLOB_OK && !digest_equal(&copied, digest))
-        st = blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s: other bytes come back than were written", from);
+        st = blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s: other bytes come back than were written", from);
     if (st == BLOB_OK)
         st = s3_multipart_complete(s->client, to, id, parts, n, &made->object, err);
     free(parts);

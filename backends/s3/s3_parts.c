@@ -119,7 +119,7 @@ static enum blob_status read_segment(struct s3_store *s, const struct s3_key *ke
         if (st != BLOB_OK || !whole || crc32c(0, out, len) == segment->crc32c)
             return st;
     }
-    return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s: other bytes come back than were written", key->text);
+    return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "S3 %s: other bytes come back than were written", key->text);
 }
 
 /* Bytes of an upload's segments: [offset, offset + len) must lie in them. Who asks for less than whole segments must

@@ -4,6 +4,8 @@
  */
 #include "server/auth/auth_tokens.h"
 
+#include "core/regular_file.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,12 +80,14 @@ static enum blob_status read_lines(FILE *file, const char *path, struct token_li
     size_t cap = 0;
     ssize_t len;
     for (unsigned number = 1; st == BLOB_OK && (len = getline(&line, &cap, file)) >= 0; number++) {
+        /* As a crash leaves a file that was not synced: no empty list, which would lock everybody out. */
+        bool nul = memchr(line, '\0', (size_t)len) != NULL;
         line[strcspn(line, "\r\n")] = '\0';
         const char *text = line + strspn(line, " \t");
-        if (*text == '\0' || *text == '#')
+        if (!nul && (*text == '\0' || *text == '#'))
             continue;
         struct token token = {.line = number};
-        const char *wrong = parse_line(line, &token);
+        const char *wrong = nul ? "the line holds a NUL byte" : parse_line(line, &token);
         if (wrong != NULL)
             st = blob_fail(err, BLOB_E_INVALID, 0, "auth.tokens_file %s:%u: %s", path, number, wrong);
         else if ((st = add_token(list, &token)) != BLOB_OK)
@@ -108,12 +112,13 @@ static enum blob_status check_unique(const struct token_list *list, const char *
 
 enum blob_status token_list_load(const char *path, struct token_list **out, struct blob_error *err)
 {
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "auth.tokens_file %s", path);
+    FILE *file;
+    enum blob_status st = regular_file_open(path, "auth.tokens_file", &file, err);
+    if (st != BLOB_OK)
+        return st;
     struct token_list *list = calloc(1, sizeof *list);
-    enum blob_status st = list != NULL ? read_lines(file, path, list, err)
-                                       : blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth.tokens_file %s", path);
+    st = list != NULL ? read_lines(file, path, list, err)
+                      : blob_fail(err, BLOB_E_NO_MEMORY, 0, "auth.tokens_file %s", path);
     fclose(file);
     if (st == BLOB_OK && list->count > 0) {
         qsort(list->tokens, list->count, sizeof *list->tokens, compare_tokens);

@@ -177,7 +177,7 @@ def test_what_the_environment_says_wrongly_is_told_at_start():
         for env, words in (
                 ({}, "no S3 credentials: set storage.s3.cred_id"),
                 ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"}, "AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE must both be set"),
-                (issuer.web_identity() | {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"}, "the token file /nowhere cannot be read"),
+                (issuer.web_identity() | {"AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"}, "the token file /nowhere"),
                 (issuer.web_identity() | {"AWS_ROLE_ARN": "arn:other"}, "it answers 400 InvalidIdentityToken"),
                 ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://192.0.2.1/x"}, "must be https, or http to this machine"),
                 ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": s3.endpoint}, "no S3 credentials from the instance's metadata")):

@@ -141,6 +141,7 @@ def test_staged_bytes_that_come_back_wrong_become_no_blob():
             with s3.fault("wrong-bytes", "GET .*/staging/.*/s/") as rule:
                 answers = [up.append(content.read(first, second)), up.complete(content.digest())]
                 assert all(a.status != 201 for a in answers), answers
+                assert all(a.status == 503 and a["Retry-After"] for a in answers if a.status >= 500), answers
                 assert rule.met, "nothing was read back"
             refused(download(srv, content.digest()), "BLOB_UNKNOWN")
             with s3.fault("wrong-bytes", "GET .*/staging/.*/s/", times=1) as rule:

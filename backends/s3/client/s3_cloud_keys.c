@@ -11,6 +11,7 @@
 #include "backends/s3/client/s3_answer.h"
 #include "backends/s3/client/s3_http.h"
 #include "backends/s3/client/s3_xml.h"
+#include "core/regular_file.h"
 #include "core/text/bytebuf.h"
 
 #include <ctype.h>
@@ -194,9 +195,10 @@ const char *s3_cloud_name(const struct s3_cloud *c)
 static enum blob_status read_token(const char *path, struct bytebuf *out, struct blob_error *err)
 {
     char buf[TOKEN_MAX + 1];
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "the token file %.120s cannot be read", path);
+    FILE *f;
+    struct blob_error why;
+    if (regular_file_open(path, "the token file", &f, &why) != BLOB_OK)
+        return blob_fail(err, BLOB_E_UNAVAILABLE, 0, "%s", why.text);
     size_t n = fread(buf, 1, sizeof buf, f);
     bool failed = ferror(f) != 0;
     (void)fclose(f);

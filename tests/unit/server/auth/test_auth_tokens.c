@@ -3,6 +3,7 @@
 #include "tests/rig/unit_main.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define HASH_A "5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8" /* of "password" */
@@ -97,6 +98,31 @@ static void test_missing_file(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(err.text, "/nonexistent/tokens"));
 }
 
+/* At a reload a FIFO would hold the main thread for good, and a file of zeros would lock everybody out. */
+static void test_no_file_of_tokens(void)
+{
+    char dir[] = "/tmp/blobd-tokens-XXXXXX", path[64];
+    static const char zeros[64];
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(dir));
+    token_list_free(list);
+    list = NULL;
+    CU_ASSERT_EQUAL(token_list_load(dir, &list, &err), BLOB_E_INVALID);
+    snprintf(path, sizeof path, "%s/tokens", dir);
+    CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+    CU_ASSERT_EQUAL(token_list_load(path, &list, &err), BLOB_E_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, path));
+    unlink(path);
+    FILE *f = fopen(path, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    fprintf(f, "alice " HASH_A "\n");
+    fwrite(zeros, 1, sizeof zeros, f);
+    fclose(f);
+    CU_ASSERT_EQUAL(token_list_load(path, &list, &err), BLOB_E_INVALID);
+    CU_ASSERT_PTR_NOT_NULL(strstr(err.text, ":2: the line holds a NUL byte"));
+    unlink(path);
+    rmdir(dir);
+}
+
 static void test_many(void)
 {
     struct identity who;
@@ -124,6 +150,7 @@ int main(void)
                            {"one name may have two tokens", test_two_tokens_of_one_name},
                            {"a mistake names file and line, never the hash", test_mistakes},
                            {"a missing file is named", test_missing_file},
+                           {"a FIFO, a directory and NUL bytes are no tokens", test_no_file_of_tokens},
                            {"each of many tokens is found", test_many},
                            CU_TEST_INFO_NULL};
     return unit_main("auth_tokens", tests);

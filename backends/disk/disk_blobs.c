@@ -12,6 +12,7 @@
  * that was stored again for the one that was damaged.
  */
 #include "backends/disk/disk_impl.h"
+#include "backends/disk/file/disk_bytes.h"
 #include "backends/disk/file/durable_file.h"
 #include "core/check.h"
 
@@ -34,11 +35,6 @@ struct disk_reader {
     int fd;
 };
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
-{
-    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
-}
-
 int64_t disk_mtime_ms(const struct stat *sb)
 {
     return (int64_t)sb->st_mtim.tv_sec * 1000 + sb->st_mtim.tv_nsec / 1000000;
@@ -48,7 +44,7 @@ enum blob_status disk_set_mtime(int root_fd, const char *path, int64_t ms, struc
 {
     const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
                                       {.tv_sec = (time_t)(ms / 1000), .tv_nsec = ms % 1000 * 1000000}};
-    return utimensat(root_fd, path, times, 0) == 0 ? BLOB_OK : fail_errno(err, errno, "touch", path);
+    return utimensat(root_fd, path, times, 0) == 0 ? BLOB_OK : file_fail(err, errno, "touch", path);
 }
 
 /* ---- looking and reading ---- */
@@ -82,7 +78,7 @@ static enum blob_status stat_blob(struct disk_store *s, const struct digest *dig
     int result = fstatat(s->root_fd, path->text, sb, 0);
     if (result != 0 && errno == ENOENT && wait_aside(s, digest))
         result = fstatat(s->root_fd, path->text, sb, 0);
-    return result == 0 ? BLOB_OK : fail_errno(err, errno, "stat", path->text);
+    return result == 0 ? BLOB_OK : file_fail(err, errno, "stat", path->text);
 }
 
 enum blob_status disk_blob_stat(struct blob_store *base, const struct digest *digest, struct blob_info *out,
@@ -113,11 +109,11 @@ enum blob_status disk_blob_open(struct blob_store *base, const struct digest *di
     if (fd < 0 && errno == ENOENT && wait_aside(s, digest))
         fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path.text);
+        return file_fail(err, errno, "open", path.text);
     struct stat sb;
     struct disk_reader *r = calloc(1, sizeof *r);
     if (!r || fstat(fd, &sb) != 0) {
-        st = r ? fail_errno(err, errno, "stat", path.text) : blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path.text);
+        st = r ? file_fail(err, errno, "stat", path.text) : blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path.text);
         close(fd);
         free(r);
         return st;
@@ -157,7 +153,7 @@ static enum blob_status sync_touch(struct disk_store *s, const struct disk_path 
 {
     int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path->text);
+        return file_fail(err, errno, "open", path->text);
     /* fsync, not fdatasync: the time is what has changed. */
     enum blob_status st = file_sync_all(fd, path->text, err);
     close(fd);
@@ -169,7 +165,7 @@ enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct diges
 {
     struct stat sb;
     if (fstatat(s->root_fd, path->text, &sb, 0) != 0)
-        return fail_errno(err, errno, "stat", path->text);
+        return file_fail(err, errno, "stat", path->text);
     int64_t now_ms = clock_wall_ms_after(disk_mtime_ms(&sb));
     enum blob_status st = disk_set_mtime(s->root_fd, path->text, now_ms, err);
     if (st != BLOB_OK)
@@ -179,8 +175,7 @@ enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct diges
     if (!s->journal)
         return sync_touch(s, path, err);
     uint8_t ms[8];
-    for (int i = 0; i < 8; i++)
-        ms[i] = (uint8_t)((uint64_t)now_ms >> (8 * i));
+    put_le(ms, (uint64_t)now_ms, sizeof ms);
     const struct iovec parts[] = {disk_part(digest->bytes, DIGEST_BYTES), disk_part(ms, sizeof ms)};
     struct journal_ticket ticket;
     return disk_journal_append(s->journal, JOURNAL_TOUCH, parts, 2, false, &ticket, err);
@@ -218,7 +213,7 @@ static enum blob_status put_back(struct disk_store *s, const struct disk_path *a
                                  struct blob_error *err)
 {
     if (linkat(s->root_fd, aside->text, s->root_fd, path->text, 0) != 0 && errno != EEXIST)
-        return fail_errno(err, errno, "restore", path->text);
+        return file_fail(err, errno, "restore", path->text);
     enum blob_status st = disk_dir_sync_parent(s, path->text, err);
     return st == BLOB_OK ? file_remove(s->root_fd, aside->text, err) : st;
 }
@@ -241,9 +236,9 @@ static enum blob_status remove_shared(struct disk_store *s, const struct digest 
     struct stat sb;
     aside_path(digest, &aside);
     if (renameat(s->root_fd, path->text, s->root_fd, aside.text) != 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "move aside", path->text);
+        return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "move aside", path->text);
     if (fstatat(s->root_fd, aside.text, &sb, 0) != 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "stat", aside.text);
+        return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "stat", aside.text);
     if (!may_go(which, &sb)) {
         enum blob_status st = put_back(s, &aside, path, err);
         return st == BLOB_OK ? blob_fail(err, BLOB_E_CONFLICT, 0, "%s was touched", path->text) : st;
@@ -278,7 +273,7 @@ enum blob_status disk_blob_remove(struct blob_store *base, const struct digest *
         return st;
     struct stat sb;
     if (fstatat(s->root_fd, path.text, &sb, 0) != 0) {
-        st = errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "stat", path.text);
+        st = errno == ENOENT ? BLOB_OK : file_fail(err, errno, "stat", path.text);
     } else if (!may_go(&which, &sb)) {
         st = blob_fail(err, BLOB_E_CONFLICT, 0, "%s was touched", path.text);
     } else {
@@ -299,7 +294,7 @@ static enum blob_status link_damaged(struct disk_store *s, const struct disk_pat
     for (int n = 1; linkat(s->root_fd, path->text, s->root_fd, kept->text, 0) != 0; n++) {
         struct stat sb;
         if (errno != EEXIST)
-            return fail_errno(err, errno, "keep as damaged", path->text);
+            return file_fail(err, errno, "keep as damaged", path->text);
         /* An earlier try may have been cut off behind this step. */
         if (fstatat(s->root_fd, kept->text, &sb, 0) == 0 && sb.st_dev == file->st_dev && sb.st_ino == file->st_ino)
             break;
@@ -405,7 +400,7 @@ static enum blob_status walk_leaf(struct blob_walk *walk, const char *dir, struc
             const struct blob_info info = {.size = (uint64_t)sb.st_size, .touched_ms = disk_mtime_ms(&sb)};
             walk->more = walk->fn(&digest, &info, walk->arg);
         } else if (errno != ENOENT) {
-            st = fail_errno(err, errno, "stat", path.text);
+            st = file_fail(err, errno, "stat", path.text);
         }
     }
     disk_names_release(&names);

@@ -8,6 +8,7 @@
  */
 #include "backends/disk/disk_impl.h"
 #include "backends/disk/disk_marks.h"
+#include "backends/disk/file/disk_bytes.h"
 #include "backends/disk/file/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -218,8 +219,7 @@ static enum blob_status run_synced(struct disk_store *s, const struct disk_chang
 static void take_back(struct disk_store *s, const struct journal_ticket *ticket)
 {
     uint8_t begin[8];
-    for (int i = 0; i < 8; i++)
-        begin[i] = (uint8_t)(ticket->begin >> (8 * i));
+    put_le(begin, ticket->begin, sizeof begin);
     const struct iovec part = disk_part(begin, sizeof begin);
     struct journal_ticket own;
     struct blob_error why;

@@ -91,7 +91,7 @@ static enum blob_status open_file(struct disk_crowds *c, struct blob_error *err)
         return BLOB_OK;
     int fd = open(c->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (fd < 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "create %s", c->path);
+        return file_fail(err, errno, "create", c->path);
     close(fd);
     if (sqlite3_open_v2(c->path, &c->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return c->db ? sqlite_db_fail(c->db, "open", err) : blob_fail(err, BLOB_E_NO_MEMORY, 0, "sqlite");
@@ -177,7 +177,7 @@ static enum blob_status add_names(struct disk_store *s, struct disk_crowds *c, u
         int error = errno;
         if (fd >= 0)
             close(fd);
-        return blob_fail(err, blob_status_from_errno(error), error, "open directory %s", path);
+        return file_fail(err, error, "open directory", path);
     }
     enum blob_status st = BLOB_OK;
     const struct dirent *de;
@@ -186,7 +186,7 @@ static enum blob_status add_names(struct disk_store *s, struct disk_crowds *c, u
         st = add_name(c, shard, de->d_name, err);
     }
     if (st == BLOB_OK && errno != 0)
-        st = blob_fail(err, blob_status_from_errno(errno), errno, "list %s", path);
+        st = file_fail(err, errno, "list", path);
     closedir(dir);
     return st;
 }

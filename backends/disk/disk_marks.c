@@ -67,7 +67,7 @@ static enum blob_status set(int fd, uint64_t from, uint64_t flushed, uint32_t su
     put_le(bytes + 20, crc32c(0, bytes, 20), 4);
     if (fsetxattr(fd, ATTRIBUTE, bytes, sizeof bytes, 0) == 0 || errno == ENOTSUP)
         return BLOB_OK;
-    return blob_fail(err, blob_status_from_errno(errno), errno, "mark %s", path);
+    return file_fail(err, errno, "mark", path);
 }
 
 bool disk_mark_try(int fd)
@@ -105,7 +105,7 @@ static enum blob_status get(int fd, uint64_t size, uint64_t *flushed, const char
     uint8_t bytes[MARK_BYTES];
     ssize_t n = fgetxattr(fd, ATTRIBUTE, bytes, sizeof bytes);
     if (n < 0 && errno != ENODATA && errno != ENOTSUP && errno != ERANGE)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "look at the mark of %s", path);
+        return file_fail(err, errno, "look at the mark of", path);
     if (n < 0 && errno == ENOTSUP) {
         *flushed = size;
         return BLOB_OK;
@@ -256,7 +256,7 @@ static enum blob_status write_mark(const struct disk_marks *m, const struct mark
     disk_upload_path(&mark->id, &path);
     int fd = openat(m->store->root_fd, path.text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? BLOB_OK : blob_fail(err, blob_status_from_errno(errno), errno, "open %s", path.text);
+        return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "open", path.text);
     enum blob_status st = disk_mark_set(fd, mark->flushed, path.text, err);
     close(fd);
     return st;
@@ -349,7 +349,7 @@ enum blob_status disk_lock_write(struct disk_store *s, bool kept, struct blob_er
     char text[LOCK_CHARS];
     int len = snprintf(text, sizeof text, "%-*ld\n%s", KEPT_AT - 1, (long)getpid(), kept ? KEPT : "");
     if (!kept && ftruncate(s->lock_fd, 0) != 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "write " DISK_LOCK_FILE);
+        return file_fail(err, errno, "write", DISK_LOCK_FILE);
     return file_write_at(s->lock_fd, text, (size_t)len, 0, DISK_LOCK_FILE, err);
 }
 

@@ -130,7 +130,7 @@ static enum blob_status write_in_place(struct disk_store *s, const struct disk_p
 {
     int fd = openat(s->root_fd, path->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (fd < 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "write %s", path->text);
+        return file_fail(err, errno, "write", path->text);
     enum blob_status st = file_write_at(fd, e->value, e->len, 0, path->text, err);
     close(fd);
     return st;
@@ -224,7 +224,7 @@ static enum blob_status check_absent(struct disk_memtable *m, struct shard *shar
     pthread_mutex_unlock(&shard->lock);
     if (there)
         return blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key);
-    return error ? blob_fail(err, blob_status_from_errno(error), error, "look for %s", path.text) : BLOB_OK;
+    return error ? file_fail(err, error, "look for", path.text) : BLOB_OK;
 }
 
 /* In the place of the key's older entry; and writes some that have lingered long enough. */

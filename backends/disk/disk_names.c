@@ -1,5 +1,6 @@
 /* disk_names - the names in a directory, read at once and sorted: no directory stays open while callbacks run. */
 #include "backends/disk/disk_impl.h"
+#include "backends/disk/file/durable_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -91,7 +92,7 @@ enum blob_status disk_names_read_range(int root_fd, const char *path, int (*comp
         int error = errno;
         if (fd >= 0)
             close(fd);
-        return blob_fail(err, blob_status_from_errno(error), error, "open directory %s", path);
+        return file_fail(err, error, "open directory", path);
     }
     enum blob_status st = BLOB_OK;
     struct dirent *de;
@@ -103,7 +104,7 @@ enum blob_status disk_names_read_range(int root_fd, const char *path, int (*comp
             st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "list %s", path);
     }
     if (st == BLOB_OK && errno != 0)
-        st = blob_fail(err, blob_status_from_errno(errno), errno, "list %s", path);
+        st = file_fail(err, errno, "list", path);
     closedir(dir);
     if (st != BLOB_OK) {
         disk_names_release(&names);

@@ -22,11 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
-{
-    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
-}
-
 /* BLOB_OK: not there. */
 static enum blob_status record_absent(struct disk_store *s, const char *key, const struct disk_path *path,
                                       struct blob_error *err)
@@ -36,7 +31,7 @@ static enum blob_status record_absent(struct disk_store *s, const char *key, con
         enum blob_status st = disk_dir_sync_parent(s, path->text, err);
         return st == BLOB_OK ? blob_fail(err, BLOB_E_EXISTS, 0, "record %s", key) : st;
     }
-    return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "look for", path->text);
+    return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "look for", path->text);
 }
 
 /* Creating is decided by link(), which is atomic between nodes too. */
@@ -52,7 +47,7 @@ static enum blob_status create_shared(struct disk_store *s, const char *key, con
     int error = linkat(s->root_fd, tmp->text, s->root_fd, path->text, 0) == 0 ? 0 : errno;
     if (error != 0 && error != EEXIST) {
         disk_name_is_durable(s, path);
-        return fail_errno(err, error, "create", path->text);
+        return file_fail(err, error, "create", path->text);
     }
     st = disk_dir_sync_parent(s, path->text, err);
     if (st == BLOB_OK)
@@ -131,7 +126,7 @@ enum blob_status disk_record_read(struct disk_store *s, const struct disk_path *
 {
     int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path->text);
+        return file_fail(err, errno, "open", path->text);
     char small[4096];
     size_t got = sizeof small;
     enum blob_status st = BLOB_OK;
@@ -170,7 +165,7 @@ enum blob_status disk_record_delete(struct blob_store *base, const char *key, un
     if (faccessat(s->root_fd, change.to.text, F_OK, 0) == 0)
         st = disk_change_run(s, stripe, &change, NULL, flags, err);
     else if (errno != ENOENT)
-        st = fail_errno(err, errno, "look for", change.to.text);
+        st = file_fail(err, errno, "look for", change.to.text);
     else
         st = disk_name_durable(s, &change.to, err);
     note_change(s, key, false, st);

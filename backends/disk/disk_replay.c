@@ -16,6 +16,7 @@
  */
 #include "backends/disk/disk_impl.h"
 #include "backends/disk/disk_marks.h"
+#include "backends/disk/file/disk_bytes.h"
 #include "backends/disk/file/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -50,19 +51,6 @@ struct replay {
     size_t count;
     bool *dropped; /* of an entry: aborted, or a commit that is not its digest's last word */
 };
-
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
-{
-    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
-}
-
-static uint64_t get_le64(const uint8_t *p)
-{
-    uint64_t v = 0;
-    for (int i = 8; i-- > 0;)
-        v = v << 8 | p[i];
-    return v;
-}
 
 /* ---- the bodies; a checked sum says that they are ours, so a wrong length is a bug or another version ---- */
 
@@ -104,7 +92,7 @@ static void entry_digest(const struct journal_entry *e, struct digest *out)
 
 static uint64_t data_offset(const struct journal_entry *e)
 {
-    return get_le64(e->body + UUID_CHARS);
+    return get_le(e->body + UUID_CHARS, 8);
 }
 
 /* ---- sorting ---- */
@@ -164,7 +152,7 @@ static void drop_aborted(struct replay *r)
     for (size_t i = 0; i < r->journal.count; i++) {
         if (r->journal.entries[i].kind != JOURNAL_ABORT)
             continue;
-        uint64_t begin = get_le64(r->journal.entries[i].body);
+        uint64_t begin = get_le(r->journal.entries[i].body, 8);
         for (size_t k = i; k-- > 0;)
             if (r->journal.entries[k].begin == begin)
                 r->dropped[k] = true;
@@ -254,7 +242,7 @@ static enum blob_status write_data(const struct replay *r, const struct upload_f
 {
     struct stat sb;
     if (fstat(fd, &sb) != 0)
-        return fail_errno(err, errno, "stat", path);
+        return file_fail(err, errno, "stat", path);
     uint64_t have = (uint64_t)sb.st_size;
     for (size_t i = fate->data; i < fate->end; i++) {
         const struct journal_entry *e = event_entry(r, i);
@@ -284,12 +272,12 @@ static enum blob_status restore_file(const struct replay *r, const struct upload
         return st;
     int fd = openat(r->root_fd, path, O_RDWR | O_CLOEXEC | (create ? O_CREAT : 0), 0640);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path);
-    uint64_t want = fate->commit ? get_le64(fate->commit->body + UUID_CHARS + DIGEST_BYTES) : fate->size;
+        return file_fail(err, errno, "open", path);
+    uint64_t want = fate->commit ? get_le(fate->commit->body + UUID_CHARS + DIGEST_BYTES, 8) : fate->size;
     st = write_data(r, fate, fd, path, size, err);
     if (st == BLOB_OK && *size > want) {
         if (ftruncate(fd, (off_t)want) != 0)
-            st = fail_errno(err, errno, "truncate", path);
+            st = file_fail(err, errno, "truncate", path);
         *size = want;
     }
     if (st == BLOB_OK && !fate->commit)
@@ -315,8 +303,8 @@ static enum blob_status restore_blob(const struct replay *r, const struct upload
     struct disk_path blob;
     entry_digest(fate->commit, &digest);
     disk_blob_path(&digest, &blob);
-    uint64_t want = get_le64(fate->commit->body + UUID_CHARS + DIGEST_BYTES), size = 0;
-    int64_t touched_ms = (int64_t)get_le64(fate->commit->body + UUID_CHARS + DIGEST_BYTES + 8);
+    uint64_t want = get_le(fate->commit->body + UUID_CHARS + DIGEST_BYTES, 8), size = 0;
+    int64_t touched_ms = (int64_t)get_le(fate->commit->body + UUID_CHARS + DIGEST_BYTES + 8, 8);
     bool staged = faccessat(r->root_fd, upload->text, F_OK, 0) == 0;
     bool renamed = !staged && faccessat(r->root_fd, blob.text, F_OK, 0) == 0;
     const char *path = renamed ? blob.text : upload->text;
@@ -381,7 +369,7 @@ static enum blob_status replay_blob(const struct replay *r, size_t from, size_t 
     struct stat sb;
     if (!touch || fstatat(r->root_fd, path.text, &sb, 0) != 0)
         return BLOB_OK;
-    int64_t touched_ms = (int64_t)get_le64(touch->body + DIGEST_BYTES);
+    int64_t touched_ms = (int64_t)get_le(touch->body + DIGEST_BYTES, 8);
     return touched_ms > disk_mtime_ms(&sb) ? disk_set_mtime(r->root_fd, path.text, touched_ms, err) : BLOB_OK;
 }
 

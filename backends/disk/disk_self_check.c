@@ -54,7 +54,7 @@ static enum blob_status write_and_read_back(struct probe *p, struct blob_error *
         return st;
     int fd = openat(p->s->root_fd, p->file.text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return blob_fail(why, blob_status_from_errno(errno), errno, "open %s", p->file.text);
+        return file_fail(why, errno, "open", p->file.text);
     size_t got = 0;
     st = file_read_at(fd, read_back, sizeof read_back, 0, &got, p->file.text, why);
     close(fd);
@@ -71,7 +71,7 @@ static enum blob_status rename_and_link(struct probe *p, struct blob_error *why)
     if (st != BLOB_OK)
         return st;
     if (linkat(p->s->root_fd, p->renamed.text, p->s->root_fd, p->file.text, 0) != 0)
-        return blob_fail(why, blob_status_from_errno(errno), errno, "link %s", p->file.text);
+        return file_fail(why, errno, "link", p->file.text);
     if (linkat(p->s->root_fd, p->renamed.text, p->s->root_fd, p->file.text, 0) == 0)
         return blob_fail(why, BLOB_E_UNSUPPORTED, 0, "link() replaces a file that is there");
     return BLOB_OK;
@@ -82,7 +82,7 @@ static enum blob_status link_open_file(struct probe *p, struct blob_error *why)
 {
     int fd = openat(p->s->root_fd, p->renamed.text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return blob_fail(why, blob_status_from_errno(errno), errno, "open %s", p->renamed.text);
+        return file_fail(why, errno, "open", p->renamed.text);
     unlinkat(p->s->root_fd, p->file.text, 0);
     enum blob_status st = disk_link_open_file(p->s, fd, &p->file, why);
     close(fd);
@@ -97,7 +97,7 @@ static enum blob_status keeps_times(struct probe *p, struct blob_error *why)
     if (st != BLOB_OK)
         return st;
     if (fstatat(p->s->root_fd, p->renamed.text, &sb, 0) != 0)
-        return blob_fail(why, blob_status_from_errno(errno), errno, "stat %s", p->renamed.text);
+        return file_fail(why, errno, "stat", p->renamed.text);
     if (disk_mtime_ms(&sb) != ms)
         return blob_fail(why, BLOB_E_UNSUPPORTED, 0, "a file's time is not kept to the millisecond");
     return BLOB_OK;
@@ -125,7 +125,7 @@ static enum blob_status time_syncs(struct probe *p, int64_t *mean_us, struct blo
 {
     int fd = openat(p->s->root_fd, p->renamed.text, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
-        return blob_fail(why, blob_status_from_errno(errno), errno, "open %s", p->renamed.text);
+        return file_fail(why, errno, "open", p->renamed.text);
     int64_t began_us = clock_steady_us();
     enum blob_status st = BLOB_OK;
     for (int i = 0; st == BLOB_OK && i < SYNC_ROUNDS; i++) {
@@ -157,7 +157,7 @@ static void check_room(struct probe *p)
     char meaning[160];
     enum blob_status st = BLOB_OK;
     if (fstatvfs(p->s->root_fd, &vfs) != 0) {
-        st = blob_fail(&why, blob_status_from_errno(errno), errno, "look at the storage root");
+        st = file_fail(&why, errno, "look at", "the storage root");
     } else {
         uint64_t free_mib = ((uint64_t)vfs.f_bavail * vfs.f_frsize) >> 20, reserve_mib = p->s->reserve_bytes >> 20;
         snprintf(meaning, sizeof meaning,

@@ -41,11 +41,6 @@
 #define ASIDE_TRIES    50
 #define ASIDE_PAUSE_NS 10000000
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
-{
-    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
-}
-
 /* ---- the fence ---- */
 
 static void fence_name(uint64_t epoch, char out[FENCE_NAME_MAX])
@@ -65,7 +60,7 @@ static enum blob_status list_attributes(int fd, char list[FENCE_LIST_MAX], size_
 {
     ssize_t n = flistxattr(fd, list, FENCE_LIST_MAX);
     if (n < 0 && errno != ENOTSUP)
-        return fail_errno(err, errno, "list the attributes of", path);
+        return file_fail(err, errno, "list the attributes of", path);
     *len = n < 0 ? 0 : (size_t)n;
     return BLOB_OK;
 }
@@ -107,7 +102,7 @@ enum blob_status disk_fence_pass(int fd, uint64_t epoch, const char *path, struc
     uint64_t other;
     fence_name(epoch, mine);
     if (fsetxattr(fd, mine, "1", 1, 0) != 0)
-        return errno == ENOTSUP ? BLOB_OK : fail_errno(err, errno, "mark", path);
+        return errno == ENOTSUP ? BLOB_OK : file_fail(err, errno, "mark", path);
     enum blob_status st = list_attributes(fd, list, &len, path, err);
     if (st != BLOB_OK)
         return st;
@@ -147,7 +142,7 @@ enum blob_status disk_take_over(struct disk_store *s, const struct disk_path *pa
     disk_tmp_path(s, &tmp);
     int fd = openat(s->root_fd, tmp.text, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     if (fd < 0)
-        return fail_errno(err, errno, "create", tmp.text);
+        return file_fail(err, errno, "create", tmp.text);
     enum blob_status st = s->shared ? disk_fence_pass(fd, epoch, tmp.text, err) : BLOB_OK;
     if (st == BLOB_OK)
         st = copy_bytes(old_fd, fd, offset, path->text, err);
@@ -190,7 +185,7 @@ enum blob_status disk_still_named(struct disk_store *s, int fd, ino_t inode, con
     }
     if (result != 0)
         return errno == ENOENT ? blob_fail(err, BLOB_E_NOT_FOUND, 0, "%s was discarded", upload->text)
-                               : fail_errno(err, errno, "stat", upload->text);
+                               : file_fail(err, errno, "stat", upload->text);
     if (sb.st_ino != inode)
         return blob_fail(err, BLOB_E_CONFLICT, 0, "%s was taken over", upload->text);
     return BLOB_OK;
@@ -205,16 +200,16 @@ enum blob_status disk_end_upload(struct disk_store *s, ino_t inode, const struct
     struct disk_path aside;
     struct stat sb;
     if (fstatat(s->root_fd, upload->text, &sb, 0) != 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "stat", upload->text);
+        return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "stat", upload->text);
     if (sb.st_ino != inode)
         return BLOB_OK;
     disk_tmp_path(s, &aside);
     if (renameat(s->root_fd, upload->text, s->root_fd, aside.text) != 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "move aside", upload->text);
+        return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "move aside", upload->text);
     if (fstatat(s->root_fd, aside.text, &sb, 0) != 0)
-        return fail_errno(err, errno, "stat", aside.text);
+        return file_fail(err, errno, "stat", aside.text);
     if (sb.st_ino != inode && linkat(s->root_fd, aside.text, s->root_fd, upload->text, 0) != 0 && errno != EEXIST)
-        return fail_errno(err, errno, "put back", upload->text);
+        return file_fail(err, errno, "put back", upload->text);
     enum blob_status st = file_remove(s->root_fd, aside.text, err);
     return st == BLOB_OK ? disk_dir_sync_parent(s, upload->text, err) : st;
 }
@@ -246,7 +241,7 @@ enum blob_status disk_link_open_file(struct disk_store *s, int fd, const struct 
     int error = errno;
     if (nameless(fd))
         return blob_fail(err, BLOB_E_CONFLICT, 0, "%s: the open file has no name any more", as->text);
-    return fail_errno(err, error, "link an open file as", as->text);
+    return file_fail(err, error, "link an open file as", as->text);
 }
 
 enum blob_status disk_commit_open_file(struct disk_store *s, int fd, ino_t inode, int64_t touched_ms,
@@ -257,7 +252,7 @@ enum blob_status disk_commit_open_file(struct disk_store *s, int fd, ino_t inode
                                       {.tv_sec = (time_t)(touched_ms / 1000), .tv_nsec = touched_ms % 1000 * 1000000}};
     struct disk_path tmp;
     if (futimens(fd, times) != 0)
-        return fail_errno(err, errno, "touch", upload->text);
+        return file_fail(err, errno, "touch", upload->text);
     enum blob_status st = disk_parents(s, blob, err);
     if (st != BLOB_OK)
         return st;

@@ -48,11 +48,6 @@ struct disk_store *disk_of(struct blob_store *base)
     return s;
 }
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
-{
-    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
-}
-
 /* ---- the lock ---- */
 
 static enum blob_status lock_refused(const struct disk_store *s, const char *root, struct blob_error *err)
@@ -72,13 +67,13 @@ static enum blob_status lock_store(struct disk_store *s, const char *root, bool 
 {
     s->lock_fd = openat(s->root_fd, DISK_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (s->lock_fd < 0)
-        return fail_errno(err, errno, "open lock of", root);
+        return file_fail(err, errno, "open lock of", root);
     for (int i = 0; i < LOCK_TRIES; i++) {
         *first = flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0;
         if (*first || (s->shared && flock(s->lock_fd, LOCK_SH | LOCK_NB) == 0))
             break;
         if (errno != EWOULDBLOCK)
-            return fail_errno(err, errno, "lock", root);
+            return file_fail(err, errno, "lock", root);
         /* Another node that shares it may be recovering it. */
         if (!s->shared || i == LOCK_TRIES - 1)
             return lock_refused(s, root, err);
@@ -90,7 +85,7 @@ static enum blob_status lock_store(struct disk_store *s, const char *root, bool 
 
 static enum blob_status share_lock(struct disk_store *s, const char *root, struct blob_error *err)
 {
-    return flock(s->lock_fd, LOCK_SH) == 0 ? BLOB_OK : fail_errno(err, errno, "share lock of", root);
+    return flock(s->lock_fd, LOCK_SH) == 0 ? BLOB_OK : file_fail(err, errno, "share lock of", root);
 }
 
 /* ---- store.json ---- */
@@ -110,7 +105,7 @@ static enum blob_status create_store_file(struct disk_store *s, struct blob_erro
         return st;
     /* link() decides between nodes that both find a new store. */
     if (linkat(s->root_fd, tmp.text, s->root_fd, DISK_STORE_FILE, 0) != 0 && errno != EEXIST)
-        st = fail_errno(err, errno, "create", DISK_STORE_FILE);
+        st = file_fail(err, errno, "create", DISK_STORE_FILE);
     unlinkat(s->root_fd, tmp.text, 0);
     if (st == BLOB_OK)
         st = dir_sync(s->root_fd, ".", err);
@@ -144,7 +139,7 @@ static enum blob_status read_store_file(struct disk_store *s, struct blob_error 
 {
     int fd = openat(s->root_fd, DISK_STORE_FILE, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", DISK_STORE_FILE);
+        return file_fail(err, errno, "open", DISK_STORE_FILE);
     char text[STORE_FILE_BYTES];
     size_t got = 0;
     enum blob_status st = file_read_at(fd, text, sizeof text, 0, &got, DISK_STORE_FILE, err);
@@ -157,7 +152,7 @@ static enum blob_status check_new_root(struct disk_store *s, const char *root, s
 {
     if (faccessat(s->root_fd, DISK_BLOBS, F_OK, 0) == 0)
         return blob_fail(err, BLOB_E_CORRUPT, 0, "%s has blobs, but no " DISK_STORE_FILE, root);
-    return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "look into", root);
+    return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "look into", root);
 }
 
 static enum blob_status load_store_file(struct disk_store *s, const char *root, struct blob_error *err)
@@ -208,9 +203,9 @@ static enum blob_status open_root(struct disk_store *s, const char *root, struct
                          "that, or correct the setting",
                          root);
     if (error != 0 && error != EEXIST)
-        return fail_errno(err, error, "storage.disk.root: make", root);
+        return file_fail(err, error, "storage.disk.root: make", root);
     s->root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return s->root_fd >= 0 ? BLOB_OK : fail_errno(err, errno, "storage.disk.root: open", root);
+    return s->root_fd >= 0 ? BLOB_OK : file_fail(err, errno, "storage.disk.root: open", root);
 }
 
 static enum blob_status recover(struct disk_store *s, uint64_t *next_segment, struct blob_error *err)
@@ -353,7 +348,7 @@ enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserv
     if (asked_us == 0 || now_us - asked_us >= ROOM_CACHE_US) {
         struct statvfs vfs;
         if (fstatvfs(s->root_fd, &vfs) != 0)
-            return fail_errno(err, errno, "look at", "the storage root");
+            return file_fail(err, errno, "look at", "the storage root");
         atomic_store(&s->free_bytes, (uint64_t)vfs.f_bavail * vfs.f_frsize);
         atomic_store(&s->free_asked_us, now_us);
     }

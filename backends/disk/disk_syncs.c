@@ -50,7 +50,7 @@ enum blob_status disk_dir_sync(struct disk_store *s, const char *path, struct bl
 {
     int fd = openat(s->root_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "open directory %s", path);
+        return file_fail(err, errno, "open directory", path);
     struct blob_error why = {0};
     enum blob_status st = disk_unbroken(s, &why);
     if (st == BLOB_OK) {

@@ -14,6 +14,7 @@
 #include "backends/disk/disk_impl.h"
 #include "backends/disk/disk_marks.h"
 #include "backends/disk/disk_shared.h"
+#include "backends/disk/file/disk_bytes.h"
 #include "backends/disk/file/durable_file.h"
 #include "core/check.h"
 #include "core/log.h"
@@ -47,11 +48,6 @@ struct disk_writer {
     struct blob_error lost_error;
 };
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
-{
-    return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
-}
-
 static enum blob_status writer_lost(const struct disk_writer *w, struct blob_error *err)
 {
     if (err)
@@ -59,17 +55,11 @@ static enum blob_status writer_lost(const struct disk_writer *w, struct blob_err
     return w->lost;
 }
 
-static void put_le64(uint8_t out[8], uint64_t v)
-{
-    for (int i = 0; i < 8; i++)
-        out[i] = (uint8_t)(v >> (8 * i));
-}
-
 /* ---- opening ---- */
 
 static enum blob_status cut_file(int fd, uint64_t offset, const char *path, struct blob_error *err)
 {
-    return ftruncate(fd, (off_t)offset) == 0 ? BLOB_OK : fail_errno(err, errno, "cut", path);
+    return ftruncate(fd, (off_t)offset) == 0 ? BLOB_OK : file_fail(err, errno, "cut", path);
 }
 
 /*
@@ -130,16 +120,16 @@ static enum blob_status upload_fd(struct disk_store *s, const struct uuid *id, c
         return st;
     int fd = openat(s->root_fd, path->text, O_RDWR | O_CLOEXEC | (from->offset == 0 ? O_CREAT : 0), 0640);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path->text);
+        return file_fail(err, errno, "open", path->text);
     int own = -1;
     st = fstat(fd, sb) == 0 ? go_back(s, fd, id, path, from, epoch, &own, sb, err)
-                            : fail_errno(err, errno, "stat", path->text);
+                            : file_fail(err, errno, "stat", path->text);
     if (own >= 0) {
         close(fd);
         fd = own;
     }
     if (st == BLOB_OK && own >= 0) {
-        st = fstat(fd, sb) == 0 ? BLOB_OK : fail_errno(err, errno, "stat", path->text);
+        st = fstat(fd, sb) == 0 ? BLOB_OK : file_fail(err, errno, "stat", path->text);
     }
     if (st != BLOB_OK) {
         close(fd);
@@ -390,7 +380,7 @@ static enum blob_status commit_present(struct disk_store *s, const struct disk_w
     enum blob_status st = disk_blob_touch_locked(s, digest, blob, NULL, err);
     /* Another node may have moved it aside to remove it: had it been touched in time, it would be back. */
     if (st == BLOB_OK && fstatat(s->root_fd, blob->text, &sb, 0) != 0)
-        st = errno == ENOENT ? BLOB_E_NOT_FOUND : fail_errno(err, errno, "stat", blob->text);
+        st = errno == ENOENT ? BLOB_E_NOT_FOUND : file_fail(err, errno, "stat", blob->text);
     return st == BLOB_OK ? disk_end_upload(s, w->inode, &w->path, err) : st;
 }
 
@@ -409,8 +399,8 @@ static enum blob_status commit_new(struct disk_store *s, const struct disk_write
     if (st != BLOB_OK)
         return st;
     uint8_t numbers[16];
-    put_le64(numbers, w->base.position);
-    put_le64(numbers + 8, (uint64_t)now_ms);
+    put_le(numbers, w->base.position, 8);
+    put_le(numbers + 8, (uint64_t)now_ms, 8);
     const struct disk_change change = {.from = w->path, .to = *blob};
     const struct disk_entry entry = {.kind = JOURNAL_COMMIT,
                                      .count = 3,
@@ -467,11 +457,11 @@ enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id
         return st;
     int fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path.text);
+        return file_fail(err, errno, "open", path.text);
     struct stat sb;
     uint64_t flushed, lsn = 0, epoch = 0;
     st = fstat(fd, &sb) == 0 ? disk_mark_flushed(s, &path, fd, (uint64_t)sb.st_size, &flushed, &lsn, err)
-                             : fail_errno(err, errno, "stat", path.text);
+                             : file_fail(err, errno, "stat", path.text);
     if (st == BLOB_OK && s->shared)
         st = disk_fence_highest(fd, &epoch, path.text, err);
     close(fd);
@@ -492,7 +482,7 @@ enum blob_status disk_upload_read(struct blob_store *base, const struct uuid *id
         return st;
     int fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", path.text);
+        return file_fail(err, errno, "open", path.text);
     st = file_read_at(fd, buf, len, offset, got, path.text, err);
     close(fd);
     return st;
@@ -517,7 +507,7 @@ enum blob_status disk_upload_discard(struct blob_store *base, const struct uuid 
             .kind = JOURNAL_DISCARD, .count = 1, .parts = {disk_part(id->text, UUID_CHARS)}};
         st = disk_change_run(s, stripe, &change, &entry, 0, err);
     } else if (errno != ENOENT) {
-        st = fail_errno(err, errno, "look for", path.text);
+        st = file_fail(err, errno, "look for", path.text);
     }
     disk_stripe_leave(s, stripe);
     return st;
@@ -542,7 +532,7 @@ static enum blob_status list_uploads_in(struct disk_store *s, const char *dir, s
         if (fstatat(s->root_fd, upload.text, &sb, 0) == 0)
             *more = fn(&id, (uint64_t)sb.st_size, disk_mtime_ms(&sb), arg);
         else if (errno != ENOENT)
-            st = fail_errno(err, errno, "stat", upload.text);
+            st = file_fail(err, errno, "stat", upload.text);
     }
     disk_names_release(&names);
     return st;

@@ -15,7 +15,7 @@
 
 #define PARENT_MAX 512
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *path)
+enum blob_status file_fail(struct blob_error *err, int error, const char *what, const char *path)
 {
     return blob_fail(err, blob_status_from_errno(error), error, "%s %s", what, path);
 }
@@ -39,14 +39,14 @@ enum blob_status file_write_parts_at(int fd, struct iovec *parts, int count, uin
 {
     int fault = FAULT_POINT("disk.write");
     if (fault)
-        return fail_errno(err, fault, "write", what);
+        return file_fail(err, fault, "write", what);
     parts_skip(&parts, &count, 0);
     while (count > 0) {
         ssize_t n = pwritev(fd, parts, count, (off_t)offset);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return fail_errno(err, n < 0 ? errno : ENOSPC, "write", what);
+            return file_fail(err, n < 0 ? errno : ENOSPC, "write", what);
         offset += (uint64_t)n;
         parts_skip(&parts, &count, (size_t)n);
     }
@@ -69,7 +69,7 @@ enum blob_status file_read_at(int fd, void *buf, size_t len, uint64_t offset, si
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return fail_errno(err, errno, "read", what);
+            return file_fail(err, errno, "read", what);
         if (n == 0)
             break;
         done += (size_t)n;
@@ -82,23 +82,23 @@ enum blob_status file_sync(int fd, const char *what, struct blob_error *err)
 {
     int fault = FAULT_POINT("disk.sync");
     if (fault)
-        return fail_errno(err, fault, "sync", what);
-    return fdatasync(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync", what);
+        return file_fail(err, fault, "sync", what);
+    return fdatasync(fd) == 0 ? BLOB_OK : file_fail(err, errno, "sync", what);
 }
 
 enum blob_status file_sync_all(int fd, const char *what, struct blob_error *err)
 {
     int fault = FAULT_POINT("disk.sync");
     if (fault)
-        return fail_errno(err, fault, "sync", what);
-    return fsync(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync", what);
+        return file_fail(err, fault, "sync", what);
+    return fsync(fd) == 0 ? BLOB_OK : file_fail(err, errno, "sync", what);
 }
 
 enum blob_status dir_sync(int dirfd, const char *path, struct blob_error *err)
 {
     int fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open directory", path);
+        return file_fail(err, errno, "open directory", path);
     enum blob_status st = file_sync_all(fd, path, err);
     close(fd);
     return st;
@@ -125,15 +125,15 @@ enum blob_status tree_sync(int fd, const char *what, struct blob_error *err)
 {
     int fault = FAULT_POINT("disk.sync");
     if (fault)
-        return fail_errno(err, fault, "sync", what);
-    return syncfs(fd) == 0 ? BLOB_OK : fail_errno(err, errno, "sync", what);
+        return file_fail(err, fault, "sync", what);
+    return syncfs(fd) == 0 ? BLOB_OK : file_fail(err, errno, "sync", what);
 }
 
 enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct blob_error *err)
 {
     int fault = FAULT_POINT("disk.mkdir");
     if (fault)
-        return fail_errno(err, fault, "make directories for", path);
+        return file_fail(err, fault, "make directories for", path);
     char part[PARENT_MAX];
     CHECK(strlen(path) < sizeof part);
     const char *last = strrchr(path, '/');
@@ -144,14 +144,14 @@ enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct
         if (mkdirat(dirfd, part, 0750) == 0 || errno == EEXIST)
             return BLOB_OK;
         if (errno != ENOENT)
-            return fail_errno(err, errno, "make directory", part);
+            return file_fail(err, errno, "make directory", part);
     }
     for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
         size_t len = (size_t)(slash - path);
         memcpy(part, path, len);
         part[len] = '\0';
         if (mkdirat(dirfd, part, 0750) != 0 && errno != EEXIST)
-            return fail_errno(err, errno, "make directory", part);
+            return file_fail(err, errno, "make directory", part);
         enum blob_status st = sync ? dir_sync_parent(dirfd, part, err) : BLOB_OK;
         if (st != BLOB_OK)
             return st;
@@ -178,7 +178,7 @@ enum blob_status file_create(int dirfd, const char *path, const void *data, size
 {
     int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     if (fd < 0)
-        return fail_errno(err, errno, "create", path);
+        return file_fail(err, errno, "create", path);
     enum blob_status st = file_write_at(fd, data, len, 0, path, err);
     if (st == BLOB_OK && sync)
         st = file_sync(fd, path, err);
@@ -192,11 +192,11 @@ enum blob_status file_rename(int dirfd, const char *from, const char *to, struct
 {
     int fault = FAULT_POINT("disk.rename");
     if (fault)
-        return fail_errno(err, fault, "rename to", to);
-    return renameat(dirfd, from, dirfd, to) == 0 ? BLOB_OK : fail_errno(err, errno, "rename to", to);
+        return file_fail(err, fault, "rename to", to);
+    return renameat(dirfd, from, dirfd, to) == 0 ? BLOB_OK : file_fail(err, errno, "rename to", to);
 }
 
 enum blob_status file_remove(int dirfd, const char *path, struct blob_error *err)
 {
-    return unlinkat(dirfd, path, 0) == 0 || errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "remove", path);
+    return unlinkat(dirfd, path, 0) == 0 || errno == ENOENT ? BLOB_OK : file_fail(err, errno, "remove", path);
 }

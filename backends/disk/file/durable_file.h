@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+/* Fills err (may be NULL) with "what path" and the text of `error`, an errno, and returns the status of that errno. */
+enum blob_status file_fail(struct blob_error *err, int error, const char *what, const char *path);
 /* All of it, or an error (some may be written then). what names the file in the error. */
 enum blob_status file_write_at(int fd, const void *data, size_t len, uint64_t offset, const char *what,
                                struct blob_error *err) BLOB_MUST_CHECK;

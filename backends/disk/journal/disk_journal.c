@@ -708,13 +708,13 @@ enum blob_status disk_journal_open(const struct journal_options *opt, struct dis
     CHECK(opt->max_segments >= 3 && opt->max_segments <= JOURNAL_SEGMENTS_MAX && opt->first_segment > 0 && opt->settle);
     CHECK(opt->segment_bytes >= 1u << 20 && opt->segment_bytes < 1ull << 32);
     if (mkdirat(opt->root_fd, JOURNAL_DIR, 0750) != 0 && errno != EEXIST)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "make journal directory");
+        return file_fail(err, errno, "make", "journal directory");
     enum blob_status st = dir_sync(opt->root_fd, ".", err);
     if (st != BLOB_OK)
         return st;
     int dir_fd = openat(opt->root_fd, JOURNAL_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir_fd < 0)
-        return blob_fail(err, blob_status_from_errno(errno), errno, "open journal directory");
+        return file_fail(err, errno, "open", "journal directory");
     struct disk_journal *j = calloc(1, sizeof *j);
     if (!j) {
         close(dir_fd);

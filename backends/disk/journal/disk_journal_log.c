@@ -6,6 +6,7 @@
  * run of numbers up to the highest is read until an entry does not check; nothing behind that place was ever
  * acknowledged, because a sync covers everything before it.
  */
+#include "backends/disk/file/durable_file.h"
 #include "backends/disk/journal/disk_journal.h"
 #include "backends/disk/journal/disk_journal_format.h"
 
@@ -19,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static enum blob_status fail_errno(struct blob_error *err, int error, const char *what, const char *name)
+static enum blob_status fail_in_journal(struct blob_error *err, int error, const char *what, const char *name)
 {
     return blob_fail(err, blob_status_from_errno(error), error, "%s " JOURNAL_DIR "/%s", what, name);
 }
@@ -34,16 +35,16 @@ static enum blob_status map_segment(struct journal_log *log, int dirfd, const ch
 {
     int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, errno, "open", name);
+        return fail_in_journal(err, errno, "open", name);
     enum blob_status st = BLOB_OK;
     struct stat sb;
     void *data = MAP_FAILED;
     if (fstat(fd, &sb) != 0)
-        st = fail_errno(err, errno, "stat", name);
+        st = fail_in_journal(err, errno, "stat", name);
     else if (sb.st_size >= (off_t)JOURNAL_BLOCK)
         data = mmap(NULL, (size_t)sb.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (st == BLOB_OK && sb.st_size >= (off_t)JOURNAL_BLOCK && data == MAP_FAILED)
-        st = fail_errno(err, errno, "map", name);
+        st = fail_in_journal(err, errno, "map", name);
     close(fd);
     if (st != BLOB_OK || data == MAP_FAILED)
         return st;
@@ -65,7 +66,7 @@ static enum blob_status map_segments(struct journal_log *log, int root_fd, struc
 {
     int fd = openat(root_fd, JOURNAL_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "open", "");
+        return errno == ENOENT ? BLOB_OK : fail_in_journal(err, errno, "open", "");
     DIR *dir = fdopendir(fd);
     if (!dir) {
         close(fd);
@@ -77,7 +78,7 @@ static enum blob_status map_segments(struct journal_log *log, int root_fd, struc
         if (segment_name(de->d_name))
             st = map_segment(log, fd, de->d_name, err);
     if (st == BLOB_OK && errno != 0)
-        st = fail_errno(err, errno, "list", "");
+        st = fail_in_journal(err, errno, "list", "");
     closedir(dir);
     return st;
 }
@@ -211,7 +212,7 @@ enum blob_status journal_log_remove_old(int root_fd, struct blob_error *err)
 {
     int fd = openat(root_fd, OLD, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? BLOB_OK : blob_fail(err, blob_status_from_errno(errno), errno, "open " OLD);
+        return errno == ENOENT ? BLOB_OK : file_fail(err, errno, "open", OLD);
     for (unsigned i = 0; i < JOURNAL_SEGMENTS_MAX; i++) {
         char name[3] = {(char)('0' + i / 10), (char)('0' + i % 10), '\0'};
         unlinkat(fd, name, 0);
@@ -233,8 +234,8 @@ enum blob_status journal_log_remove(int root_fd, struct blob_error *err)
     if (st != BLOB_OK)
         return st;
     if (renameat(root_fd, JOURNAL_DIR, root_fd, OLD) != 0)
-        return errno == ENOENT ? BLOB_OK : fail_errno(err, errno, "move", "");
+        return errno == ENOENT ? BLOB_OK : fail_in_journal(err, errno, "move", "");
     if (fsync(root_fd) != 0)
-        return fail_errno(err, errno, "sync", "..");
+        return fail_in_journal(err, errno, "sync", "..");
     return journal_log_remove_old(root_fd, err);
 }

@@ -30,7 +30,7 @@ static enum blob_status segment_fill(int dir_fd, int fd, const char *name, uint6
     }
     free(zeros);
     if (st == BLOB_OK && fsync(fd) != 0)
-        st = blob_fail(err, blob_status_from_errno(errno), errno, "sync journal segment %s", name);
+        st = file_fail(err, errno, "sync journal segment", name);
     return st == BLOB_OK ? dir_sync(dir_fd, ".", err) : st;
 }
 
@@ -55,7 +55,7 @@ enum blob_status journal_segment_open(int dir_fd, unsigned i, uint64_t bytes, in
         unlinkat(dir_fd, name, 0);
     int fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0 || fstat(fd, &sb) != 0) {
-        enum blob_status st = blob_fail(err, blob_status_from_errno(errno), errno, "open journal segment %s", name);
+        enum blob_status st = file_fail(err, errno, "open journal segment", name);
         if (fd >= 0)
             close(fd);
         return st;

@@ -35,18 +35,6 @@ struct disk_reader {
     int fd;
 };
 
-int64_t disk_mtime_ms(const struct stat *sb)
-{
-    return (int64_t)sb->st_mtim.tv_sec * 1000 + sb->st_mtim.tv_nsec / 1000000;
-}
-
-enum blob_status disk_set_mtime(int root_fd, const char *path, int64_t ms, struct blob_error *err)
-{
-    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
-                                      {.tv_sec = (time_t)(ms / 1000), .tv_nsec = ms % 1000 * 1000000}};
-    return utimensat(root_fd, path, times, 0) == 0 ? BLOB_OK : file_fail(err, errno, "touch", path);
-}
-
 /* ---- looking and reading ---- */
 
 static void aside_path(const struct digest *digest, struct disk_path *out)
@@ -92,7 +80,7 @@ enum blob_status disk_blob_stat(struct blob_store *base, const struct digest *di
     if (st == BLOB_OK)
         st = stat_blob(s, digest, &path, &sb, err);
     if (st == BLOB_OK)
-        *out = (struct blob_info){.size = (uint64_t)sb.st_size, .touched_ms = disk_mtime_ms(&sb)};
+        *out = (struct blob_info){.size = (uint64_t)sb.st_size, .touched_ms = file_mtime_ms(&sb)};
     return st;
 }
 
@@ -119,7 +107,7 @@ enum blob_status disk_blob_open(struct blob_store *base, const struct digest *di
         return st;
     }
     *r = (struct disk_reader){.base = {.store = base, .size = (uint64_t)sb.st_size}, .fd = fd};
-    *info = (struct blob_info){.size = (uint64_t)sb.st_size, .touched_ms = disk_mtime_ms(&sb)};
+    *info = (struct blob_info){.size = (uint64_t)sb.st_size, .touched_ms = file_mtime_ms(&sb)};
     *out = &r->base;
     return BLOB_OK;
 }
@@ -166,8 +154,8 @@ enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct diges
     struct stat sb;
     if (fstatat(s->root_fd, path->text, &sb, 0) != 0)
         return file_fail(err, errno, "stat", path->text);
-    int64_t now_ms = clock_wall_ms_after(disk_mtime_ms(&sb));
-    enum blob_status st = disk_set_mtime(s->root_fd, path->text, now_ms, err);
+    int64_t now_ms = clock_wall_ms_after(file_mtime_ms(&sb));
+    enum blob_status st = file_set_mtime(s->root_fd, path->text, now_ms, err);
     if (st != BLOB_OK)
         return st;
     if (touched_ms)
@@ -225,7 +213,7 @@ struct removable {
 
 static bool may_go(const struct removable *which, const struct stat *sb)
 {
-    int64_t ms = disk_mtime_ms(sb);
+    int64_t ms = file_mtime_ms(sb);
     return ms >= which->from_ms && ms < which->before_ms;
 }
 
@@ -397,7 +385,7 @@ static enum blob_status walk_leaf(struct blob_walk *walk, const char *dir, struc
             continue;
         disk_blob_path(&digest, &path);
         if (fstatat(walk->s->root_fd, path.text, &sb, 0) == 0) {
-            const struct blob_info info = {.size = (uint64_t)sb.st_size, .touched_ms = disk_mtime_ms(&sb)};
+            const struct blob_info info = {.size = (uint64_t)sb.st_size, .touched_ms = file_mtime_ms(&sb)};
             walk->more = walk->fn(&digest, &info, walk->arg);
         } else if (errno != ENOENT) {
             st = file_fail(err, errno, "stat", path.text);

@@ -13,8 +13,6 @@
 #include "core/check.h"
 #include "core/log.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,11 +24,6 @@ unsigned disk_stripe_of(const struct disk_path *path)
 static bool stripe_pending(const struct disk_store *s, unsigned stripe)
 {
     return (atomic_load(&s->pending[stripe / 64]) >> (stripe % 64)) & 1;
-}
-
-void disk_tmp_path(struct disk_store *s, struct disk_path *out)
-{
-    snprintf(out->text, sizeof out->text, DISK_TMP "/%s.%" PRIuFAST64, s->tmp_tag, atomic_fetch_add(&s->tmp_serial, 1));
 }
 
 /* The directory of a class of records, seen for the first time. */

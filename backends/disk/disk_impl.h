@@ -75,15 +75,19 @@ struct disk_store {
     _Atomic uint64_t free_bytes;
 };
 
-struct disk_store *disk_of(struct blob_store *base);
 static inline struct iovec disk_part(const void *data, size_t len)
 {
     return (struct iovec){(void *)(uintptr_t)data, len};
 }
 
-/* ---- disk_store.c ---- */
+/* ---- disk_handle.c ---- */
 
-/* Would bytes more leave reserve_bytes free? As it was within the last second. NO_SPACE. */
+/* The store behind its base; a base that is not a disk store's is a bug. */
+struct disk_store *disk_of(struct blob_store *base);
+/* A name in tmp/ that no other process uses, on any node, and that this one has not given before. */
+void disk_tmp_path(struct disk_store *s, struct disk_path *out);
+/* Does the disk have room for `bytes` more and still keep reserve_bytes free? The answer may be a second old. NO_SPACE.
+ */
 enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserve_bytes,
                            struct blob_error *err) BLOB_MUST_CHECK;
 
@@ -135,7 +139,6 @@ bool disk_upload_ending(struct disk_store *s, const struct disk_path *upload);
 /* The directories above path: there, and durable where there is no journal. */
 enum blob_status disk_parents(struct disk_store *s, const struct disk_path *path,
                               struct blob_error *err) BLOB_MUST_CHECK;
-void disk_tmp_path(struct disk_store *s, struct disk_path *out);
 /* Frees what was never carried out; closing only. */
 void disk_changes_release(struct disk_store *s);
 
@@ -181,15 +184,28 @@ enum blob_status disk_record_delete(struct blob_store *base, const char *key, un
 enum blob_status disk_record_list(struct blob_store *base, const char *prefix, const char *after, size_t limit,
                                   bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
 
-/* Appends what the record's file holds. NOT_FOUND. */
+/* ---- disk_record_file.c ---- */
+
+/* Appends the content of the record's file to out. NOT_FOUND. */
 enum blob_status disk_record_read(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
                                   struct blob_error *err) BLOB_MUST_CHECK;
+/* Writes the file in place. The caller keeps readers away from it, and the journal writes it again after a crash. */
+enum blob_status disk_record_write(struct disk_store *s, const struct disk_path *path, const void *value, size_t len,
+                                   struct blob_error *err) BLOB_MUST_CHECK;
+
+/* ---- disk_self_check.c ---- */
 
 /* Refuses a file system that lacks what the store relies on; a full one passes. */
 enum blob_status disk_probe(struct disk_store *s, const char *root, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status disk_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
 
-/* ---- shared by uploads, blobs and recovery ---- */
+/* ---- disk_uploads.c and disk_blobs.c, beside their callbacks ---- */
+
+/*
+ * Opening calls it after recovery, while nobody else uses the store. Where a version without marks may have used the
+ * store, it takes the length of each staged upload for its mark, and says in `lock` that marks are kept.
+ */
+enum blob_status disk_uploads_adopt(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
 
 /* Touches a blob that is there; in its stripe. Durable with the journal's next sync, or at once without one.
  * *touched_ms may be NULL. NOT_FOUND. */
@@ -197,10 +213,6 @@ enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct diges
                                         int64_t *touched_ms, struct blob_error *err) BLOB_MUST_CHECK;
 /* Puts back what a node that died was about to remove from shared storage. */
 enum blob_status disk_blobs_restore(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
-/* Sets a file's mtime, by path. NOT_FOUND. */
-enum blob_status disk_set_mtime(int root_fd, const char *path, int64_t ms, struct blob_error *err) BLOB_MUST_CHECK;
-struct stat;
-int64_t disk_mtime_ms(const struct stat *sb);
 
 /* ---- disk_names.c ---- */
 

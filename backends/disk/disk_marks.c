@@ -13,7 +13,6 @@
 #include "backends/crc32c.h"
 #include "backends/disk/file/disk_bytes.h"
 #include "backends/disk/file/durable_file.h"
-#include "core/check.h"
 #include "core/log.h"
 
 #include <errno.h>
@@ -22,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -351,38 +349,4 @@ enum blob_status disk_lock_write(struct disk_store *s, bool kept, struct blob_er
     if (!kept && ftruncate(s->lock_fd, 0) != 0)
         return file_fail(err, errno, "write", DISK_LOCK_FILE);
     return file_write_at(s->lock_fd, text, (size_t)len, 0, DISK_LOCK_FILE, err);
-}
-
-struct adoption {
-    struct disk_store *store;
-    enum blob_status st;
-};
-
-static bool adopt_upload(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg)
-{
-    struct adoption *adoption = arg;
-    struct disk_store *s = adoption->store;
-    struct disk_path path;
-    (void)modified_ms;
-    disk_upload_path(id, &path);
-    int fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
-    adoption->st = fd >= 0 ? disk_mark_set(fd, bytes, path.text, NULL) : blob_status_from_errno(errno);
-    if (fd >= 0)
-        close(fd);
-    return adoption->st == BLOB_OK;
-}
-
-enum blob_status disk_marks_adopt(struct disk_store *s, struct blob_error *err)
-{
-    if (!s->attributes || disk_lock_says_kept(s))
-        return BLOB_OK;
-    struct adoption adoption = {.store = s};
-    enum blob_status st = disk_upload_list(&s->base, adopt_upload, &adoption, err);
-    if (st == BLOB_OK && adoption.st != BLOB_OK)
-        st = blob_fail(err, adoption.st, 0, "mark what is staged");
-    if (st == BLOB_OK)
-        st = tree_sync(s->root_fd, "storage root", err);
-    if (st == BLOB_OK)
-        st = disk_lock_write(s, true, err);
-    return st == BLOB_OK ? file_sync(s->lock_fd, DISK_LOCK_FILE, err) : st;
 }

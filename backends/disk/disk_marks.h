@@ -14,7 +14,7 @@
  *     user.blobd.flushed    u64 from  u64 flushed  u32 sum of [from, flushed), CRC-32C  u32 sum of these 20 bytes
  *
  * Little-endian. No attribute: nothing was flushed. That holds in a store that no version without marks has used since:
- * the file `lock` says so, see disk_marks_adopt().
+ * the file `lock` says so, see disk_uploads_adopt().
  *
  * Threads: any. Locks: a shard's, then the journal's; no shard's is held while the journal may wait. Errors: where the
  * file system has no attributes, the length counts, as it did before there were marks.
@@ -61,11 +61,6 @@ enum blob_status disk_mark_set(int fd, uint64_t flushed, const char *path, struc
 enum blob_status disk_mark_flushed(struct disk_store *s, const struct disk_path *path, int fd, uint64_t size,
                                    uint64_t *flushed, uint64_t *lsn, struct blob_error *err) BLOB_MUST_CHECK;
 
-/*
- * At opening, recovered, with nobody else there: takes the length of what is staged for its mark where a version
- * without marks may have used the store, and says in `lock` that marks are kept.
- */
-enum blob_status disk_marks_adopt(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
 /* Writes this process into `lock`. kept: as it was found, or is from now on. */
 enum blob_status disk_lock_write(struct disk_store *s, bool kept, struct blob_error *err) BLOB_MUST_CHECK;
 /* Does `lock` say that all who have used the store since it was adopted keep marks? */

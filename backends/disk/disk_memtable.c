@@ -14,7 +14,6 @@
 #include "core/check.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -125,25 +124,14 @@ void disk_memtable_free(struct disk_memtable *m)
 
 /* ---- to the files ---- */
 
-static enum blob_status write_in_place(struct disk_store *s, const struct disk_path *path, const struct entry *e,
-                                       struct blob_error *err)
-{
-    int fd = openat(s->root_fd, path->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return file_fail(err, errno, "write", path->text);
-    enum blob_status st = file_write_at(fd, e->value, e->len, 0, path->text, err);
-    close(fd);
-    return st;
-}
-
 /* The shard is locked, the entry durable. */
 static enum blob_status entry_write(struct disk_memtable *m, struct shard *shard, struct entry *e,
                                     struct blob_error *err)
 {
     struct disk_path path;
     disk_record_path(e->key, &path);
-    enum blob_status st =
-        e->deleted ? file_remove(m->store->root_fd, path.text, err) : write_in_place(m->store, &path, e, err);
+    enum blob_status st = e->deleted ? file_remove(m->store->root_fd, path.text, err)
+                                     : disk_record_write(m->store, &path, e->value, e->len, err);
     if (st != BLOB_OK) {
         disk_crowds_look_at(m->store, m->store->crowds, e->key);
         return st;

@@ -14,12 +14,10 @@
 #include "core/check.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* BLOB_OK: not there. */
@@ -119,24 +117,6 @@ enum blob_status disk_record_put(struct blob_store *base, const char *key, const
     if (st != BLOB_OK)
         unlinkat(s->root_fd, change.from.text, 0);
     return st;
-}
-
-enum blob_status disk_record_read(struct disk_store *s, const struct disk_path *path, struct bytebuf *out,
-                                  struct blob_error *err)
-{
-    int fd = openat(s->root_fd, path->text, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return file_fail(err, errno, "open", path->text);
-    char small[4096];
-    size_t got = sizeof small;
-    enum blob_status st = BLOB_OK;
-    for (uint64_t at = 0; st == BLOB_OK && got == sizeof small; at += got) {
-        st = file_read_at(fd, small, sizeof small, at, &got, path->text, err);
-        if (st == BLOB_OK)
-            bytebuf_add(out, small, got);
-    }
-    close(fd);
-    return st == BLOB_OK && out->failed ? blob_fail(err, BLOB_E_NO_MEMORY, 0, "%s", path->text) : st;
 }
 
 enum blob_status disk_record_get(struct blob_store *base, const char *key, struct bytebuf *out, struct blob_error *err)

@@ -313,7 +313,7 @@ static enum blob_status restore_blob(const struct replay *r, const struct upload
         return st;
     if (size != want)
         return move_damaged(r, path, err);
-    st = disk_set_mtime(r->root_fd, path, touched_ms, err);
+    st = file_set_mtime(r->root_fd, path, touched_ms, err);
     if (st != BLOB_OK || renamed)
         return st;
     st = dir_make_parents(r->root_fd, blob.text, false, err);
@@ -370,7 +370,7 @@ static enum blob_status replay_blob(const struct replay *r, size_t from, size_t 
     if (!touch || fstatat(r->root_fd, path.text, &sb, 0) != 0)
         return BLOB_OK;
     int64_t touched_ms = (int64_t)get_le(touch->body + DIGEST_BYTES, 8);
-    return touched_ms > disk_mtime_ms(&sb) ? disk_set_mtime(r->root_fd, path.text, touched_ms, err) : BLOB_OK;
+    return touched_ms > file_mtime_ms(&sb) ? file_set_mtime(r->root_fd, path.text, touched_ms, err) : BLOB_OK;
 }
 
 /* ---- records ---- */

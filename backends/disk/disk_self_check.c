@@ -93,12 +93,12 @@ static enum blob_status keeps_times(struct probe *p, struct blob_error *why)
 {
     const int64_t ms = INT64_C(1700000000123);
     struct stat sb;
-    enum blob_status st = disk_set_mtime(p->s->root_fd, p->renamed.text, ms, why);
+    enum blob_status st = file_set_mtime(p->s->root_fd, p->renamed.text, ms, why);
     if (st != BLOB_OK)
         return st;
     if (fstatat(p->s->root_fd, p->renamed.text, &sb, 0) != 0)
         return file_fail(why, errno, "stat", p->renamed.text);
-    if (disk_mtime_ms(&sb) != ms)
+    if (file_mtime_ms(&sb) != ms)
         return blob_fail(why, BLOB_E_UNSUPPORTED, 0, "a file's time is not kept to the millisecond");
     return BLOB_OK;
 }

@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +30,6 @@
 #include <unistd.h>
 
 #define FORMAT_VERSION   2
-#define ROOM_CACHE_US    1000000
 #define LOCK_TRIES       100
 #define LOCK_PAUSE_MS    50
 #define SEGMENT_BYTES    (16u << 20)
@@ -40,13 +38,6 @@
 #define DIRECT_MIN_BYTES ((size_t)128 << 10)
 #define DIRECT_BUFFERS   4
 #define STORE_FILE_BYTES 256
-
-struct disk_store *disk_of(struct blob_store *base)
-{
-    struct disk_store *s = (struct disk_store *)base;
-    MAGIC_OK(s, DISK_MAGIC);
-    return s;
-}
 
 /* ---- the lock ---- */
 
@@ -288,7 +279,7 @@ static enum blob_status open_locked(struct disk_store *s, const struct disk_opti
     if (st == BLOB_OK && first)
         st = recover(s, &next_segment, err);
     if (st == BLOB_OK && first)
-        st = disk_marks_adopt(s, err);
+        st = disk_uploads_adopt(s, err);
     bool journal = opt->journal && !opt->shared;
     if (st == BLOB_OK && first && !journal)
         st = journal_log_remove(s->root_fd, err);
@@ -340,23 +331,6 @@ static enum blob_status disk_check(struct blob_store *base, struct blob_error *e
         return blob_fail(err, BLOB_E_UNAVAILABLE, EROFS, "storage root");
     enum blob_status st = disk_unbroken(s, err);
     return st == BLOB_OK && s->journal ? disk_journal_check(s->journal, err) : st;
-}
-
-enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserve_bytes, struct blob_error *err)
-{
-    int64_t now_us = clock_steady_us(), asked_us = atomic_load(&s->free_asked_us);
-    if (asked_us == 0 || now_us - asked_us >= ROOM_CACHE_US) {
-        struct statvfs vfs;
-        if (fstatvfs(s->root_fd, &vfs) != 0)
-            return file_fail(err, errno, "look at", "the storage root");
-        atomic_store(&s->free_bytes, (uint64_t)vfs.f_bavail * vfs.f_frsize);
-        atomic_store(&s->free_asked_us, now_us);
-    }
-    uint64_t free_bytes = atomic_load(&s->free_bytes);
-    uint64_t room = free_bytes > reserve_bytes ? free_bytes - reserve_bytes : 0;
-    if (bytes > room || room == 0)
-        return blob_fail(err, BLOB_E_NO_SPACE, 0, "%" PRIu64 " bytes do not fit: %" PRIu64 " are free", bytes, room);
-    return BLOB_OK;
 }
 
 static enum blob_status disk_room(struct blob_store *base, uint64_t bytes, struct blob_error *err)

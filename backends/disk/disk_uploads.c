@@ -392,10 +392,10 @@ static enum blob_status commit_new(struct disk_store *s, const struct disk_write
 {
     struct stat sb;
     int64_t now_ms =
-        fstatat(s->root_fd, blob->text, &sb, 0) == 0 ? clock_wall_ms_after(disk_mtime_ms(&sb)) : clock_wall_ms();
+        fstatat(s->root_fd, blob->text, &sb, 0) == 0 ? clock_wall_ms_after(file_mtime_ms(&sb)) : clock_wall_ms();
     if (s->shared)
         return disk_commit_open_file(s, w->fd, w->inode, now_ms, &w->path, blob, err);
-    enum blob_status st = disk_set_mtime(s->root_fd, w->path.text, now_ms, err);
+    enum blob_status st = file_set_mtime(s->root_fd, w->path.text, now_ms, err);
     if (st != BLOB_OK)
         return st;
     uint8_t numbers[16];
@@ -468,7 +468,7 @@ enum blob_status disk_upload_stat(struct blob_store *base, const struct uuid *id
     if (st == BLOB_OK && lsn != 0)
         st = disk_journal_wait(s->journal, lsn, err);
     if (st == BLOB_OK)
-        *out = (struct staged_stat){.mark = {.offset = flushed}, .modified_ms = disk_mtime_ms(&sb), .epoch = epoch};
+        *out = (struct staged_stat){.mark = {.offset = flushed}, .modified_ms = file_mtime_ms(&sb), .epoch = epoch};
     return st;
 }
 
@@ -530,7 +530,7 @@ static enum blob_status list_uploads_in(struct disk_store *s, const char *dir, s
             continue;
         disk_upload_path(&id, &upload);
         if (fstatat(s->root_fd, upload.text, &sb, 0) == 0)
-            *more = fn(&id, (uint64_t)sb.st_size, disk_mtime_ms(&sb), arg);
+            *more = fn(&id, (uint64_t)sb.st_size, file_mtime_ms(&sb), arg);
         else if (errno != ENOENT)
             st = file_fail(err, errno, "stat", upload.text);
     }
@@ -553,4 +553,40 @@ enum blob_status disk_upload_list(struct blob_store *base, staged_list_fn *fn, v
             st = list_uploads_in(s, dirs.names[i], fn, arg, &more, err);
     disk_names_release(&dirs);
     return st;
+}
+
+/* ---- stores of a version without marks ---- */
+
+struct adoption {
+    struct disk_store *store;
+    enum blob_status st;
+};
+
+static bool adopt_upload(const struct uuid *id, uint64_t bytes, int64_t modified_ms, void *arg)
+{
+    struct adoption *adoption = arg;
+    struct disk_store *s = adoption->store;
+    struct disk_path path;
+    (void)modified_ms;
+    disk_upload_path(id, &path);
+    int fd = openat(s->root_fd, path.text, O_RDONLY | O_CLOEXEC);
+    adoption->st = fd >= 0 ? disk_mark_set(fd, bytes, path.text, NULL) : blob_status_from_errno(errno);
+    if (fd >= 0)
+        close(fd);
+    return adoption->st == BLOB_OK;
+}
+
+enum blob_status disk_uploads_adopt(struct disk_store *s, struct blob_error *err)
+{
+    if (!s->attributes || disk_lock_says_kept(s))
+        return BLOB_OK;
+    struct adoption adoption = {.store = s};
+    enum blob_status st = disk_upload_list(&s->base, adopt_upload, &adoption, err);
+    if (st == BLOB_OK && adoption.st != BLOB_OK)
+        st = blob_fail(err, adoption.st, 0, "mark what is staged");
+    if (st == BLOB_OK)
+        st = tree_sync(s->root_fd, "storage root", err);
+    if (st == BLOB_OK)
+        st = disk_lock_write(s, true, err);
+    return st == BLOB_OK ? file_sync(s->lock_fd, DISK_LOCK_FILE, err) : st;
 }

@@ -200,3 +200,15 @@ enum blob_status file_remove(int dirfd, const char *path, struct blob_error *err
 {
     return unlinkat(dirfd, path, 0) == 0 || errno == ENOENT ? BLOB_OK : file_fail(err, errno, "remove", path);
 }
+
+int64_t file_mtime_ms(const struct stat *sb)
+{
+    return (int64_t)sb->st_mtim.tv_sec * 1000 + sb->st_mtim.tv_nsec / 1000000;
+}
+
+enum blob_status file_set_mtime(int dirfd, const char *path, int64_t ms, struct blob_error *err)
+{
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                      {.tv_sec = (time_t)(ms / 1000), .tv_nsec = ms % 1000 * 1000000}};
+    return utimensat(dirfd, path, times, 0) == 0 ? BLOB_OK : file_fail(err, errno, "touch", path);
+}

@@ -55,5 +55,10 @@ enum blob_status file_create(int dirfd, const char *path, const void *data, size
 enum blob_status file_rename(int dirfd, const char *from, const char *to, struct blob_error *err) BLOB_MUST_CHECK;
 /* OK also when there is none. */
 enum blob_status file_remove(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
+/* When the file was last modified, in milliseconds since 1970. */
+struct stat;
+int64_t file_mtime_ms(const struct stat *sb);
+/* Sets that time of the file at path. NOT_FOUND. */
+enum blob_status file_set_mtime(int dirfd, const char *path, int64_t ms, struct blob_error *err) BLOB_MUST_CHECK;
 
 #endif

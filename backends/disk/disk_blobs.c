@@ -25,6 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define READER_MAGIC   0x64736b72u
 #define ASIDE_PREFIX   "removing-"
 #define ASIDE_TRIES    50
 #define ASIDE_PAUSE_MS 10
@@ -32,8 +33,17 @@
 
 struct disk_reader {
     struct blob_reader base;
+    unsigned magic;
     int fd;
 };
+
+/* The table of operations gives some of them a reader that is const and closes one that is not. */
+static struct disk_reader *reader_of(const struct blob_reader *base)
+{
+    struct disk_reader *r = (struct disk_reader *)(uintptr_t)base;
+    MAGIC_OK(r, READER_MAGIC);
+    return r;
+}
 
 /* ---- looking and reading ---- */
 
@@ -106,7 +116,7 @@ enum blob_status disk_blob_open(struct blob_store *base, const struct digest *di
         free(r);
         return st;
     }
-    *r = (struct disk_reader){.base = {.store = base, .size = (uint64_t)sb.st_size}, .fd = fd};
+    *r = (struct disk_reader){.base = {.store = base, .size = (uint64_t)sb.st_size}, .magic = READER_MAGIC, .fd = fd};
     *info = (struct blob_info){.size = (uint64_t)sb.st_size, .touched_ms = file_mtime_ms(&sb)};
     *out = &r->base;
     return BLOB_OK;
@@ -115,7 +125,7 @@ enum blob_status disk_blob_open(struct blob_store *base, const struct digest *di
 enum blob_status disk_reader_read(struct blob_reader *base, uint64_t offset, void *buf, size_t len,
                                   struct blob_error *err)
 {
-    const struct disk_reader *r = (const struct disk_reader *)base;
+    const struct disk_reader *r = reader_of(base);
     size_t got = 0;
     enum blob_status st = file_read_at(r->fd, buf, len, offset, &got, "blob", err);
     if (st == BLOB_OK && got < len)
@@ -125,12 +135,12 @@ enum blob_status disk_reader_read(struct blob_reader *base, uint64_t offset, voi
 
 int disk_reader_fd(const struct blob_reader *base)
 {
-    return ((const struct disk_reader *)base)->fd;
+    return reader_of(base)->fd;
 }
 
 void disk_reader_close(struct blob_reader *base)
 {
-    struct disk_reader *r = (struct disk_reader *)base;
+    struct disk_reader *r = reader_of(base);
     close(r->fd);
     free(r);
 }

@@ -209,7 +209,7 @@ static enum blob_status recover(struct disk_store *s, uint64_t *next_segment, st
 
 static enum blob_status settle_for_checkpoint(void *arg, struct blob_error *err)
 {
-    struct disk_store *s = arg;
+    struct disk_store *s = disk_of(arg);
     enum blob_status st = disk_settle_durable(s, err);
     enum blob_status records = disk_memtable_settle(s->memtable, st == BLOB_OK ? err : NULL);
     st = st == BLOB_OK ? records : st;
@@ -228,7 +228,7 @@ static enum blob_status open_journal(struct disk_store *s, const struct disk_opt
         .first_segment = first_segment,
         .log = opt->log,
         .settle = settle_for_checkpoint,
-        .arg = s,
+        .arg = &s->base,
     };
     s->memtable = disk_memtable_new(s);
     s->marks = disk_marks_new(s);

@@ -28,11 +28,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define WRITER_MAGIC     0x64736b77u
 #define WRITE_BACK_BYTES (4u << 20)
 #define WRITE_PARTS      4
 
 struct disk_writer {
     struct blob_writer base;
+    unsigned magic;
     struct uuid id;
     struct disk_path path;
     int fd;
@@ -47,6 +49,13 @@ struct disk_writer {
     enum blob_status lost; /* a sync of the file has failed: nothing beyond `flushed` can be believed */
     struct blob_error lost_error;
 };
+
+static struct disk_writer *writer_of(struct blob_writer *base)
+{
+    struct disk_writer *w = (struct disk_writer *)base;
+    MAGIC_OK(w, WRITER_MAGIC);
+    return w;
+}
 
 static enum blob_status writer_lost(const struct disk_writer *w, struct blob_error *err)
 {
@@ -147,6 +156,7 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
     if (!w)
         return blob_fail(err, BLOB_E_NO_MEMORY, 0, "upload %s", id->text);
     *w = (struct disk_writer){.base = {.store = base, .position = from->offset},
+                              .magic = WRITER_MAGIC,
                               .id = *id,
                               .flushed = from->offset,
                               .written_back = from->offset,
@@ -216,7 +226,7 @@ static enum blob_status write_cached(struct disk_writer *w, const struct iovec *
 
 enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts, int count, struct blob_error *err)
 {
-    struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_writer *w = writer_of(base);
     struct disk_store *s = disk_of(base->store);
     uint64_t position = base->position;
     size_t len = parts_bytes(parts, count);
@@ -341,7 +351,7 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
 {
     (void)keep;
     (void)keep_len;
-    struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_writer *w = writer_of(base);
     struct disk_store *s = disk_of(base->store);
     enum blob_status st = flush_range(s, w, offset, false, err);
     if (st == BLOB_OK && s->shared)
@@ -358,7 +368,7 @@ enum blob_status disk_flush(struct blob_writer *base, uint64_t offset, const voi
 
 void disk_writer_close(struct blob_writer *base)
 {
-    struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_writer *w = writer_of(base);
     struct disk_store *s = disk_of(base->store);
     /* Where nodes share the file it may be another's by now; the next to open it cuts it. */
     if (w->lost != BLOB_OK && !s->shared && ftruncate(w->fd, (off_t)w->flushed) != 0)
@@ -413,7 +423,7 @@ static enum blob_status commit_new(struct disk_store *s, const struct disk_write
 enum blob_status disk_commit(struct blob_writer *base, const struct digest *digest, unsigned flags,
                              struct blob_error *err)
 {
-    struct disk_writer *w = (struct disk_writer *)base;
+    struct disk_writer *w = writer_of(base);
     struct disk_store *s = disk_of(base->store);
     enum blob_status st = flush_range(s, w, base->position, true, err);
     if (st != BLOB_OK)

@@ -198,7 +198,12 @@ enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *d
         if (st == BLOB_OK && missed)
             st = disk_blob_touch_locked(s, digest, &path, touched_ms, err);
     }
-    pthread_mutex_unlock(&s->stripes[stripe].lock);
+    /*
+     * Not disk_stripe_leave(): a touch changes no name, so it has nothing to carry out, and its answer has the wait
+     * for the journal to pay for already. What is durable elsewhere stays pending until the next durable change, a
+     * reader of that stripe, a listing or the checkpoint carries it out.
+     */
+    disk_stripe_unlock(s, stripe);
     if (st == BLOB_OK && s->journal)
         st = disk_journal_wait(s->journal, disk_journal_end(s->journal), err);
     return st;

@@ -118,18 +118,23 @@ static void stripe_queue(struct disk_store *s, unsigned number, struct disk_chan
     atomic_fetch_or(&s->pending[number / 64], UINT64_C(1) << (number % 64));
 }
 
+void disk_stripe_unlock(struct disk_store *s, unsigned stripe)
+{
+    pthread_mutex_unlock(&s->stripes[stripe].lock);
+}
+
 enum blob_status disk_stripe_enter(struct disk_store *s, unsigned stripe, struct blob_error *err)
 {
     pthread_mutex_lock(&s->stripes[stripe].lock);
     enum blob_status st = s->stripes[stripe].head ? stripe_settle(s, stripe, true, err) : BLOB_OK;
     if (st != BLOB_OK)
-        pthread_mutex_unlock(&s->stripes[stripe].lock);
+        disk_stripe_unlock(s, stripe);
     return st;
 }
 
 void disk_stripe_leave(struct disk_store *s, unsigned stripe)
 {
-    pthread_mutex_unlock(&s->stripes[stripe].lock);
+    disk_stripe_unlock(s, stripe);
     if (s->journal)
         disk_settle_durable(s, NULL);
 }
@@ -140,8 +145,9 @@ enum blob_status disk_settle(struct disk_store *s, const struct disk_path *path,
     if (!stripe_pending(s, stripe))
         return BLOB_OK;
     enum blob_status st = disk_stripe_enter(s, stripe, err);
+    /* A reader settles the one name it looks at; what is durable elsewhere is not its work. */
     if (st == BLOB_OK)
-        pthread_mutex_unlock(&s->stripes[stripe].lock);
+        disk_stripe_unlock(s, stripe);
     return st;
 }
 
@@ -152,8 +158,9 @@ enum blob_status disk_settle_all(struct disk_store *s, struct blob_error *err)
         if (!stripe_pending(s, stripe))
             continue;
         enum blob_status st = disk_stripe_enter(s, stripe, first == BLOB_OK ? err : NULL);
+        /* This loop comes to every stripe by itself: disk_stripe_leave() would look at all of them each time. */
         if (st == BLOB_OK)
-            pthread_mutex_unlock(&s->stripes[stripe].lock);
+            disk_stripe_unlock(s, stripe);
         else if (first == BLOB_OK)
             first = st;
     }
@@ -171,7 +178,7 @@ enum blob_status disk_settle_durable(struct disk_store *s, struct blob_error *er
                 continue;
             enum blob_status st = stripe_settle(s, stripe, false, first == BLOB_OK ? err : NULL);
             first = first == BLOB_OK ? st : first;
-            pthread_mutex_unlock(&s->stripes[stripe].lock);
+            disk_stripe_unlock(s, stripe);
         }
     }
     return first;

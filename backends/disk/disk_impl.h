@@ -116,8 +116,10 @@ enum blob_status disk_name_durable(struct disk_store *s, const struct disk_path 
 unsigned disk_stripe_of(const struct disk_path *path);
 /* Locks a stripe in which nothing is pending. On failure it is not locked. */
 enum blob_status disk_stripe_enter(struct disk_store *s, unsigned stripe, struct blob_error *err) BLOB_MUST_CHECK;
-/* Unlocks, and carries out what is pending elsewhere and durable by now. */
+/* Unlocks, and carries out what is pending elsewhere and durable by now. Whoever has changed a name leaves by it. */
 void disk_stripe_leave(struct disk_store *s, unsigned stripe);
+/* Only unlocks. It is for a caller that has changed no name. */
+void disk_stripe_unlock(struct disk_store *s, unsigned stripe);
 /* Nothing lazy is pending on this name, resp. anywhere: what is on disk is what was last written. */
 enum blob_status disk_settle(struct disk_store *s, const struct disk_path *path,
                              struct blob_error *err) BLOB_MUST_CHECK;

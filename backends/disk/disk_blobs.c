@@ -54,7 +54,8 @@ static void aside_path(const struct digest *digest, struct disk_path *out)
     snprintf(out->text, sizeof out->text, DISK_TMP "/" ASIDE_PREFIX "%s", hex);
 }
 
-/* On shared storage, a blob that is aside is going to be put back or removed: wait for which. True: look again. */
+/* On shared storage, a blob that is aside will be put back or removed. Waits for either, and returns true if the caller
+ * must look again. */
 static bool wait_aside(const struct disk_store *s, const struct digest *digest)
 {
     if (!s->shared)
@@ -191,7 +192,7 @@ enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *d
         return st;
     struct stat sb;
     st = disk_blob_touch_locked(s, digest, &path, touched_ms, err);
-    /* As commits do: moved aside meanwhile, it counts as touched only once it is back. */
+    /* A blob that was moved aside meanwhile counts as touched only once it is back, as with commits. */
     if (s->shared && (st == BLOB_OK || st == BLOB_E_NOT_FOUND)) {
         bool missed = st == BLOB_E_NOT_FOUND;
         st = stat_blob(s, digest, &path, &sb, err);
@@ -211,7 +212,7 @@ enum blob_status disk_blob_touch(struct blob_store *base, const struct digest *d
 
 /* ---- removing ---- */
 
-/* Puts back what is aside, unless the name is taken again. */
+/* Puts a blob that is aside back, unless its name is taken again. */
 static enum blob_status put_back(struct disk_store *s, const struct disk_path *aside, const struct disk_path *path,
                                  struct blob_error *err)
 {
@@ -221,7 +222,7 @@ static enum blob_status put_back(struct disk_store *s, const struct disk_path *a
     return st == BLOB_OK ? file_remove(s->root_fd, aside->text, err) : st;
 }
 
-/* Which state of a blob may go: the one last touched within [from_ms, before_ms). */
+/* Says which state of a blob may be removed: one that was last touched within [from_ms, before_ms). */
 struct removable {
     int64_t from_ms, before_ms;
 };
@@ -250,7 +251,7 @@ static enum blob_status remove_shared(struct disk_store *s, const struct digest 
     return st == BLOB_OK ? disk_dir_sync_parent(s, path->text, err) : st;
 }
 
-/* In the blob's stripe; it is there. */
+/* Removes a blob that is there. The caller has entered its stripe. */
 static enum blob_status remove_locked(struct disk_store *s, unsigned stripe, const struct digest *digest,
                                       const struct disk_path *path, const struct removable *which,
                                       struct blob_error *err)

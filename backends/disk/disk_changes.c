@@ -26,7 +26,7 @@ static bool stripe_pending(const struct disk_store *s, unsigned stripe)
     return (atomic_load(&s->pending[stripe / 64]) >> (stripe % 64)) & 1;
 }
 
-/* The directory of a class of records, seen for the first time. */
+/* Spreads the directory of a class of records when it is seen for the first time. */
 static void spread_class(struct disk_store *s, const struct disk_path *path)
 {
     char dir[DISK_PATH_MAX];
@@ -67,7 +67,7 @@ static enum blob_status change_apply(struct disk_store *s, const struct disk_cha
     return file_rename(s->root_fd, c->from.text, c->to.text, err);
 }
 
-/* The upload that a change ends, as in ending_uploads; 0: none. */
+/* Returns the upload that a change ends, as ending_uploads has it; 0: it ends none. */
 static uint64_t ended_upload(const struct disk_change *c)
 {
     const char *path = c->from.text[0] != '\0' ? c->from.text : c->to.text;
@@ -81,7 +81,8 @@ bool disk_upload_ending(struct disk_store *s, const struct disk_path *upload)
 
 /* ---- pending changes ---- */
 
-/* The stripe is locked. wait: for what is not durable yet; else that stays. */
+/* Carries out what is pending in a locked stripe. If wait is set, it waits for what is not durable yet; else that
+ * stays pending. */
 static enum blob_status stripe_settle(struct disk_store *s, unsigned number, bool wait, struct blob_error *err)
 {
     struct disk_stripe *stripe = &s->stripes[number];
@@ -173,7 +174,7 @@ enum blob_status disk_settle_durable(struct disk_store *s, struct blob_error *er
     for (unsigned word = 0; word < STRIPE_WORDS; word++) {
         for (uint64_t bits = atomic_load(&s->pending[word]); bits != 0; bits &= bits - 1) {
             unsigned stripe = word * 64 + (unsigned)__builtin_ctzll(bits);
-            /* Held by somebody: who entered it has emptied it before. */
+            /* Somebody holds the stripe, and has emptied it when entering. */
             if (pthread_mutex_trylock(&s->stripes[stripe].lock) != 0)
                 continue;
             enum blob_status st = stripe_settle(s, stripe, false, first == BLOB_OK ? err : NULL);
@@ -198,7 +199,7 @@ void disk_changes_release(struct disk_store *s)
 
 /* ---- new changes ---- */
 
-/* Until its directory is synced, the new state of the name is told to nobody (disk_name_durable). */
+/* Without the journal. Nobody is told the new state of the name until its directory is synced (disk_name_durable). */
 static enum blob_status run_synced(struct disk_store *s, const struct disk_change *c, struct blob_error *err)
 {
     enum blob_status st = disk_name_changes(s, &c->to, err);
@@ -215,7 +216,7 @@ static enum blob_status run_synced(struct disk_store *s, const struct disk_chang
     return st;
 }
 
-/* So that a start does not carry out what its caller was told has failed. */
+/* Takes an entry back, so that a start does not carry out a change whose caller was told that it failed. */
 static void take_back(struct disk_store *s, const struct journal_ticket *ticket)
 {
     uint8_t begin[8];

@@ -93,21 +93,24 @@ enum blob_status disk_fits(struct disk_store *s, uint64_t bytes, uint64_t reserv
 
 /* ---- disk_syncs.c ---- */
 
-/* A sync failed, and what it has lost nobody can tell: nothing more is durable until the store is opened again. */
+/* To be called after a failed sync. Nobody can tell what that sync has lost, so nothing more becomes durable until the
+ * store is opened again. */
 void disk_break(struct disk_store *s, enum blob_status st, const struct blob_error *why);
-/* BLOB_OK, or why the store is broken. */
+/* Returns BLOB_OK, or the reason why the store is broken. */
 enum blob_status disk_unbroken(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
-/* The names in a directory, resp. in the one that holds path; a failure breaks the store. */
+/* The first syncs the names in the directory at path, the second those in the directory that holds path. A failure
+ * breaks the store. */
 enum blob_status disk_dir_sync(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status disk_dir_sync_parent(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
-/* The names of all directories above path's last part. */
+/* Syncs the names of all directories above path's last part. */
 enum blob_status disk_dirs_sync_above(struct disk_store *s, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
-/* Without the journal. A name is about to change, unless nothing can be made durable any more; and it has, durably or
- * not at all. */
+/* Both are for a store without the journal. disk_name_changes() notes that a name is about to change; it fails where
+ * nothing can be made durable any more. disk_name_is_durable() notes that the change is durable, or was not made. */
 enum blob_status disk_name_changes(struct disk_store *s, const struct disk_path *path,
                                    struct blob_error *err) BLOB_MUST_CHECK;
 void disk_name_is_durable(struct disk_store *s, const struct disk_path *path);
-/* That the name is there, or not, may be answered for: where its change is not known to be durable, it is made so. */
+/* After OK a caller may promise that the name is there, or that it is not: a change of it that is not known to be
+ * durable is made durable here. */
 enum blob_status disk_name_durable(struct disk_store *s, const struct disk_path *path,
                                    struct blob_error *err) BLOB_MUST_CHECK;
 
@@ -120,14 +123,15 @@ enum blob_status disk_stripe_enter(struct disk_store *s, unsigned stripe, struct
 void disk_stripe_leave(struct disk_store *s, unsigned stripe);
 /* Only unlocks. It is for a caller that has changed no name. */
 void disk_stripe_unlock(struct disk_store *s, unsigned stripe);
-/* Nothing lazy is pending on this name, resp. anywhere: what is on disk is what was last written. */
+/* The first carries out what is pending on this name, the second all that is pending. After OK the disk shows what was
+ * last written. */
 enum blob_status disk_settle(struct disk_store *s, const struct disk_path *path,
                              struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status disk_settle_all(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
-/* Carries out what is durable, without waiting. The first failure; what failed stays pending. */
+/* Carries out what is durable, without waiting. Returns the first failure; a change that failed stays pending. */
 enum blob_status disk_settle_durable(struct disk_store *s, struct blob_error *err);
-/* In a stripe that was entered: journals and carries out or queues. The content of `from` must be durable, or be so in
- * the journal. */
+/* Runs a change in a stripe that was entered: journals it, and carries it out or queues it. The content of `from` must
+ * be durable, in its file or in the journal. */
 struct disk_entry {
     enum journal_kind kind;
     int count;
@@ -138,10 +142,10 @@ enum blob_status disk_change_run(struct disk_store *s, unsigned stripe, const st
                                  struct blob_error *err) BLOB_MUST_CHECK;
 /* Is a pending change going to end this upload? */
 bool disk_upload_ending(struct disk_store *s, const struct disk_path *upload);
-/* The directories above path: there, and durable where there is no journal. */
+/* Makes the directories above path where they are missing. Without the journal their names are durable on OK. */
 enum blob_status disk_parents(struct disk_store *s, const struct disk_path *path,
                               struct blob_error *err) BLOB_MUST_CHECK;
-/* Frees what was never carried out; closing only. */
+/* Frees the changes that were never carried out. Only closing calls it. */
 void disk_changes_release(struct disk_store *s);
 
 /* ---- the callbacks ---- */
@@ -197,7 +201,7 @@ enum blob_status disk_record_write(struct disk_store *s, const struct disk_path 
 
 /* ---- disk_self_check.c ---- */
 
-/* Refuses a file system that lacks what the store relies on; a full one passes. */
+/* Refuses a file system that lacks what the store relies on. A full file system passes. */
 enum blob_status disk_probe(struct disk_store *s, const char *root, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status disk_self_check(struct blob_store *base, store_report_fn *report, void *arg, struct blob_error *err);
 
@@ -209,8 +213,8 @@ enum blob_status disk_self_check(struct blob_store *base, store_report_fn *repor
  */
 enum blob_status disk_uploads_adopt(struct disk_store *s, struct blob_error *err) BLOB_MUST_CHECK;
 
-/* Touches a blob that is there; in its stripe. Durable with the journal's next sync, or at once without one.
- * *touched_ms may be NULL. NOT_FOUND. */
+/* Touches a blob that is there. The caller has entered the blob's stripe. The touch is durable with the journal's next
+ * sync, or at once where there is no journal. touched_ms may be NULL. NOT_FOUND. */
 enum blob_status disk_blob_touch_locked(struct disk_store *s, const struct digest *digest, const struct disk_path *path,
                                         int64_t *touched_ms, struct blob_error *err) BLOB_MUST_CHECK;
 /* Puts back what a node that died was about to remove from shared storage. */
@@ -226,8 +230,8 @@ struct disk_names {
 };
 enum blob_status disk_names_read(int root_fd, const char *path, int (*compare)(const char *, const char *),
                                  struct disk_names *out, struct blob_error *err) BLOB_MUST_CHECK;
-/* Which of them: the first `most` of those that begin with prefix and are behind `after` ("": all). The others are read
- * from the directory, and cost no more. */
+/* Says which names are kept: the first `most` of those that begin with prefix and sort behind `after` ("": all). The
+ * others are read from the directory, and cost no more. */
 struct disk_names_range {
     const char *prefix, *after;
     size_t most; /* SIZE_MAX: no bound */
@@ -235,16 +239,18 @@ struct disk_names_range {
 enum blob_status disk_names_read_range(int root_fd, const char *path, int (*compare)(const char *, const char *),
                                        const struct disk_names_range *range, struct disk_names *out,
                                        struct blob_error *err) BLOB_MUST_CHECK;
-/* False: no memory. */
+/* Returns false if there is no memory. */
 bool disk_names_add(struct disk_names *names, const char *name);
-/* Takes gone out of sorted names and puts added in; sorts these two as well. False: no memory. */
+/* Takes the names in gone out of the sorted names and puts those in added in. It sorts gone and added as well. Returns
+ * false if there is no memory. */
 bool disk_names_merge(struct disk_names *names, struct disk_names *gone, struct disk_names *added,
                       int (*compare)(const char *, const char *));
 void disk_names_release(struct disk_names *names);
 
 /* ---- disk_replay.c ---- */
 
-/* Carries out what the journal says; everything is synced on OK. *next_segment: for journal_options; 1 without one. */
+/* Carries out what the journal says. On OK everything is synced, and *next_segment is what journal_options need: 1
+ * where there was no journal. */
 enum blob_status disk_replay(int root_fd, struct logger *log, uint64_t *next_segment,
                              struct blob_error *err) BLOB_MUST_CHECK;
 

@@ -26,12 +26,12 @@
 
 struct disk_marks;
 
-/* For a store with a journal; NULL: out of memory. */
+/* Makes the table of a store with a journal. NULL: there is no memory. */
 struct disk_marks *disk_marks_new(struct disk_store *store);
-/* What is still in it stays in the journal. NULL is fine. */
+/* Frees the table. The journal keeps what is still in it. NULL is fine. */
 void disk_marks_free(struct disk_marks *m);
 
-/* An entry after which `flushed` bytes of the upload are durable, as soon as it is: see disk_journal_append(). */
+/* A journal entry. As soon as it is durable, so are `flushed` bytes of the upload: see disk_journal_append(). */
 struct disk_mark_entry {
     enum journal_kind kind; /* DATA, FLUSHED or TRUNCATE */
     uint64_t offset;        /* in the entry */
@@ -41,27 +41,29 @@ struct disk_mark_entry {
 };
 enum blob_status disk_marks_journal(struct disk_store *s, const struct uuid *id, const struct disk_mark_entry *entry,
                                     struct journal_ticket *out, struct blob_error *err) BLOB_MUST_CHECK;
-/* The upload is ended, carried out. path_hash: key_hash() of its path. */
+/* Forgets an upload whose end has been carried out. path_hash is key_hash() of its path. */
 void disk_marks_drop(struct disk_marks *m, uint64_t path_hash);
-/* Writes the attributes of what is durable, without waiting: for a checkpoint. The first failure; what failed stays. */
+/* Writes the attributes of what is durable, without waiting, for a checkpoint. Returns the first failure; a mark that
+ * failed stays in the table. */
 enum blob_status disk_marks_settle(struct disk_marks *m, struct blob_error *err);
 /* Does the journal have bytes of this upload that no sync of its file has covered? */
 bool disk_marks_journal_only(struct disk_store *s, const struct disk_path *path);
 
-/* Without the journal, with everything up to `flushed` in the file: makes that durable, and its mark. from: what was so
- * before. The descriptor's syncs must not have failed. */
+/* Without the journal, and with everything up to `flushed` in the file, makes that and its mark durable. `from` is how
+ * much was durable before. No sync of this descriptor may have failed. */
 enum blob_status disk_mark_sync(struct disk_store *s, int fd, uint64_t from, uint64_t flushed, const char *path,
                                 struct blob_error *err) BLOB_MUST_CHECK;
 /* Does the file system of this file keep attributes? */
 bool disk_mark_try(int fd);
-/* Sets the attribute; durable with the next sync of all that is known of the file. */
+/* Sets the attribute. It is durable with the next file_sync_all() of the file, or tree_sync(). */
 enum blob_status disk_mark_set(int fd, uint64_t flushed, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
 
-/* How many bytes of an upload's file, which has `size`, are durable; *lsn: once the journal is, so far (0: already). */
+/* Tells how many of the `size` bytes of an upload's file are durable. If *lsn is not 0, they are so only once the
+ * journal is durable up to *lsn. */
 enum blob_status disk_mark_flushed(struct disk_store *s, const struct disk_path *path, int fd, uint64_t size,
                                    uint64_t *flushed, uint64_t *lsn, struct blob_error *err) BLOB_MUST_CHECK;
 
-/* Writes this process into `lock`. kept: as it was found, or is from now on. */
+/* Writes this process into `lock`. kept says whether marks are kept: as `lock` was found, or from now on. */
 enum blob_status disk_lock_write(struct disk_store *s, bool kept, struct blob_error *err) BLOB_MUST_CHECK;
 /* Does `lock` say that all who have used the store since it was adopted keep marks? */
 bool disk_lock_says_kept(const struct disk_store *s);

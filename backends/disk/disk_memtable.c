@@ -38,9 +38,10 @@ struct entry {
 };
 
 struct shard {
-    pthread_mutex_t
-        order; /* held by a put from its look at the key to its entry: puts of a key are journaled in order */
-    pthread_mutex_t lock; /* guards the rest, and the files of its keys; never held while the journal may wait */
+    /* A put holds `order` from its look at the key to its entry, so that puts of a key are journaled in order. */
+    pthread_mutex_t order;
+    /* `lock` guards the rest, and the files of the shard's keys. It is never held while the journal may wait. */
+    pthread_mutex_t lock;
     struct entry *buckets[BUCKETS];
     struct entry *oldest, *newest;
 };
@@ -142,7 +143,7 @@ static enum blob_status entry_write(struct disk_memtable *m, struct shard *shard
     return BLOB_OK;
 }
 
-/* At most max of those that are durable and older than before_us. */
+/* Writes at most max entries that are durable and older than before_us to their files. */
 static enum blob_status shard_write(struct disk_memtable *m, struct shard *shard, int64_t before_us, unsigned max,
                                     struct blob_error *err)
 {
@@ -215,7 +216,7 @@ static enum blob_status check_absent(struct disk_memtable *m, struct shard *shar
     return error ? file_fail(err, error, "look for", path.text) : BLOB_OK;
 }
 
-/* In the place of the key's older entry; and writes some that have lingered long enough. */
+/* Puts e in the place of the key's older entry, and writes some entries that have lingered long enough. */
 static void take_in(struct disk_memtable *m, struct shard *shard, struct entry *e)
 {
     pthread_mutex_lock(&shard->lock);
@@ -227,7 +228,7 @@ static void take_in(struct disk_memtable *m, struct shard *shard, struct entry *
         entry_drop(shard, slot);
     }
     entry_add(shard, e);
-    /* What cannot be written stays, and the checkpoint says so. */
+    /* An entry that cannot be written stays, and the checkpoint reports it. */
     enum blob_status st = shard_write(m, shard, clock_steady_us() - LINGER_US, WRITES_PER_PUT, NULL);
     (void)st;
     pthread_mutex_unlock(&shard->lock);
@@ -262,7 +263,8 @@ static struct entry *entry_new(const char *key, const void *value, size_t len)
     return e;
 }
 
-/* A full disk is met here, before anything is promised; and a listing finds every directory. */
+/* Makes sure that the record's file can be written later. So a full disk is met here, before anything is promised, and
+ * a listing finds every directory. */
 static enum blob_status make_place(struct disk_memtable *m, const char *key, struct blob_error *err)
 {
     struct disk_path path;

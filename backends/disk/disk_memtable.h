@@ -23,24 +23,27 @@ struct disk_memtable;
 struct disk_names;
 struct disk_store;
 
-/* For a store with a journal; NULL: out of memory. */
+/* Makes the memtable of a store with a journal. NULL: there is no memory. */
 struct disk_memtable *disk_memtable_new(struct disk_store *store);
-/* What is still in it stays in the journal. NULL is fine. */
+/* Frees it. The journal keeps what is still in it. NULL is fine. */
 void disk_memtable_free(struct disk_memtable *m);
 
-/* value NULL: deletes. EXISTS (BLOB_IF_NONE). Gives the ticket to wait for. */
+/* Puts a record, or deletes it if value is NULL, and gives the ticket to wait for. With BLOB_IF_NONE it returns EXISTS
+ * if the key is there. */
 enum blob_status disk_memtable_put(struct disk_memtable *m, const char *key, const void *value, size_t len,
                                    unsigned flags, struct journal_ticket *ticket,
                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* From memory, once it is durable unless it was put lazily, or from the file. NOT_FOUND; the journal's error. */
+/* Appends the value to out, from memory or from the file. A value in memory that was not put lazily is waited for until
+ * it is durable. NOT_FOUND, or the journal's error. */
 enum blob_status disk_memtable_get(struct disk_memtable *m, const char *key, struct bytebuf *out,
                                    struct blob_error *err) BLOB_MUST_CHECK;
-/* What a listing of a directory of records must add to it and leave out of it, looked at before the directory is read:
- * names of files in dir, which holds records of class. */
+/* Tells a listing which names it must add to those in dir, which holds records of class, and which it must leave out.
+ * The listing asks before it reads the directory. */
 enum blob_status disk_memtable_names(struct disk_memtable *m, const char *class, const char *dir,
                                      struct disk_names *added, struct disk_names *gone,
                                      struct blob_error *err) BLOB_MUST_CHECK;
-/* Writes what is durable, without waiting for anything: for a checkpoint. The first failure; what failed stays. */
+/* Writes what is durable to its files, without waiting for anything, for a checkpoint. Returns the first failure; an
+ * entry that failed stays. */
 enum blob_status disk_memtable_settle(struct disk_memtable *m, struct blob_error *err);
 
 #endif

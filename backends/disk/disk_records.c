@@ -20,7 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* BLOB_OK: not there. */
+/* Returns BLOB_OK if the record is not there, else EXISTS. */
 static enum blob_status record_absent(struct disk_store *s, const char *key, const struct disk_path *path,
                                       struct blob_error *err)
 {
@@ -68,7 +68,8 @@ static enum blob_status put_in_stripe(struct disk_store *s, unsigned stripe, con
     return disk_change_run(s, stripe, change, NULL, flags, err);
 }
 
-/* In the stripe. After a failure it may have happened all the same. */
+/* Tells the crowds of a change, in its stripe. A change that failed may have happened all the same, so the file is
+ * looked at then. */
 static void note_change(struct disk_store *s, const char *key, bool there, enum blob_status st)
 {
     if (st == BLOB_OK)
@@ -77,7 +78,7 @@ static void note_change(struct disk_store *s, const char *key, bool there, enum 
         disk_crowds_look_at(s, s->crowds, key);
 }
 
-/* With the journal: durable there, and in a file by and by. */
+/* Changes a record with the journal: it is durable there, and reaches its file by and by. */
 static enum blob_status change_late(struct disk_store *s, const char *key, const void *value, size_t len,
                                     unsigned flags, struct blob_error *err)
 {
@@ -183,7 +184,7 @@ static enum blob_status give_record(struct record_walk *walk, const char *name, 
     return BLOB_OK;
 }
 
-/* Those of the names that the walk is about. */
+/* Keeps only those names that the walk is about. */
 static void choose(const struct record_walk *walk, struct disk_names *names)
 {
     size_t kept = 0;
@@ -197,7 +198,7 @@ static void choose(const struct record_walk *walk, struct disk_names *names)
     names->count = kept;
 }
 
-/* Behind last there may be more that was not kept. */
+/* Drops the names behind last, since others that belong there may not have been kept. */
 static void end_at(struct disk_names *names, const char *last)
 {
     while (names->count > 0 && disk_record_name_compare(names->names[names->count - 1], last) > 0)

@@ -53,7 +53,8 @@ static enum blob_status lock_refused(const struct disk_store *s, const char *roo
                      s->shared ? ", which does not share it" : "; only one can use it unless all share it");
 }
 
-/* *first: nobody else has it, and it is held exclusively (for recovery) even if shared. */
+/* Locks the store. If *first is set, nobody else has it open, and the lock is exclusive even if the store is shared:
+ * the caller recovers it then. */
 static enum blob_status lock_store(struct disk_store *s, const char *root, bool *first, struct blob_error *err)
 {
     s->lock_fd = openat(s->root_fd, DISK_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
@@ -100,7 +101,7 @@ static enum blob_status create_store_file(struct disk_store *s, struct blob_erro
     unlinkat(s->root_fd, tmp.text, 0);
     if (st == BLOB_OK)
         st = dir_sync(s->root_fd, ".", err);
-    /* Were it found at the next try, it would be taken for durable. */
+    /* If the next try found the file, it would take it for durable. */
     if (st != BLOB_OK)
         unlinkat(s->root_fd, DISK_STORE_FILE, 0);
     return st;
@@ -159,7 +160,7 @@ static enum blob_status load_store_file(struct disk_store *s, const char *root, 
 
 /* ---- leftovers ---- */
 
-/* Removes temporary files last changed before before_ms; spare: those of this process are left out. */
+/* Removes temporary files that were last changed before before_ms. If spare is set, files of this process are kept. */
 static enum blob_status remove_leftovers(struct disk_store *s, int64_t before_ms, bool spare, struct blob_error *err)
 {
     struct disk_names names;
@@ -237,7 +238,7 @@ static enum blob_status open_journal(struct disk_store *s, const struct disk_opt
     return disk_journal_open(&journal, &s->journal, err);
 }
 
-/* Where it keeps none, a power cut may leave uploads longer than what was acknowledged of them. */
+/* Does the file system keep attributes? If not, a power cut may leave uploads longer than what was acknowledged. */
 static bool keeps_attributes(struct disk_store *s)
 {
     bool keeps = disk_mark_try(s->lock_fd);
@@ -248,7 +249,7 @@ static bool keeps_attributes(struct disk_store *s)
     return keeps;
 }
 
-/* What a crash left of a journal that was given up. It only takes room. */
+/* Removes what a crash left of a journal that was given up. Failing is no harm: it only takes room. */
 static void remove_old_journal(struct disk_store *s)
 {
     struct blob_error why;

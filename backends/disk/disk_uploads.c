@@ -93,7 +93,7 @@ static enum blob_status take_back(struct disk_store *s, int fd, const struct uui
     return st == BLOB_OK ? file_sync_all(fd, path->text, err) : st;
 }
 
-/* Brings an open file to from->offset. */
+/* Brings an open file back to from->offset. */
 static enum blob_status go_back(struct disk_store *s, int fd, const struct uuid *id, const struct disk_path *path,
                                 const struct upload_mark *from, uint64_t epoch, int *own, struct stat *sb,
                                 struct blob_error *err)
@@ -180,7 +180,8 @@ enum blob_status disk_upload_open(struct blob_store *base, const struct uuid *id
 
 /* ---- writing and flushing ---- */
 
-/* The file may have another by that name, where it was taken over. */
+/* Opens the file once more, past the page cache. Another file may have the upload's name by now, where it was taken
+ * over: then it is not used. */
 static bool open_direct(struct disk_store *s, struct disk_writer *w)
 {
     struct stat sb;
@@ -192,7 +193,7 @@ static bool open_direct(struct disk_store *s, struct disk_writer *w)
     return false;
 }
 
-/* With the lock held. UNSUPPORTED: by the page cache, then. */
+/* Writes with direct_lock held. UNSUPPORTED: the caller writes by the page cache. */
 static enum blob_status write_direct(struct disk_store *s, struct disk_writer *w, const struct iovec *parts, int count,
                                      struct blob_error *err)
 {
@@ -239,7 +240,7 @@ enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts,
     if (st == BLOB_OK) {
         __atomic_store_n(&base->position, position + len, __ATOMIC_RELEASE);
     } else {
-        /* Some may have been written. Should it stay, the next opening cuts it. */
+        /* Some bytes may have been written. If they cannot be cut here, the next opening cuts them. */
         int cut = ftruncate(w->fd, (off_t)(w->direct ? direct_file_in_file(w->direct, position) : position));
         (void)cut;
     }
@@ -247,7 +248,7 @@ enum blob_status disk_write(struct blob_writer *base, const struct iovec *parts,
     return st;
 }
 
-/* With the journal the directory may be new, and its own name not durable. */
+/* Makes the upload's name durable. With the journal its directory may be new, and that one's name not durable yet. */
 static enum blob_status sync_upload_name(struct disk_store *s, const struct disk_writer *w, struct blob_error *err)
 {
     enum blob_status st = disk_dir_sync_parent(s, w->path.text, err);
@@ -318,7 +319,8 @@ static enum blob_status journal_range(struct disk_store *s, struct disk_writer *
     return st;
 }
 
-/* What is to be flushed must be in the file; a write may go on meanwhile, but for what it holds. */
+/* What is to be flushed must be in the file. A write may go on beside this flush, but not while the bytes that
+ * direct_file holds are put there. */
 static enum blob_status settle_direct(struct disk_writer *w, uint64_t offset, struct blob_error *err)
 {
     enum blob_status st = BLOB_OK;
@@ -329,7 +331,7 @@ static enum blob_status settle_direct(struct disk_writer *w, uint64_t offset, st
     return st;
 }
 
-/* Brings [flushed, offset) to the disk or to the journal. ends: for a commit, and needs no mark. */
+/* Brings [flushed, offset) to the disk or to the journal. ends is set for a commit, which needs no mark. */
 static enum blob_status flush_range(struct disk_store *s, struct disk_writer *w, uint64_t offset, bool ends,
                                     struct blob_error *err)
 {

@@ -19,27 +19,28 @@
 
 /* Fills err (may be NULL) with "what path" and the text of `error`, an errno, and returns the status of that errno. */
 enum blob_status file_fail(struct blob_error *err, int error, const char *what, const char *path);
-/* All of it, or an error (some may be written then). what names the file in the error. */
+/* Writes all of data, or fails; some of it may be written then. `what` names the file in the error. */
 enum blob_status file_write_at(int fd, const void *data, size_t len, uint64_t offset, const char *what,
                                struct blob_error *err) BLOB_MUST_CHECK;
-/* The same of parts, one after the other; parts is used up. */
+/* Writes parts one after the other in the same way. The call uses the array up: its elements are changed. */
 enum blob_status file_write_parts_at(int fd, struct iovec *parts, int count, uint64_t offset, const char *what,
                                      struct blob_error *err) BLOB_MUST_CHECK;
-/* *got < len only at the end of the file. */
+/* Reads len bytes. *got is less than len only at the end of the file. */
 enum blob_status file_read_at(int fd, void *buf, size_t len, uint64_t offset, size_t *got, const char *what,
                               struct blob_error *err) BLOB_MUST_CHECK;
-/* Content and size, by fdatasync. */
+/* Makes content and size durable, by fdatasync. */
 enum blob_status file_sync(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
-/* The same and all else that is known of it (times, attributes), by fsync; for a directory its names. */
+/* Makes all that is known of the file durable, its times and attributes too, by fsync. For a directory that is its
+ * names. */
 enum blob_status file_sync_all(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
-/* The names in the directory at path. */
+/* Makes the names in the directory at path durable. */
 enum blob_status dir_sync(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
-/* The names in the directory that holds path. */
+/* Makes the names in the directory that holds path durable. */
 enum blob_status dir_sync_parent(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
-/* The whole file system under fd. */
+/* Makes the whole file system under fd durable. */
 enum blob_status tree_sync(int fd, const char *what, struct blob_error *err) BLOB_MUST_CHECK;
-/* Makes the directories above path's last part where they are missing; with sync, their names durable, missing or not.
- */
+/* Makes the directories above path's last part where they are missing. If sync is set, the names of all of them are
+ * durable on OK, also of those that were there. */
 enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct blob_error *err) BLOB_MUST_CHECK;
 /*
  * Asks the file system to place the directories that will be made in this one far from each other (chattr +T: the top
@@ -48,12 +49,12 @@ enum blob_status dir_make_parents(int dirfd, const char *path, bool sync, struct
  * in the last minutes. A hint: what does not know it ignores it.
  */
 void dir_spread(int dirfd, const char *path);
-/* A new file with this content, its content synced if sync is set. On failure there is none. EXISTS. */
+/* Creates a file with this content, and syncs the content if sync is set. On failure there is no such file. EXISTS. */
 enum blob_status file_create(int dirfd, const char *path, const void *data, size_t len, bool sync,
                              struct blob_error *err) BLOB_MUST_CHECK;
-/* Atomic; replaces what is at `to`. */
+/* Renames atomically, and replaces what is at `to`. */
 enum blob_status file_rename(int dirfd, const char *from, const char *to, struct blob_error *err) BLOB_MUST_CHECK;
-/* OK also when there is none. */
+/* Removes the file. It is OK if there is none. */
 enum blob_status file_remove(int dirfd, const char *path, struct blob_error *err) BLOB_MUST_CHECK;
 /* When the file was last modified, in milliseconds since 1970. */
 struct stat;

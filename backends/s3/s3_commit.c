@@ -229,9 +229,9 @@ static enum blob_status make_small(struct s3_writer *w, const struct digest *dig
                                    struct blob_error *err)
 {
     size_t size = (size_t)w->base.position;
-    const struct part_slot *slot = w->first;
-    if (slot && slot->start == 0 && slot->have == 0 && slot->len == size) {
-        const struct s3_body body = {.data = slot->buf, .length = size, .sha256 = digest};
+    const uint8_t *whole = s3_writer_in_memory(w, size);
+    if (whole) {
+        const struct s3_body body = {.data = whole, .length = size, .sha256 = digest};
         return s3_put(w->store->client, made->key.text, &body, NULL, &made->object, err);
     }
     uint8_t *buf = malloc(size + 1);
@@ -417,7 +417,7 @@ static enum blob_status make_data(struct s3_writer *w, const struct digest *dige
                                   struct blob_error *err)
 {
     bool in_memory = w->base.position <= w->from.part_size && s3_staged_part_count(&w->state) == 0 &&
-                     !w->upload_id[0] && !(w->first && w->first->number);
+                     !w->upload_id[0] && !s3_writer_has_numbered(w);
     made->key = s3_staged_whole_key(&w->id, digest);
     if (in_memory)
         return make_small(w, digest, made, err);
@@ -555,8 +555,7 @@ enum blob_status s3_writer_commit(struct blob_writer *base, const struct digest 
     if (st != BLOB_OK)
         return st;
     pthread_mutex_lock(&w->lock);
-    while (w->sending > 0)
-        pthread_cond_wait(&w->changed, &w->lock);
+    s3_writer_await_sending(w);
     pthread_mutex_unlock(&w->lock);
     clear_staging(w, made.key.text[0] != '\0');
     s3_writer_free(w);

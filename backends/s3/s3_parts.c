@@ -50,11 +50,11 @@ static struct part_slot *slot_add(struct s3_writer *w, uint64_t start, uint64_t 
     slot->writer = w;
     slot->start = start;
     slot->have = have;
-    if (w->last)
-        w->last->next = slot;
+    if (w->slots.last)
+        w->slots.last->next = slot;
     else
-        w->first = slot;
-    w->last = slot;
+        w->slots.first = slot;
+    w->slots.last = slot;
     return slot;
 }
 
@@ -73,7 +73,7 @@ static bool slot_reserve(const struct s3_writer *w, struct part_slot *slot, size
         cap *= 2;
     if (cap > most)
         cap = most;
-    bool whole = (cap > GROWN_CAP || slot != w->first) && most <= w->store->part_size;
+    bool whole = (cap > GROWN_CAP || slot != w->slots.first) && most <= w->store->part_size;
     uint8_t *buf = whole ? s3_memory_part(&w->store->memory, &held) : realloc(slot->buf, cap);
     if (!buf)
         return false;
@@ -215,7 +215,7 @@ static void slot_send(struct worker_job *job)
     pthread_mutex_lock(&w->lock);
     slot->status = st;
     slot->state = st == BLOB_OK ? SLOT_SENT : SLOT_FAILED;
-    if (--w->sending == 0)
+    if (--w->slots.sending == 0)
         s3_memory_sender(&w->store->memory, false);
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
@@ -243,7 +243,7 @@ static enum blob_status need_upload_id(struct s3_writer *w, struct blob_error *e
 /* With the lock held. */
 static struct part_slot *next_to_send(const struct s3_writer *w)
 {
-    struct part_slot *slot = w->first;
+    struct part_slot *slot = w->slots.first;
     while (slot && slot->state != SLOT_FULL)
         slot = slot->next;
     return slot;
@@ -252,7 +252,7 @@ static struct part_slot *next_to_send(const struct s3_writer *w)
 /* With the lock held. */
 static unsigned parts_at_once(const struct s3_writer *w)
 {
-    unsigned share = s3_memory_parallel(&w->store->memory, w->sending > 0);
+    unsigned share = s3_memory_parallel(&w->store->memory, w->slots.sending > 0);
     return share < w->store->parallel_parts ? share : w->store->parallel_parts;
 }
 
@@ -262,7 +262,7 @@ static enum blob_status send_full(struct s3_writer *w, struct blob_error *err)
     for (;;) {
         pthread_mutex_lock(&w->lock);
         struct part_slot *slot = next_to_send(w);
-        while (slot && w->sending >= parts_at_once(w))
+        while (slot && w->slots.sending >= parts_at_once(w))
             pthread_cond_wait(&w->changed, &w->lock);
         pthread_mutex_unlock(&w->lock);
         if (!slot)
@@ -282,7 +282,7 @@ static enum blob_status send_full(struct s3_writer *w, struct blob_error *err)
         w->staged |= !w->store->multipart; /* as a piece */
         slot->state = SLOT_SENDING;
         slot->job.run = slot_send;
-        if (w->sending++ == 0)
+        if (w->slots.sending++ == 0)
             s3_memory_sender(&w->store->memory, true);
         pthread_mutex_unlock(&w->lock);
         worker_pool_submit(w->store->pool, NULL, &slot->job);
@@ -300,7 +300,7 @@ static enum blob_status kick(struct s3_writer *w, struct blob_error *err)
 /* With the lock held. */
 static const struct part_slot *first_failed(const struct s3_writer *w, uint64_t end)
 {
-    for (const struct part_slot *slot = w->first; slot && part_end(w, slot) <= end; slot = slot->next) {
+    for (const struct part_slot *slot = w->slots.first; slot && part_end(w, slot) <= end; slot = slot->next) {
         if (slot->state == SLOT_FAILED)
             return slot;
     }
@@ -309,7 +309,7 @@ static const struct part_slot *first_failed(const struct s3_writer *w, uint64_t 
 
 static bool all_sent(const struct s3_writer *w, uint64_t end)
 {
-    for (const struct part_slot *slot = w->first; slot && part_end(w, slot) <= end; slot = slot->next) {
+    for (const struct part_slot *slot = w->slots.first; slot && part_end(w, slot) <= end; slot = slot->next) {
         if (slot->state != SLOT_SENT)
             return false;
     }
@@ -319,7 +319,7 @@ static bool all_sent(const struct s3_writer *w, uint64_t end)
 enum blob_status s3_writer_settle(struct s3_writer *w, uint64_t end, struct blob_error *err)
 {
     pthread_mutex_lock(&w->lock);
-    for (struct part_slot *slot = w->first; slot; slot = slot->next) {
+    for (struct part_slot *slot = w->slots.first; slot; slot = slot->next) {
         if (slot->state == SLOT_FAILED)
             slot->state = SLOT_FULL;
     }
@@ -347,7 +347,7 @@ static bool reserve(struct s3_writer *w, size_t len)
 {
     uint64_t at = w->base.position;
     while (len > 0) {
-        struct part_slot *slot = w->first;
+        struct part_slot *slot = w->slots.first;
         while (slot && part_end(w, slot) <= at)
             slot = slot->next;
         if (!slot)
@@ -367,7 +367,7 @@ static bool reserve(struct s3_writer *w, size_t len)
 static void copy_in(struct s3_writer *w, const uint8_t *data, size_t len)
 {
     uint64_t at = w->base.position;
-    for (struct part_slot *slot = w->first; len > 0; slot = slot->next) {
+    for (struct part_slot *slot = w->slots.first; len > 0; slot = slot->next) {
         if (part_end(w, slot) <= at)
             continue;
         uint64_t left = part_end(w, slot) - at;
@@ -416,7 +416,7 @@ enum blob_status s3_writer_copy(struct s3_writer *w, uint64_t offset, uint8_t *o
 {
     /* First what no slot holds: it is in segments of the state, all of them before the slots' bytes. */
     pthread_mutex_lock(&w->lock);
-    uint64_t held = w->first ? w->first->have : UINT64_MAX;
+    uint64_t held = w->slots.first ? w->slots.first->have : UINT64_MAX;
     pthread_mutex_unlock(&w->lock);
     if (offset < held && len > 0) {
         size_t n = held - offset < len ? (size_t)(held - offset) : len;
@@ -428,7 +428,7 @@ enum blob_status s3_writer_copy(struct s3_writer *w, uint64_t offset, uint8_t *o
         len -= n;
     }
     pthread_mutex_lock(&w->lock);
-    for (const struct part_slot *slot = w->first; slot && len > 0; slot = slot->next) {
+    for (const struct part_slot *slot = w->slots.first; slot && len > 0; slot = slot->next) {
         uint64_t end = slot->have + slot->len;
         if (offset >= end)
             continue;
@@ -448,18 +448,18 @@ enum blob_status s3_writer_copy(struct s3_writer *w, uint64_t offset, uint8_t *o
 
 void s3_writer_forget_parts(struct s3_writer *w, uint64_t end)
 {
-    while (w->first && part_end(w, w->first) <= end) {
-        struct part_slot *slot = w->first;
-        w->first = slot->next;
-        if (!w->first)
-            w->last = NULL;
+    while (w->slots.first && part_end(w, w->slots.first) <= end) {
+        struct part_slot *slot = w->slots.first;
+        w->slots.first = slot->next;
+        if (!w->slots.first)
+            w->slots.last = NULL;
         slot_free(slot);
     }
 }
 
 void s3_writer_forget_staged(struct s3_writer *w, uint64_t end)
 {
-    struct part_slot *slot = w->first;
+    struct part_slot *slot = w->slots.first;
     if (!slot || slot->state != SLOT_FILLING || slot->have >= end || !s3_memory_is_short(&w->store->memory))
         return;
     uint64_t gone = end - slot->have;
@@ -481,8 +481,44 @@ bool s3_writer_sends_staged(struct s3_writer *w)
 {
     bool any = false;
     pthread_mutex_lock(&w->lock);
-    for (const struct part_slot *slot = w->first; slot && !any; slot = slot->next)
+    for (const struct part_slot *slot = w->slots.first; slot && !any; slot = slot->next)
         any = slot->state == SLOT_SENDING && slot->have > slot->start;
     pthread_mutex_unlock(&w->lock);
     return any;
+}
+
+/* ---- what the rest of the writer asks of its parts ---- */
+
+void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out)
+{
+    pthread_mutex_lock(&w->lock);
+    *out = w->state;
+    memcpy(out->upload_id, w->upload_id, sizeof out->upload_id);
+    bool any = false;
+    for (const struct part_slot *slot = w->slots.first; slot && slot->start + out->part_size <= end;
+         slot = slot->next) {
+        CHECK(slot->state == SLOT_SENT);
+        s3_staged_add_part(out, slot->number, slot->epoch, slot->etag);
+        any = true;
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (any)
+        out->segment_count = 0; /* they lie in the parts now */
+}
+
+const uint8_t *s3_writer_in_memory(const struct s3_writer *w, size_t size)
+{
+    const struct part_slot *slot = w->slots.first;
+    return slot && slot->start == 0 && slot->have == 0 && slot->len == size ? slot->buf : NULL;
+}
+
+bool s3_writer_has_numbered(const struct s3_writer *w)
+{
+    return w->slots.first && w->slots.first->number;
+}
+
+void s3_writer_await_sending(struct s3_writer *w)
+{
+    while (w->slots.sending > 0)
+        pthread_cond_wait(&w->changed, &w->lock);
 }

@@ -37,22 +37,6 @@ enum blob_status s3_writer_write(struct blob_writer *base, const struct iovec *p
 
 /* ---- flushing ---- */
 
-void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out)
-{
-    pthread_mutex_lock(&w->lock);
-    *out = w->state;
-    memcpy(out->upload_id, w->upload_id, sizeof out->upload_id);
-    bool any = false;
-    for (const struct part_slot *slot = w->first; slot && slot->start + out->part_size <= end; slot = slot->next) {
-        CHECK(slot->state == SLOT_SENT);
-        s3_staged_add_part(out, slot->number, slot->epoch, slot->etag);
-        any = true;
-    }
-    pthread_mutex_unlock(&w->lock);
-    if (any)
-        out->segment_count = 0; /* they lie in the parts now */
-}
-
 /* How many of the last segments are written anew together with what is added: none while there is room; then those
  * that are not much larger, so that in the long run each byte is moved a few times only. */
 static unsigned segments_to_absorb(const struct s3_staged *s, uint64_t added)
@@ -427,8 +411,7 @@ enum blob_status s3_upload_open(struct blob_store *base, const struct uuid *id, 
 void s3_writer_free(struct s3_writer *w)
 {
     pthread_mutex_lock(&w->lock);
-    while (w->sending > 0)
-        pthread_cond_wait(&w->changed, &w->lock);
+    s3_writer_await_sending(w);
     s3_writer_forget_parts(w, UINT64_MAX);
     pthread_mutex_unlock(&w->lock);
     unregister_open(w);

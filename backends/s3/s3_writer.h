@@ -12,8 +12,14 @@
 enum slot_state { SLOT_FILLING, SLOT_FULL, SLOT_SENDING, SLOT_SENT, SLOT_FAILED };
 
 /*
- * One part: filling, then on its way, then kept until a flush has passed its end, since a flush inside it needs its
- * first bytes once more. buf holds [have, have + len); [start, have) lies in the segments of `state`.
+ * One part of an upload. It is kept until a flush has passed its end, since a flush inside it needs its first bytes
+ * once more. buf holds [have, have + len); [start, have) lies in the segments of `state`.
+ *
+ *     SLOT_FILLING  takes bytes: the last slot
+ *     SLOT_FULL     waits to be sent
+ *     SLOT_SENDING  is being sent by a thread of the store's pool; nobody changes buf then
+ *     SLOT_SENT     S3 has it, under etag
+ *     SLOT_FAILED   could not be sent, as status and err tell; settling sends it again
  */
 struct part_slot {
     struct worker_job job;
@@ -32,6 +38,13 @@ struct part_slot {
     struct blob_error err;
 };
 
+/* The parts that begin at s3_staged_parts_end(&state), in order; the last one is filling. For s3_parts.c alone; guarded
+ * by the writer's lock. */
+struct s3_slots {
+    struct part_slot *first, *last;
+    unsigned sending; /* how many are SLOT_SENDING */
+};
+
 struct s3_writer {
     struct blob_writer base;
     unsigned magic;
@@ -48,12 +61,10 @@ struct s3_writer {
     bool staged;             /* there may be objects below staging/<id>/ */
     bool anchored;           /* its anchor is there; touched by flushes and commits alone, one at a time */
     uint32_t sequence;       /* of the last state object written */
-    struct part_slot *first,
-        *last; /* parts that begin at s3_staged_parts_end(&state), in order; the last one is filling */
+    struct s3_slots slots;
     char upload_id[S3_STAGED_UPLOAD_ID_MAX + 1];
     uint32_t next_number;
     uint64_t run_epoch; /* of the run that its parts belong to */
-    unsigned sending;
     /* core's keep bytes with `state`; known is false until they are written or read */
     bool keep_known;
     uint32_t keep_len;
@@ -79,10 +90,18 @@ void s3_writer_forget_staged(struct s3_writer *w, uint64_t end);
 /* Is a part on its way that takes bytes from segments? They must not be deleted then. */
 bool s3_writer_sends_staged(struct s3_writer *w);
 
+/* Gives the state as it is with all sent parts whose end is at most `end`, and no segments behind them. */
+void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out);
+/* The whole content, of size bytes, if one part in memory holds it, or NULL. It is valid until the next write or flush.
+ */
+const uint8_t *s3_writer_in_memory(const struct s3_writer *w, size_t size);
+/* Does the first of the parts in memory have a number, so that S3 may have it? */
+bool s3_writer_has_numbered(const struct s3_writer *w);
+/* With the lock held: waits until no part is on its way. */
+void s3_writer_await_sending(struct s3_writer *w);
+
 /* ---- s3_writer.c ---- */
 
-/* The state as it is with all sent parts whose end is at most `end`, and no segments behind them. */
-void s3_writer_advance(struct s3_writer *w, uint64_t end, struct s3_staged *out);
 /* Writes a state object: its header, and [from, from + len) behind it. next->sequence and offset are set. */
 enum blob_status s3_writer_put_state(struct s3_writer *w, struct s3_staged *next, const void *keep, size_t keep_len,
                                      uint64_t from, size_t len, struct blob_error *err) BLOB_MUST_CHECK;

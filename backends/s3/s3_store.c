@@ -115,12 +115,9 @@ static enum blob_status first_contact(const struct s3_options *opts, char id[STO
     return st;
 }
 
-static void s3_store_close(struct blob_store *base)
+/* Frees a store that may have been opened only in part. */
+static void store_free(struct s3_store *s)
 {
-    struct s3_store *s = s3_store_of(base);
-    s3_client_cancel(s->client);
-    s3_client_cancel(s->probe);
-    s3_keys_cancel(s->keys);
     worker_pool_free(s->pool);
     s3_client_close(s->client);
     s3_client_close(s->probe);
@@ -131,6 +128,15 @@ static void s3_store_close(struct blob_store *base)
     free(s->policy);
     s->magic = 0;
     free(s);
+}
+
+static void s3_store_close(struct blob_store *base)
+{
+    struct s3_store *s = s3_store_of(base);
+    s3_client_cancel(s->client);
+    s3_client_cancel(s->probe);
+    s3_keys_cancel(s->keys);
+    store_free(s);
 }
 
 static void s3_reload(struct blob_store *base)
@@ -242,6 +248,9 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     s->log = log;
     s->part_size = (uint32_t)(opts->part_size_bytes > UINT32_MAX ? UINT32_MAX : opts->part_size_bytes);
     s->parallel_parts = opts->parallel_parts ? opts->parallel_parts : 1;
+    CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
+    CHECK(pthread_mutex_init(&s->swaps, NULL) == 0);
+    s3_memory_init(&s->memory, opts->memory_bytes, s->part_size, &s->base.dirty_bytes);
     unsigned threads = opts->max_connections - s3_streams_max(opts);
     if (threads > POOL_THREADS_MAX)
         threads = POOL_THREADS_MAX;
@@ -260,12 +269,7 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
     if (st == BLOB_OK && !(s->policy = policy_text(opts)))
         st = blob_fail(err, BLOB_E_NO_MEMORY, 0, "S3 store");
     if (st != BLOB_OK) {
-        if (s->pool)
-            worker_pool_free(s->pool);
-        s3_client_close(s->client);
-        s3_client_close(s->probe);
-        s3_keys_free(s->keys);
-        free(s);
+        store_free(s);
         return st;
     }
     unsigned caps = s3_client_caps(s->client);
@@ -279,9 +283,6 @@ enum blob_status s3_store_open(const struct s3_options *opts, struct logger *log
         s->base.limits = ONE_PROCESS;
     if (opts->redirect && (caps & S3_CAP_PRESIGN))
         s->base.caps |= STORE_REDIRECT;
-    CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
-    CHECK(pthread_mutex_init(&s->swaps, NULL) == 0);
-    s3_memory_init(&s->memory, opts->memory_bytes, s->part_size, &s->base.dirty_bytes);
     s->streams_max = caps & S3_CAP_STREAM ? s3_streams_max(opts) : 0;
     warn_of_driver(s);
     *out = &s->base;

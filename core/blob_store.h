@@ -51,7 +51,7 @@ struct blob_cursor;
 struct metrics;
 struct op_metrics;
 
-/* ---- capability bits -------------------------------------------------------------------------------------------- */
+/* ---- capability bits ---- */
 
 #define STORE_SHARED      (1u << 0) /* several nodes may use it at a time */
 #define STORE_READ_STAGED (1u << 1) /* staged_read works */
@@ -60,14 +60,12 @@ struct op_metrics;
 #define STORE_REDIRECT    (1u << 4) /* blob_url works */
 #define STORE_REMOTE      (1u << 5) /* bytes cross a network or another party's disk: hash what is served */
 
-/* ---- flags --------------------------------------------------------------------------------------------------------
- */
+/* ---- flags ---- */
 
 #define BLOB_LAZY    (1u << 0) /* see Durability */
 #define BLOB_IF_NONE (1u << 1) /* record_put: EXISTS when the key is there, and nothing changed */
 
-/* ---- bounds -------------------------------------------------------------------------------------------------------
- */
+/* ---- bounds ---- */
 
 #define STORE_ID_CHARS   36
 #define UPLOAD_STATE_MAX 1024 /* what a backend may ask the session to carry */
@@ -290,8 +288,7 @@ struct blob_cursor {
     void *own; /* NULL before the first read */
 };
 
-/* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------
- */
+/* ---- what callers use: one thin wrapper a callback, of the same meaning ---- */
 
 void blob_store_attach_metrics(struct blob_store *store, struct metrics *metrics);
 /* NULL is fine. */

@@ -73,7 +73,7 @@ void index_page_release(struct index_page *page)
     bytebuf_release(&page->needle);
 }
 
-/* ---- order ------------------------------------------------------------------------------------------------------ */
+/* ---- order ---- */
 
 /* Orders as the first key does, in its direction; rows of equal rank are compared in full. */
 static uint64_t rank_of(const struct index_sort_row *row, const struct index_query *q)
@@ -183,7 +183,7 @@ void index_page_sort(struct index_page *page)
     sort_slots(page->slots + skip, page->count - skip, page->q);
 }
 
-/* ---- offers ----------------------------------------------------------------------------------------------------- */
+/* ---- offers ---- */
 
 static const char *put_text(char **at, const char *text)
 {

@@ -78,8 +78,7 @@ static bool uuid_whole(const struct uuid *id)
     return id && strnlen(id->text, sizeof id->text) == UUID_CHARS;
 }
 
-/* ---- the store ----------------------------------------------------------------------------------------------------
- */
+/* ---- the store ---- */
 
 void session_store_close(struct session_store *s)
 {
@@ -110,8 +109,7 @@ enum blob_status session_store_check(struct session_store *s, struct blob_error 
     return timed_op_end(&t, st);
 }
 
-/* ---- sessions -----------------------------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 enum blob_status session_insert(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value,
                                 size_t len, int64_t expires_ms, struct blob_error *err)
@@ -172,8 +170,7 @@ enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct b
     return timed_op_end(&t, st);
 }
 
-/* ---- messages and leases ------------------------------------------------------------------------------------------
- */
+/* ---- messages and leases ---- */
 
 void session_announce(struct session_store *s, const struct uuid *id, uint64_t epoch)
 {
@@ -199,8 +196,7 @@ enum blob_status session_lease(struct session_store *s, const char *name, int64_
     return timed_op_end(&t, st);
 }
 
-/* ---- the file index -----------------------------------------------------------------------------------------------
- */
+/* ---- the file index ---- */
 
 static bool row_fine(const struct index_row *row)
 {

@@ -38,8 +38,7 @@ struct node_clock;
 #define SESSION_VALUE_MAX 4096
 #define NODE_ID_CHARS     36
 
-/* ---- the file index: one row a file, answering /api/files ----------------------------------------------------------
- */
+/* ---- the file index: one row a file, answering /api/files ---- */
 
 #define FILE_ID_MAX      80
 #define FILE_NAME_MAX    255
@@ -180,8 +179,7 @@ struct session_store {
     struct node_clock *clock;   /* by which sessions and files end; NULL: the wall clock. Set before join */
 };
 
-/* ---- what callers use: one thin wrapper a callback, of the same meaning -------------------------------------------
- */
+/* ---- what callers use: one thin wrapper a callback, of the same meaning ---- */
 
 void session_store_attach_metrics(struct session_store *s, struct metrics *metrics);
 void session_store_close(struct session_store *s); /* NULL is fine */

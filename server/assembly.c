@@ -63,8 +63,7 @@ struct assembly {
     struct http_server *admin_http;           /* NULL: no admin port */
 };
 
-/* ---- what the handlers work with ----------------------------------------------------------------------------------
- */
+/* ---- what the handlers work with ---- */
 
 static struct blob_cache *make_cache(struct assembly *a)
 {
@@ -225,8 +224,7 @@ static enum blob_status make_service(struct assembly *a, struct blob_error *err)
     return st;
 }
 
-/* ---- the listeners ------------------------------------------------------------------------------------------------
- */
+/* ---- the listeners ---- */
 
 static unsigned core_count(void)
 {
@@ -372,8 +370,7 @@ static void add_gauges(struct assembly *a)
                          "When the certificate ends, in seconds since 1970.", NULL, read_certificate_end, a->svc.http);
 }
 
-/* ---- start and stop -----------------------------------------------------------------------------------------------
- */
+/* ---- start and stop ---- */
 
 enum blob_status assembly_new(const struct config *cfg, struct blob_store *store, struct session_store *sessions,
                               struct logger *log, struct metrics *metrics, struct assembly **out,

@@ -81,7 +81,7 @@ struct limit_key limit_key_of_text(const char *text)
     return key;
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static uint64_t rotate(uint64_t x, unsigned by)
 {
@@ -165,8 +165,7 @@ static enum limit_grant refuse(struct limiter *l, enum limit limit)
     return LIMIT_REFUSED;
 }
 
-/* ---- what one may have at once ------------------------------------------------------------------------------------
- */
+/* ---- what one may have at once ---- */
 
 enum limit_grant limiter_enter(struct limiter *l, enum limit limit, const struct limit_key *key)
 {
@@ -197,8 +196,7 @@ void limiter_leave(struct limiter *l, enum limit limit, const struct limit_key *
     pthread_mutex_unlock(&shard->lock);
 }
 
-/* ---- what one may begin in a minute -------------------------------------------------------------------------------
- */
+/* ---- what one may begin in a minute ---- */
 
 static void spent_drop(struct shard *shard, struct entry *e)
 {
@@ -254,8 +252,7 @@ unsigned limiter_spend(struct limiter *l, enum limit limit, const struct limit_k
     return (unsigned)((wait_us + 999999) / 1000000);
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 void limiter_set(struct limiter *l, enum limit limit, uint64_t value)
 {

@@ -56,8 +56,7 @@ static int complain(const char *text)
     return EXIT_FAILURE;
 }
 
-/* ---- settings -----------------------------------------------------------------------------------------------------
- */
+/* ---- settings ---- */
 
 static enum blob_status load_config(const struct command_line *cmd, struct config **out, struct config_report *report)
 {
@@ -99,8 +98,7 @@ static void print_config(const struct config *cfg)
     bytebuf_release(&text);
 }
 
-/* ---- the process --------------------------------------------------------------------------------------------------
- */
+/* ---- the process ---- */
 
 static void raise_descriptor_limit(void)
 {
@@ -135,8 +133,7 @@ static void block_signals(sigset_t *set)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* ---- serving ------------------------------------------------------------------------------------------------------
- */
+/* ---- serving ---- */
 
 static enum blob_status open_parts(struct program *p, struct blob_error *err)
 {

@@ -33,8 +33,7 @@ struct scrub {
     int64_t told_us;
 };
 
-/* ---- what is found ------------------------------------------------------------------------------------------------
- */
+/* ---- what is found ---- */
 
 struct naming {
     unsigned shown;
@@ -121,8 +120,7 @@ static void tell_progress(struct scrub *s)
             s->blobs, s->bytes >> 20, s->damaged + s->left);
 }
 
-/* ---- the two walks ------------------------------------------------------------------------------------------------
- */
+/* ---- the two walks ---- */
 
 static enum blob_status read_blobs(struct scrub *s, struct blob_error *err)
 {
@@ -192,8 +190,7 @@ static enum blob_status look_at_files(struct scrub *s, struct blob_error *err)
     return st;
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------------------------
- */
+/* ---- the whole ---- */
 
 static void summarize(const struct scrub *s)
 {

@@ -47,8 +47,7 @@ void stream_budget_free(struct stream_budget *b)
     free(b);
 }
 
-/* ---- with the lock held ------------------------------------------------------------------------------------------
- */
+/* ---- with the lock held ---- */
 
 static size_t *count_of(struct stream_budget *b, const struct stream_share *share)
 {
@@ -139,8 +138,7 @@ static void serve(struct stream_budget *b)
     }
 }
 
-/* ---- what the owners call ----------------------------------------------------------------------------------------
- */
+/* ---- what the owners call ---- */
 
 void stream_budget_shut(struct stream_budget *b)
 {

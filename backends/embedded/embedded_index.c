@@ -47,8 +47,7 @@ struct embedded_index {
     pthread_t writer;
 };
 
-/* ---- writing; write_lock is held ------------------------------------------------------------------------------------
- */
+/* ---- writing; write_lock is held ---- */
 
 static enum blob_status write_entry(struct embedded_index *x, struct byteview *in, struct blob_error *err)
 {
@@ -192,8 +191,7 @@ static void *writer_main(void *arg)
     return NULL;
 }
 
-/* ---- queueing -----------------------------------------------------------------------------------------------------
- */
+/* ---- queueing ---- */
 
 /* entry: one whole entry; released. */
 static enum blob_status enqueue(struct embedded_index *x, struct bytebuf *entry, struct blob_error *err)
@@ -239,8 +237,7 @@ enum blob_status embedded_index_remove(struct embedded_index *x, const char *id,
     return enqueue(x, &entry, err);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 enum blob_status embedded_index_list(struct embedded_index *x, const struct index_query *q, uint64_t *count,
                                      index_row_fn *fn, void *arg, struct blob_error *err)
@@ -275,8 +272,7 @@ enum blob_status embedded_index_expired(struct embedded_index *x, int64_t now_ms
     return st;
 }
 
-/* ---- being whole --------------------------------------------------------------------------------------------------
- */
+/* ---- being whole ---- */
 
 enum blob_status embedded_index_whole(struct embedded_index *x, struct blob_error *err)
 {
@@ -320,8 +316,7 @@ enum blob_status embedded_index_empty(struct embedded_index *x, struct blob_erro
     return leave(x, sqlite_db_exec(x->rows.db, "DELETE FROM files", err), err);
 }
 
-/* ---- opening and closing ------------------------------------------------------------------------------------------
- */
+/* ---- opening and closing ---- */
 
 static void index_free(struct embedded_index *x)
 {

@@ -154,8 +154,7 @@ enum blob_status embedded_rows_remove(struct embedded_rows *rows, const char *id
     return sqlite_db_run(rows->db, rows->stmts[ROWS_REMOVE], NULL, err);
 }
 
-/* ---- listings -----------------------------------------------------------------------------------------------------
- */
+/* ---- listings ---- */
 
 /* Copies a text column; CORRUPT when it is longer than any we wrote. */
 static enum blob_status column_text(sqlite3_stmt *stmt, int i, char *out, size_t size)
@@ -352,8 +351,7 @@ enum blob_status embedded_rows_expired(struct embedded_rows *rows, int64_t now_m
     return add_rows(rows, stmt, page, err);
 }
 
-/* ---- being whole --------------------------------------------------------------------------------------------------
- */
+/* ---- being whole ---- */
 
 enum blob_status embedded_rows_set_whole(struct embedded_rows *rows, bool whole, struct blob_error *err)
 {

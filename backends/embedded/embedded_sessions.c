@@ -81,8 +81,7 @@ static struct embedded_store *store_of(struct session_store *s)
     return (struct embedded_store *)s;
 }
 
-/* ---- the database
- * --------------------------------------------------------------------------------------------------*/
+/* ---- the database ---- */
 
 static void finalize_all(struct embedded_store *e)
 {
@@ -143,8 +142,7 @@ static void bind_id(sqlite3_stmt *stmt, const struct uuid *id, uint8_t bytes[UUI
     sqlite_bind_bytes(stmt, 1, bytes, UUID_BYTES);
 }
 
-/* ---- sessions -----------------------------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 static enum blob_status embedded_insert(struct session_store *s, const struct uuid *id, uint64_t epoch,
                                         const void *value, size_t len, int64_t expires_ms, struct blob_error *err)
@@ -287,8 +285,7 @@ static enum blob_status embedded_sweep(struct session_store *s, int64_t now_ms, 
     return st;
 }
 
-/* ---- the store ----------------------------------------------------------------------------------------------------
- */
+/* ---- the store ---- */
 
 /* *same: the sessions are of this blob store, or of none yet. */
 static enum blob_status read_store_id(struct embedded_store *e, const char *store_id, bool *same,
@@ -379,8 +376,7 @@ static void embedded_close(struct session_store *s)
     free(e);
 }
 
-/* ---- the file index: embedded_index.c's ----------------------------------------------------------------------------
- */
+/* ---- the file index: embedded_index.c's ---- */
 
 static enum blob_status embedded_put(struct session_store *s, const struct index_row *row, struct blob_error *err)
 {
@@ -438,8 +434,7 @@ static const struct session_store_ops embedded_ops = {
     .index_rebuild_end = embedded_rebuild_end,
 };
 
-/* ---- opening ------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 /* Both databases, under a guard that is held. */
 static enum blob_status open_files(struct embedded_store *e, bool trusted, struct blob_error *err)

@@ -89,8 +89,7 @@ static enum blob_status hub_leave(struct memory_hub *hub, enum blob_status st)
     return st;
 }
 
-/* ---- sessions -----------------------------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 static struct memory_session **bucket_of(struct memory_hub *hub, const struct uuid *id)
 {
@@ -222,8 +221,7 @@ static enum blob_status memory_sweep(struct session_store *s, int64_t now_ms, st
     return hub_leave(hub, BLOB_OK);
 }
 
-/* ---- nodes, messages, leases --------------------------------------------------------------------------------------
- */
+/* ---- nodes, messages, leases ---- */
 
 static enum blob_status memory_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                                     struct blob_error *err)
@@ -344,8 +342,7 @@ static enum blob_status memory_lease(struct session_store *s, const char *name, 
     return hub_leave(m->hub, BLOB_OK);
 }
 
-/* ---- the file index -----------------------------------------------------------------------------------------------
- */
+/* ---- the file index ---- */
 
 static enum blob_status memory_put(struct session_store *s, const struct index_row *row, struct blob_error *err)
 {
@@ -439,8 +436,7 @@ static enum blob_status memory_rebuild_end(struct session_store *s, struct blob_
     return hub_leave(hub, BLOB_OK);
 }
 
-/* ---- the hub and its stores ---------------------------------------------------------------------------------------
- */
+/* ---- the hub and its stores ---- */
 
 static void drop_leases(struct memory_hub *hub)
 {

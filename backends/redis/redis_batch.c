@@ -59,8 +59,7 @@ void redis_batch_free(struct redis_batch *batch)
     free(batch);
 }
 
-/* ---- the queue ----------------------------------------------------------------------------------------------------
- */
+/* ---- the queue ---- */
 
 /* true: it is the first in the queue, and leads. */
 static bool enter(struct redis_batch *batch, struct waiter *me)
@@ -93,8 +92,7 @@ static struct waiter *take_waiting(struct redis_batch *batch)
     return first;
 }
 
-/* ---- an exchange --------------------------------------------------------------------------------------------------
- */
+/* ---- an exchange ---- */
 
 static size_t list_calls(struct waiter *first, struct redis_asked *all[CALLS_MAX])
 {

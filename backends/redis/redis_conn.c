@@ -16,8 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* ---- calls --------------------------------------------------------------------------------------------------------
- */
+/* ---- calls ---- */
 
 void redis_call_bytes(struct redis_call *call, const void *bytes, size_t len)
 {
@@ -55,8 +54,7 @@ void redis_call_begin_script(struct redis_call *call, enum redis_script script, 
     redis_call_number(call, keys);
 }
 
-/* ---- errors -------------------------------------------------------------------------------------------------------
- */
+/* ---- errors ---- */
 
 /* hiredis' own failure: the connection is of no use any more. */
 static void set_dead(struct redis_conn *conn, const char *what)
@@ -103,8 +101,7 @@ static enum blob_status fail_reply(struct redis_conn *conn, const char *text, st
     return blob_fail(err, BLOB_E_IO, 0, "redis: %s", text);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------
- */
+/* ---- running ---- */
 
 /* Into the output buffer; by_text: a script's text instead of its name. */
 static void append_call(struct redis_conn *conn, const struct redis_call *call, bool by_text)
@@ -251,8 +248,7 @@ enum blob_status redis_conn_receive(struct redis_conn *conn, redisReply **reply,
     return st;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------
- */
+/* ---- opening ---- */
 
 static struct timeval timeval_ms(int64_t ms)
 {

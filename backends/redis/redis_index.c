@@ -97,8 +97,7 @@ static enum blob_status run_ignored(struct redis_index *x, const struct redis_ca
     return st;
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------------------
- */
+/* ---- changes ---- */
 
 void redis_index_miss(struct redis_index *x)
 {
@@ -184,8 +183,7 @@ enum blob_status redis_index_remove(struct redis_index *x, const char *id, struc
     return run_change(x, &call, err);
 }
 
-/* ---- listings -----------------------------------------------------------------------------------------------------
- */
+/* ---- listings ---- */
 
 /* A field of rows: what the scripts need, with five NULs, and the encoded row. A row that went meanwhile is nil. */
 static enum blob_status add_row(const redisReply *field, struct row_page *page, struct blob_error *err)
@@ -324,8 +322,7 @@ enum blob_status redis_index_recent(struct redis_index *x, const char *stem, str
     return recent ? BLOB_OK : blob_fail(err, BLOB_E_NOT_FOUND, 0, "no such row was put lately");
 }
 
-/* ---- being whole --------------------------------------------------------------------------------------------------
- */
+/* ---- being whole ---- */
 
 enum blob_status redis_index_whole(struct redis_index *x, struct blob_error *err)
 {

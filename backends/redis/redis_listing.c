@@ -15,8 +15,7 @@ static enum blob_status no_sense(struct blob_error *err)
     return blob_fail(err, BLOB_E_IO, 0, "redis: the file index is not this program's");
 }
 
-/* ---- a range of a sorted set --------------------------------------------------------------------------------------
- */
+/* ---- a range of a sorted set ---- */
 
 static enum blob_status run_count(struct redis_conn *conn, const char *key, uint64_t *count, struct blob_error *err)
 {
@@ -78,8 +77,7 @@ static enum blob_status find_range(struct redis_conn *conn, const char *key, con
     return BLOB_OK;
 }
 
-/* ---- the search text ----------------------------------------------------------------------------------------------
- */
+/* ---- the search text ---- */
 
 static enum blob_status find_by_text(struct redis_text *text, struct redis_conn *conn, const struct index_query *q,
                                      struct bytebuf *ids, unsigned *found, uint64_t *count, struct blob_error *err)
@@ -106,8 +104,7 @@ static enum blob_status find_by_text(struct redis_text *text, struct redis_conn 
     return st;
 }
 
-/* ---- both -----------------------------------------------------------------------------------------------------------
- */
+/* ---- both ---- */
 
 static const char *const key_names[] = {
     [INDEX_BY_CREATED] = "created", [INDEX_BY_NAME] = "name", [INDEX_BY_SIZE] = "size"};

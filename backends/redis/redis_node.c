@@ -62,8 +62,7 @@ struct redis_node {
     int64_t beat_due_us, heard_us;
 };
 
-/* ---- the registry -------------------------------------------------------------------------------------------------
- */
+/* ---- the registry ---- */
 
 static bool is_text(const redisReply *r)
 {
@@ -264,8 +263,7 @@ static void beat(struct redis_node *node)
         node->tick(node->tick_arg);
 }
 
-/* ---- take-overs ---------------------------------------------------------------------------------------------------
- */
+/* ---- take-overs ---- */
 
 void redis_node_listen(struct redis_node *node, session_notice_fn *fn, void *arg)
 {
@@ -382,8 +380,7 @@ static void keep_listening(struct redis_node *node)
         stop_listening(node);
 }
 
-/* ---- the thread ---------------------------------------------------------------------------------------------------
- */
+/* ---- the thread ---- */
 
 static void wait_until(struct redis_node *node, int64_t due_us)
 {

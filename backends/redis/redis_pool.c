@@ -88,8 +88,7 @@ void redis_pool_free(struct redis_pool *pool)
     free(pool);
 }
 
-/* ---- up and down --------------------------------------------------------------------------------------------------
- */
+/* ---- up and down ---- */
 
 bool redis_pool_up(struct redis_pool *pool)
 {
@@ -218,8 +217,7 @@ void redis_pool_watch_master(struct redis_pool *pool)
         go_down(pool, generation, "the sentinels name another master");
 }
 
-/* ---- taking and giving --------------------------------------------------------------------------------------------
- */
+/* ---- taking and giving ---- */
 
 /* Waits for a connection or the right to make one (*out NULL). */
 static enum blob_status wait_turn(struct redis_pool *pool, struct redis_conn **out, struct redis_endpoint *at,

@@ -36,8 +36,7 @@ static struct redis_store *store_of(struct session_store *s)
     return (struct redis_store *)s;
 }
 
-/* ---- sessions -----------------------------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 /* A login that stopped working while running is an outage like another: it ends when the operator mends it. */
 static enum blob_status as_operation(enum blob_status st)
@@ -243,8 +242,7 @@ static enum blob_status redis_sweep(struct session_store *s, int64_t now_ms, str
     return BLOB_OK; /* TTLs do it */
 }
 
-/* ---- nodes, messages, leases --------------------------------------------------------------------------------------
- */
+/* ---- nodes, messages, leases ---- */
 
 static enum blob_status redis_join(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                                    struct blob_error *err)
@@ -297,8 +295,7 @@ static enum blob_status redis_lease(struct session_store *s, const char *name, i
     return st;
 }
 
-/* ---- the file index: redis_index.c's
- * --------------------------------------------------------------------------------- */
+/* ---- the file index: redis_index.c's ---- */
 
 static enum blob_status redis_put(struct session_store *s, const struct index_row *row, struct blob_error *err)
 {
@@ -363,8 +360,7 @@ static enum blob_status redis_rebuild_end(struct session_store *s, struct blob_e
     return st == BLOB_OK ? as_operation(redis_index_rebuild_end(store_of(s)->index, err)) : st;
 }
 
-/* ---- opening and closing ------------------------------------------------------------------------------------------
- */
+/* ---- opening and closing ---- */
 
 static void redis_close(struct session_store *s)
 {

@@ -61,8 +61,7 @@ static enum blob_status no_memory(struct blob_error *err)
     return blob_fail(err, BLOB_E_NO_MEMORY, 0, "no memory for a listing");
 }
 
-/* ---- segments -----------------------------------------------------------------------------------------------------
- */
+/* ---- segments ---- */
 
 static void segment_free(struct segment *segment)
 {
@@ -172,8 +171,7 @@ static enum blob_status segment_new(const struct view_part *part, redisReply *by
     return st;
 }
 
-/* ---- what is kept -------------------------------------------------------------------------------------------------
- */
+/* ---- what is kept ---- */
 
 enum blob_status redis_text_new(const char *base, size_t max_bytes, struct redis_text **out, struct blob_error *err)
 {
@@ -294,8 +292,7 @@ size_t redis_text_bytes(struct redis_text *text)
     return bytes;
 }
 
-/* ---- asking Redis -------------------------------------------------------------------------------------------------
- */
+/* ---- asking Redis ---- */
 
 /* [edition, last, [number, dead, …]] */
 static enum blob_status read_view(const redisReply *reply, struct redis_text_view *view, struct blob_error *err)

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- percent-encoding and queries ------------------------------------------------------------------------------ */
+/* ---- percent-encoding and queries ---- */
 
 /* The byte that text[*i] stands for, encoded or not; -1 when it is broken. Moves *i past it. */
 static int decode_one(const char *text, size_t len, size_t *i, bool plus_is_blank)
@@ -83,7 +83,7 @@ enum blob_status query_get(const char *query, const char *key, char *out, size_t
     return value ? percent_decode(value, value_len, true, out, size) : BLOB_E_NOT_FOUND;
 }
 
-/* ---- lists ------------------------------------------------------------------------------------------------------- */
+/* ---- lists ---- */
 
 static bool is_blank(char c)
 {
@@ -135,7 +135,7 @@ bool field_is(const struct field_part *part, const char *word)
     return strlen(word) == part->len && strncasecmp(part->text, word, part->len) == 0;
 }
 
-/* ---- ranges ---------------------------------------------------------------------------------------------------- */
+/* ---- ranges ---- */
 
 static const char *skip_blanks(const char *p)
 {
@@ -253,7 +253,7 @@ enum blob_status content_range_parse(const char *field, struct content_range *ou
     return BLOB_OK;
 }
 
-/* ---- entity tags ----------------------------------------------------------------------------------------------- */
+/* ---- entity tags ---- */
 
 /* [W/]"opaque"; the text between the quotes, borrowed. */
 static bool take_etag(const char **p, bool *weak, const char **opaque, size_t *len)

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- percent-encoding and queries ------------------------------------------------------------------------------- */
+/* ---- percent-encoding and queries ---- */
 
 /* Decodes len bytes of text into out, with a NUL. INVALID: a broken %XX, or an encoded NUL. TOO_LARGE: more than
  * size - 1 bytes. out may be overwritten on failure. A path segment; with plus_is_blank, a part of a query. */
@@ -28,7 +28,7 @@ enum blob_status percent_decode(const char *text, size_t len, bool plus_is_blank
  */
 enum blob_status query_get(const char *query, const char *key, char *out, size_t size) BLOB_MUST_CHECK;
 
-/* ---- lists ------------------------------------------------------------------------------------------------------ */
+/* ---- lists ---- */
 
 /* A part of a field's value. */
 struct field_part {
@@ -45,8 +45,7 @@ bool field_next(struct field_part *rest, char separator, struct field_part *elem
 /* Is it this word, in any case? */
 bool field_is(const struct field_part *part, const char *word);
 
-/* ---- ranges --------------------------------------------------------------------------------------------------------
- */
+/* ---- ranges ---- */
 
 enum range_kind {
     RANGE_WHOLE,         /* absent, or of another unit: answer 200 with everything */
@@ -69,8 +68,7 @@ struct content_range {
 /* A request's Content-Range: "bytes N-M/ *" (without the blank), "bytes N-M/total", or OCI's "N-M". */
 enum blob_status content_range_parse(const char *field, struct content_range *out) BLOB_MUST_CHECK;
 
-/* ---- entity tags ---------------------------------------------------------------------------------------------------
- */
+/* ---- entity tags ---- */
 
 /* Does a list of entity-tags (If-None-Match: weak comparison; If-Match: strong) name opaque, the text between the
  * quotes? "*" names anything. NULL or malformed: false. */

@@ -29,8 +29,7 @@ static struct get_state *get_state(struct exchange *x)
     return x->state != NULL ? x->state : exchange_state(x, sizeof(struct get_state));
 }
 
-/* ---- redirecting --------------------------------------------------------------------------------------------------
- */
+/* ---- redirecting ---- */
 
 static void redirect_work(struct exchange *x)
 {
@@ -76,8 +75,7 @@ static void blob_redirect(struct exchange *x, struct blob_entry *entry)
         blob_answer_release(entry);
 }
 
-/* ---- answering ----------------------------------------------------------------------------------------------------
- */
+/* ---- answering ---- */
 
 /* Takes the hold on entry. */
 static void blob_send(struct exchange *x, struct blob_entry *entry, const struct selection *sel)
@@ -154,8 +152,7 @@ static int64_t now_ms(const struct exchange *x)
     return node_clock_at_least_ms(x->svc->sessions->clock);
 }
 
-/* ---- loading ------------------------------------------------------------------------------------------------------
- */
+/* ---- loading ---- */
 
 static void fail_unknown(struct exchange *x)
 {

@@ -77,8 +77,7 @@ struct blob_stream {
 static void stream_trim(struct http_task *task);
 static void stream_granted(struct http_task *task);
 
-/* ---- its life -----------------------------------------------------------------------------------------------------
- */
+/* ---- its life ---- */
 
 static void tell_trim(struct stream_share *share)
 {
@@ -156,8 +155,7 @@ static struct blob_stream *stream_new(struct exchange *x, struct blob_entry *ent
     return s;
 }
 
-/* ---- on a worker --------------------------------------------------------------------------------------------------
- */
+/* ---- on a worker ---- */
 
 static void stream_verify(struct blob_stream *s, const struct piece *piece)
 {
@@ -218,8 +216,7 @@ static void stream_job(struct worker_job *job)
     http_loop_post(s->loop, &s->task);
 }
 
-/* ---- on the loop: reading -----------------------------------------------------------------------------------------
- */
+/* ---- on the loop: reading ---- */
 
 static void stream_log(const struct blob_stream *s, const char *request_id)
 {
@@ -323,8 +320,7 @@ static void stream_read_ahead(struct blob_stream *s)
         stream_submit(s);
 }
 
-/* ---- on the loop: writing -----------------------------------------------------------------------------------------
- */
+/* ---- on the loop: writing ---- */
 
 /* All of it is out. */
 static void piece_done(struct blob_stream *s, const struct piece *piece)
@@ -419,8 +415,7 @@ static void stream_task(struct http_task *task)
     stream_unpin(s);
 }
 
-/* ---- on the loop: what the budget tells ---------------------------------------------------------------------------
- */
+/* ---- on the loop: what the budget tells ---- */
 
 /* As if nothing from pos on had been read yet. */
 static void stream_go_back(struct blob_stream *s, uint64_t pos)

@@ -39,8 +39,7 @@ static void fail(struct exchange *x, enum blob_status st, const struct blob_erro
     api_fail_status(&x->err, st);
 }
 
-/* ---- list ---------------------------------------------------------------------------------------------------------
- */
+/* ---- list ---- */
 
 struct list_state {
     struct file_query query;
@@ -96,8 +95,7 @@ void handle_file_list(struct exchange *x)
     exchange_hop(x, NULL, list_work, list_done);
 }
 
-/* ---- one file -----------------------------------------------------------------------------------------------------
- */
+/* ---- one file ---- */
 
 static void get_work(struct exchange *x)
 {

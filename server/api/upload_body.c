@@ -95,8 +95,7 @@ static bool asks_first(const struct upload_body *b)
     return has_body(b) && !b->small;
 }
 
-/* ---- the list of calls --------------------------------------------------------------------------------------------
- */
+/* ---- the list of calls ---- */
 
 struct upload_calls *upload_calls_new(void)
 {
@@ -135,8 +134,7 @@ static void calls_remove(struct upload_calls *calls, struct upload_body *b)
     pthread_mutex_unlock(&calls->lock);
 }
 
-/* ---- stopping, from any thread ------------------------------------------------------------------------------------
- */
+/* ---- stopping, from any thread ---- */
 
 static void body_stop(struct upload_body *b)
 {
@@ -161,8 +159,7 @@ void upload_calls_stop(struct upload_calls *calls)
     pthread_mutex_unlock(&calls->lock);
 }
 
-/* ---- on a worker, in the lane -------------------------------------------------------------------------------------
- */
+/* ---- on a worker, in the lane ---- */
 
 static void body_finish(struct upload_body *b)
 {
@@ -307,8 +304,7 @@ static void body_run(struct worker_job *job)
         worker_pool_submit(b->x->svc->pool, b->lane, &b->job);
 }
 
-/* ---- on the loop --------------------------------------------------------------------------------------------------
- */
+/* ---- on the loop ---- */
 
 static void release_pieces(struct upload_body *b)
 {

@@ -16,7 +16,7 @@
 #include "server/api/upload_answer.h"
 #include "server/api/upload_body.h"
 
-/* ---- create ------------------------------------------------------------------------------------------------------ */
+/* ---- create ---- */
 
 struct create_state {
     char filename[FILENAME_MAX_BYTES + 1];
@@ -81,7 +81,7 @@ void handle_upload_create(struct exchange *x)
         exchange_hop(x, NULL, create_work, create_done);
 }
 
-/* ---- status and destroy ------------------------------------------------------------------------------------------ */
+/* ---- status and destroy ---- */
 
 struct known_state {
     struct uuid id;
@@ -147,7 +147,7 @@ void handle_upload_destroy(struct exchange *x)
     hop_in_lane(x, destroy_work, destroy_done);
 }
 
-/* ---- append and complete ----------------------------------------------------------------------------------------- */
+/* ---- append and complete ---- */
 
 /* The value of a header that may stand once; *out stays NULL where it is absent. */
 static enum api_code single_header(const struct exchange *x, const char *name, const char **out, struct api_error *err)

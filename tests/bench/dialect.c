@@ -20,7 +20,7 @@ bool head_value(const char *head, const char *name, char *out, size_t size)
     return false;
 }
 
-/* ---- blobd ------------------------------------------------------------------------------------------------------- */
+/* ---- blobd ---- */
 
 static int blobd_head(const struct upload *up, enum step step, char *out, size_t size)
 {
@@ -54,8 +54,7 @@ static int blobd_path(const struct upload *up, char *out, size_t size)
     return snprintf(out, size, "/api/blobs/%s", up->hex);
 }
 
-/* ---- Docker's registry ---------------------------------------------------------------------------------------------
- */
+/* ---- Docker's registry ---- */
 
 static int registry_head(const struct upload *up, enum step step, char *out, size_t size)
 {
@@ -87,8 +86,7 @@ static int registry_path(const struct upload *up, char *out, size_t size)
     return snprintf(out, size, "/v2/bench/blobs/sha256:%s", up->hex);
 }
 
-/* ---- WebDAV --------------------------------------------------------------------------------------------------------
- */
+/* ---- WebDAV ---- */
 
 static int dav_head(const struct upload *up, enum step step, char *out, size_t size)
 {

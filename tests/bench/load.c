@@ -63,8 +63,7 @@ static double cpu_seconds(void)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/* ---- connections --------------------------------------------------------------------------------------------------
- */
+/* ---- connections ---- */
 
 static void connection_drop(struct connection *c)
 {
@@ -128,8 +127,7 @@ static void connection_dial(struct load *ld, struct connection *c)
         connection_fail(ld, c, "connect: %s", strerror(errno));
 }
 
-/* ---- sending -------------------------------------------------------------------------------------------------------
- */
+/* ---- sending ---- */
 
 static void connection_count_sent(struct connection *c, size_t n)
 {
@@ -215,8 +213,7 @@ static void connection_start_blob(struct load *ld, struct connection *c)
     connection_request(ld, c);
 }
 
-/* ---- answers -------------------------------------------------------------------------------------------------------
- */
+/* ---- answers ---- */
 
 /* Keeps an even sample of the uploads, so that not only the first are read back. */
 static void load_sample(struct load *ld, const struct connection *c)
@@ -301,8 +298,7 @@ static void connection_read(struct load *ld, struct connection *c)
         connection_fail(ld, c, "the answer is too long");
 }
 
-/* ---- the run -------------------------------------------------------------------------------------------------------
- */
+/* ---- the run ---- */
 
 /* Slow uploads: the connections start spread over the first second; each second brings a share. */
 static void load_share(struct load *ld, double now)

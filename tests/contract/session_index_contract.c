@@ -489,8 +489,7 @@ void contract_index_reopen(void)
     session_store_close(s);
 }
 
-/* ---- many threads -------------------------------------------------------------------------------------------------
- */
+/* ---- many threads ---- */
 
 #define WRITERS       4
 #define ROWS_A_WRITER 200

@@ -87,8 +87,7 @@ static enum blob_status load_status(struct session_store *s, const struct uuid *
     return st;
 }
 
-/* ---- sessions -----------------------------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 static void test_round_trip(void)
 {
@@ -244,8 +243,7 @@ static void test_reopen(void)
     session_store_close(s);
 }
 
-/* ---- many threads -------------------------------------------------------------------------------------------------
- */
+/* ---- many threads ---- */
 
 #define RACERS 8
 #define ROUNDS 100
@@ -342,8 +340,7 @@ static void test_one_insert(void)
     session_store_close(r.s);
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------------------------
- */
+/* ---- nodes ---- */
 
 static void test_check(void)
 {

@@ -81,8 +81,7 @@ static inline void sleep_ms(int ms)
         CU_ASSERT(cond);                                                                                               \
     } while (0)
 
-/* ---- handlers -----------------------------------------------------------------------------------------------------
- */
+/* ---- handlers ---- */
 
 static inline struct fixture_job *job_new(struct fixture *fx, struct http_request *req)
 {
@@ -330,7 +329,7 @@ static inline void handler_done(struct http_request *req, void *arg)
     atomic_fetch_add(&fx->done, 1);
 }
 
-/* ---- the server -------------------------------------------------------------------------------------------------- */
+/* ---- the server ---- */
 
 static inline void fixture_init(struct fixture *fx)
 {
@@ -413,8 +412,7 @@ static inline void fixture_end(struct fixture *fx)
     pthread_mutex_destroy(&fx->lock);
 }
 
-/* ---- the client
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the client ---- */
 
 static inline int client_open(const struct fixture *fx)
 {

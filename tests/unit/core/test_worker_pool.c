@@ -17,7 +17,7 @@ static struct worker_pool *new_pool(unsigned threads, size_t max_queued)
     return pool;
 }
 
-/* ---- order ----------------------------------------------------------------------------------------------------- */
+/* ---- order ---- */
 
 #define ORDER_LANES     8
 #define ORDER_JOBS      400
@@ -90,7 +90,7 @@ static void test_order(void)
     worker_pool_free(pool);
 }
 
-/* ---- parallelism ------------------------------------------------------------------------------------------------- */
+/* ---- parallelism ---- */
 
 struct gate_job {
     struct worker_job job;
@@ -141,7 +141,7 @@ static void test_parallel(void)
     sem_destroy(&leave);
 }
 
-/* ---- fairness ---------------------------------------------------------------------------------------------------- */
+/* ---- fairness ---- */
 
 struct trace {
     char text[64];
@@ -185,7 +185,7 @@ static void test_turns(void)
     sem_destroy(&leave);
 }
 
-/* ---- ownership --------------------------------------------------------------------------------------------------- */
+/* ---- ownership ---- */
 
 struct owned {
     struct worker_lane lane;
@@ -258,7 +258,7 @@ static void test_resubmit(void)
     CU_ASSERT_EQUAL(jobs[1].left, 0);
 }
 
-/* ---- bounds ------------------------------------------------------------------------------------------------------ */
+/* ---- bounds ---- */
 
 static void test_full_and_draining(void)
 {

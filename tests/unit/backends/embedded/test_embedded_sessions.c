@@ -128,7 +128,7 @@ static void overwrite(const char *file, off_t at, const char *bytes, size_t len,
     close(fd);
 }
 
-/* ---- ends that are not clean ------------------------------------------------------------------------------------- */
+/* ---- ends that are not clean ---- */
 
 /* Runs body in a child that dies by SIGKILL in the middle of its work. */
 static void killed(void (*body)(struct session_store *s, const struct uuid *id), const struct uuid *id)
@@ -203,8 +203,7 @@ static void test_power_loss(void)
     session_store_close(s);
 }
 
-/* ---- damage -------------------------------------------------------------------------------------------------------
- */
+/* ---- damage ---- */
 
 static struct uuid store_with_much(void)
 {
@@ -277,8 +276,7 @@ static void test_damage_inside(void)
     check_heals("pages of junk", &id);
 }
 
-/* ---- one process, one blob store ----------------------------------------------------------------------------------
- */
+/* ---- one process, one blob store ---- */
 
 static void test_second_process(void)
 {

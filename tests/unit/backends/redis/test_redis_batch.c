@@ -32,8 +32,7 @@ static void sleep_ms(long ms)
     nanosleep(&t, NULL);
 }
 
-/* ---- a batch on a pool on a server --------------------------------------------------------------------------------
- */
+/* ---- a batch on a pool on a server ---- */
 
 struct rig {
     struct redis_config config;
@@ -97,8 +96,7 @@ static void caller_free(struct caller *c)
         freeReplyObject(c->reply);
 }
 
-/* ---- calls that go together ---------------------------------------------------------------------------------------
- */
+/* ---- calls that go together ---- */
 
 /* One call, and others that wait for the exchange after it: a case of its own. */
 struct together {
@@ -164,8 +162,7 @@ static size_t count_of(const struct together *t, enum blob_status st)
     return n;
 }
 
-/* ---- a real server ------------------------------------------------------------------------------------------------
- */
+/* ---- a real server ---- */
 
 static void empty_server(void)
 {
@@ -348,8 +345,7 @@ static void test_demoted(void)
     together_close(&t);
 }
 
-/* ---- a server that stops in the middle of its answers -------------------------------------------------------------
- */
+/* ---- a server that stops in the middle of its answers ---- */
 
 struct liar {
     int listening, port, client;

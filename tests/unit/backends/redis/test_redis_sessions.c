@@ -25,8 +25,7 @@ static int use_redis(void)
     return start_plain();
 }
 
-/* ---- Redis is away ------------------------------------------------------------------------------------------------
- */
+/* ---- Redis is away ---- */
 
 static void test_killed_and_restarted(void)
 {
@@ -375,8 +374,7 @@ static void test_stores_differ_later(void)
     session_store_close(b);
 }
 
-/* ---- settings -----------------------------------------------------------------------------------------------------
- */
+/* ---- settings ---- */
 
 static enum blob_status try_join(const struct redis_sessions_options *opt, struct blob_error *err)
 {
@@ -569,8 +567,7 @@ static void test_text_is_cleaned(void)
     session_store_close(s);
 }
 
-/* ---- sentinels ----------------------------------------------------------------------------------------------------
- */
+/* ---- sentinels ---- */
 
 static void test_failover(void)
 {

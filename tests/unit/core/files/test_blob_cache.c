@@ -557,7 +557,7 @@ static void test_names_of_one_are_not_told_another(void)
     names_of(200);
 }
 
-/* ---- what is not there ------------------------------------------------------------------------------------------ */
+/* ---- what is not there ---- */
 
 static struct digest unknown(const char *content)
 {

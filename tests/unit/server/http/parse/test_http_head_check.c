@@ -116,7 +116,7 @@ static void test_sizes(void)
     CU_ASSERT(refused_as(head, HTTP_FAULT_HEAD_TOO_LARGE));
 }
 
-/* ---- fields ---------------------------------------------------------------------------------------------------- */
+/* ---- fields ---- */
 
 /* "Name: value" up to NULL. */
 static struct head_fault judge(bool version_1_0, struct head_framing *framing, const char *const *lines)

@@ -79,9 +79,9 @@ struct op_metrics;
  */
 struct upload_mark {
     uint64_t offset;
-    bool contended; /* set by core for staged_open when a writer of another node may still be writing to this upload:
-                       keep what is below offset safe from it (disk: go on in a file of its own); not to be kept in
-                       state */
+    /* Core sets it for staged_open when a writer of another node may still be writing to this upload. What is below
+     * offset must be kept safe from that writer (disk: it goes on in a file of its own). Not to be kept in state. */
+    bool contended;
     uint32_t state_len;
     uint8_t state[UPLOAD_STATE_MAX];
 };
@@ -110,33 +110,34 @@ typedef void store_report_fn(bool ok, const char *what, const char *meaning, voi
 struct blob_store_ops {
     const char *name; /* as in storage.backend, e.g. "disk" */
 
-    /* Ends what open began: no other call is under way or follows. Never NULL. */
+    /* Closes and frees the store. No other call is under way, and none follows. Never NULL. */
     void (*close)(struct blob_store *store);
 
     /* ---- the store ---- */
 
-    /* Asks again for what was given from outside and may have been changed there (credentials): on HUP. What is wrong
-     * is logged, and the old stays. May be NULL. */
+    /* Called on HUP: reads again what was given from outside and may have changed there (credentials). What is wrong is
+     * logged, and the old stays in use. May be NULL. */
     void (*reload)(struct blob_store *store);
-    /* Can it be read and written now? Cheap (answered within a second or UNAVAILABLE). For /readyz. */
+    /* Can the store be read and written now? Cheap: answers within a second, or UNAVAILABLE. For /readyz. */
     enum blob_status (*check)(struct blob_store *store, struct blob_error *err);
-    /* NO_SPACE when bytes more would not fit above the reserve; OK where it cannot be known. Cheap: asked before every
-     * body. */
+    /* Is there room for `bytes` more? NO_SPACE: they would not fit above the reserve. OK also where it cannot be known.
+     * Cheap: asked before every body. */
     enum blob_status (*room)(struct blob_store *store, uint64_t bytes, struct blob_error *err);
     /* Removes the backend's own leftovers older than before_ms (temporary files, multipart uploads without an upload).
      */
     enum blob_status (*sweep)(struct blob_store *store, int64_t before_ms, struct blob_error *err);
-    /* The long check of --check-storage; reports each step. The first failing status, or OK. May be NULL. */
+    /* The long check of --check-storage. It reports each step, and returns the first failing status, or OK. May be
+     * NULL. */
     enum blob_status (*self_check)(struct blob_store *store, store_report_fn *report, void *arg,
                                    struct blob_error *err);
 
     /* ---- uploads ---- */
 
     /*
-     * Opens an upload for writing at from->offset, creating it when the offset is 0 and it is not there. Whatever the
-     * storage has beyond from->offset is dropped (that is also how a body is rolled back); what of that was flushed is
-     * gone durably on OK. epoch grows with each new
-     * writer of this upload, in the order in which they claimed it.
+     * Opens an upload for writing at from->offset. If the offset is 0 and the upload is not there, it is created.
+     * Whatever the storage has beyond from->offset is dropped (that is also how a body is rolled back); what had been
+     * flushed of it is gone durably on OK. epoch grows with each new writer of this upload, in the order in which they
+     * claimed it.
      * NOT_FOUND: the storage has less than from->offset bytes. CONFLICT: a writer of a higher epoch has opened it, so
      * this one comes late and must not cut what the other wrote (where nodes share the storage).
      */
@@ -178,11 +179,11 @@ struct blob_store_ops {
     /* Reads staged bytes; *got < len only at the end of what is there. NULL without STORE_READ_STAGED. */
     enum blob_status (*staged_read)(struct blob_store *store, const struct uuid *id, uint64_t offset, void *buf,
                                     size_t len, size_t *got, struct blob_error *err);
-    /* Drops an upload and all it holds (mark: the session's last, or NULL when unknown). OK also when it is not there.
-     */
+    /* Drops an upload and all it holds. mark is the session's last, or NULL when that is not known. OK also when the
+     * upload is not there. */
     enum blob_status (*staged_discard)(struct blob_store *store, const struct uuid *id, const struct upload_mark *mark,
                                        struct blob_error *err);
-    /* Every staged upload, in no particular order. */
+    /* Calls fn for every staged upload, in no particular order. */
     enum blob_status (*staged_list)(struct blob_store *store, staged_list_fn *fn, void *arg, struct blob_error *err);
 
     /* ---- blobs ---- */
@@ -203,18 +204,18 @@ struct blob_store_ops {
     /* No cursor is on it. */
     void (*reader_close)(struct blob_reader *r);
     /*
-     * The next len bytes of a cursor, as reader_read. What is left of it tells how much more will follow, so that a
-     * store that fetches what is read may ask for all of it at once. The wrapper moves the cursor on OK; after a
-     * failure the same bytes may be asked for again. Any number of cursors may be on a reader; one thread at a time is
-     * in a cursor, not always the same one. NULL: reader_read serves.
+     * Reads the next len bytes of a cursor, as reader_read does. c->end - c->at says how much more will be read, so
+     * that a remote store can ask for all of it at once. The wrapper moves the cursor on OK; after a failure the same
+     * bytes may be asked for again. Any number of cursors may be on a reader. One thread at a time uses a cursor, not
+     * always the same one. NULL: the wrapper calls reader_read instead.
      */
     enum blob_status (*cursor_read)(struct blob_cursor *c, void *buf, size_t len, struct blob_error *err);
-    /* Frees c->own. Short, and never waits: it is called on event loops. NULL with cursor_read. */
+    /* Frees c->own. It is short and never waits, because event loops call it. NULL where cursor_read is. */
     void (*cursor_end)(struct blob_cursor *c);
     /*
-     * Sets the blob's touched_ms to now, and later than it was: the sweeper's grace starts again. *touched_ms (may be
-     * NULL) is that time; it is this call's own: every later commit and touch gives the blob another. NOT_FOUND: no
-     * such blob.
+     * Sets the blob's touched_ms to now, and in any case later than it was: the sweeper's grace starts again. Gives
+     * that time in *touched_ms (which may be NULL). It is this call's own: every later commit and touch gives the blob
+     * another. NOT_FOUND: no such blob.
      */
     enum blob_status (*blob_touch)(struct blob_store *store, const struct digest *digest, int64_t *touched_ms,
                                    struct blob_error *err);
@@ -226,15 +227,15 @@ struct blob_store_ops {
     enum blob_status (*blob_remove)(struct blob_store *store, const struct digest *digest, int64_t before_ms,
                                     struct blob_error *err);
     /*
-     * Takes a blob out of use whose stored bytes were read and found wrong. It is NOT_FOUND from then on, also after a
-     * crash, and a commit of the same content stores it anew; the wrong bytes are kept apart (damaged/) where the
-     * storage can. Only if it was last touched at touched_ms, which is what blob_open told whoever read it: else
-     * CONFLICT, and it stays, for what is there now may be another's. Atomic against writer_commit as blob_remove is.
-     * Open readers may go on. NOT_FOUND: no such blob.
+     * Takes a blob out of use whose stored bytes were read and found wrong. From then on it is NOT_FOUND, also after a
+     * crash, and a commit of the same content stores it anew. The wrong bytes are kept apart (damaged/) where the
+     * storage can. touched_ms is what blob_open told whoever read the blob. CONFLICT: it was touched since, so what is
+     * there now may be another's, and it stays. Atomic against writer_commit as blob_remove is. Open readers may go on.
+     * NOT_FOUND: no such blob.
      */
     enum blob_status (*blob_set_aside)(struct blob_store *store, const struct digest *digest, int64_t touched_ms,
                                        struct blob_error *err);
-    /* Every blob in ascending order of digest, those after `after` (NULL: all). */
+    /* Calls fn for every blob after the digest `after` (NULL: for all), in ascending order of digest. */
     enum blob_status (*blob_list)(struct blob_store *store, const struct digest *after, blob_list_fn *fn, void *arg,
                                   struct blob_error *err);
     /* A URL, valid for expiry_ms, that gives the blob with these headers. NULL without STORE_REDIRECT. */
@@ -254,9 +255,9 @@ struct blob_store_ops {
     enum blob_status (*record_delete)(struct blob_store *store, const char *key, unsigned flags,
                                       struct blob_error *err);
     /*
-     * Records whose key begins with prefix, ascending in byte order of the key, those after the key `after` (NULL:
-     * all), at most limit (0: no bound). prefix ends in '/' and names one or more whole parts. with_values: else value
-     * is NULL, len 0.
+     * Calls fn for the records whose key begins with prefix and comes after the key `after` (NULL: for all), ascending
+     * in byte order of the key, at most limit of them (0: no bound). prefix ends in '/' and names one or more whole
+     * parts. Without with_values, value is NULL and len 0.
      */
     enum blob_status (*record_list)(struct blob_store *store, const char *prefix, const char *after, size_t limit,
                                     bool with_values, record_list_fn *fn, void *arg, struct blob_error *err);
@@ -267,8 +268,8 @@ struct blob_store {
     const struct blob_store_ops *ops;
     unsigned caps;
     size_t part_bytes; /* flushes at multiples of it cost least, others write bytes twice; 0: all cost the same */
-    atomic_size_t dirty_bytes; /* memory is short: what a writer should hold unflushed, at most; 0: it is not. Changes
-                                  at any time */
+    /* While memory is short, how much a writer should hold unflushed at most; else 0. Changes at any time. */
+    atomic_size_t dirty_bytes;
     char store_id[STORE_ID_CHARS + 1]; /* from store.json, made with the store: the same on every node that sees it */
     const char *limits;                /* what it cannot do where it is, in a line for the operator; NULL: nothing */
     struct op_metrics *metrics;        /* NULL until attached */

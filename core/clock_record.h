@@ -1,9 +1,10 @@
 /*
  * clock_record - what time it was, kept in the blob store as the record clock/last, for the next start.
  *
- * A process that is started while the wall clock is wrong cannot tell by itself. What it has is the time at which a
- * process has been before: it is later than that, and where the machine has not been started again since, its boot
- * clock tells how much later. Written at each sweep, so it costs nothing to speak of, and is ten minutes old at most.
+ * A process that is started while the wall clock is wrong cannot tell that by itself. But it can read at what time a
+ * process ran here before: now is later than that. If the machine has not been started again since, its boot clock
+ * tells how much later. The record is written at each sweep, which costs nothing to speak of, so it is ten minutes old
+ * at most.
  *
  * Threads: any. Errors: as the store's; CORRUPT.
  */
@@ -27,7 +28,7 @@ enum blob_status clock_record_keep(struct blob_store *store, int64_t now_ms, int
 /* NOT_FOUND: nothing is known. */
 enum blob_status clock_record_recall(struct blob_store *store, struct clock_known *out,
                                      struct blob_error *err) BLOB_MUST_CHECK;
-/* At start, before the clock is asked: takes over what is known, and logs where the wall clock says something else. */
+/* Called at start, before the clock is asked. Takes over what is known, and logs if the wall clock says otherwise. */
 void clock_record_start(struct blob_store *store, struct node_clock *clock, struct logger *log);
 
 #endif

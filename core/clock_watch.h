@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Less is how a clock is kept right: slewed, or set by a little. */
+/* A smaller change is no step: clocks are kept right by slewing them, or by setting them by a little. */
 #define CLOCK_STEP_MS 1000
 
 struct clock_watch {
@@ -20,7 +20,7 @@ struct clock_watch {
 };
 
 void clock_watch_begin(struct clock_watch *w);
-/* Has the wall clock been set since the last look, either way? By how much: *step_ms. */
+/* Has the wall clock been set since the last look, either way? If so, *step_ms says by how much. */
 bool clock_watch_look(struct clock_watch *w, int64_t *step_ms);
 /* The same question, without taking note. */
 bool clock_watch_stepped(const struct clock_watch *w);

@@ -8,9 +8,11 @@
  * the answer that takes nothing from anybody:
  *
  *   node_clock_at_least_ms   the earlier of both: what ended before it has ended
- *   node_clock_at_most_ms    the later: lives are counted from it. Where the wall clock was set back for longer, the
- * time from before goes on here, by up to two days: it may come back, and what was made meanwhile has its whole life
- * before it node_clock_best_ms       what is likely: the time from before, until the new one is believed
+ *   node_clock_at_most_ms    the later of both: lives are counted from it
+ *   node_clock_best_ms       what is likely: the time from before, until the new one is believed
+ *
+ * Where the wall clock was set back for longer, node_clock_at_most_ms goes on with the time from before, by up to two
+ * days. That time may come back, and then what was made meanwhile still has its whole life before it.
  *
  * While the two clocks are together, all three are the wall clock's. Another clock may have a say too (that of a
  * session store that nodes share): while it disagrees, the wall clock is not believed.
@@ -25,7 +27,7 @@
 
 struct node_clock;
 
-/* The wall clock is believed as it is. calm_ms: how long another time must stand before that is. */
+/* At first the wall clock is believed as it is. Another time must stand for calm_ms before it is believed. */
 struct node_clock *node_clock_new(int64_t calm_ms);
 void node_clock_free(struct node_clock *c); /* NULL is fine */
 
@@ -33,8 +35,8 @@ int64_t node_clock_at_least_ms(struct node_clock *c);
 int64_t node_clock_at_most_ms(struct node_clock *c);
 int64_t node_clock_best_ms(struct node_clock *c);
 
-/* Can what is old be told now? The clocks have been together for the calm time: then *now_ms is the time of all. Once
- * after each step of the wall clock *step_ms is by how much, else 0; it may be NULL. */
+/* Can it be told now what is old? It can when the clocks have been together for the calm time. Then *now_ms is the time
+ * of all. *step_ms (which may be NULL) tells once, after each step of the wall clock, by how much that was; else 0. */
 bool node_clock_calm(struct node_clock *c, int64_t *now_ms, int64_t *step_ms);
 
 /* By how much a time that was believed before is ahead of the one that is now: what was made in between is to end no

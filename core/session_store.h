@@ -43,7 +43,7 @@ struct node_clock;
 #define FILE_ID_MAX      80
 #define FILE_NAME_MAX    255
 #define INDEX_VALUE_MAX  65536
-#define INDEX_STEM_CHARS 42 /* so much of its beginning a file's id shares with those of the same content */
+#define INDEX_STEM_CHARS 42 /* ids of files with the same content begin with the same so many characters */
 #define INDEX_RECENT_MS  3000
 #define INDEX_TOP_MAX    100
 #define INDEX_SKIP_MAX   UINT64_C(100000000) /* farther than anybody turns pages */
@@ -96,27 +96,28 @@ struct session_store_ops {
     void (*close)(struct session_store *s);
 
     /*
-     * Once, before serving: this node, the id of the blob store it sees, its clock. CONFLICT, with a text that says
-     * what to change, when another live node sees a different blob store, the clocks differ too much, or (embedded)
-     * another live process uses this store.
+     * Enters this node, with the id of the blob store that it sees and the time by its clock. Called once, before
+     * serving. CONFLICT, with a text that says what to change: another live node sees a different blob store, the
+     * clocks differ too much, or (embedded) another live process uses this store.
      */
     enum blob_status (*join)(struct session_store *s, const char *node_id, const char *store_id, int64_t now_ms,
                              struct blob_error *err);
-    /* Reachable? Cheap. For /readyz, which then says degraded. */
+    /* Can the store be reached? A cheap check, for /readyz: if not, that says "degraded". */
     enum blob_status (*check)(struct session_store *s, struct blob_error *err);
 
     /* ---- sessions ---- */
 
-    /* With epoch (at least 1). EXISTS. */
+    /* Adds a session with this epoch, which is at least 1. EXISTS: it is there already. */
     enum blob_status (*insert)(struct session_store *s, const struct uuid *id, uint64_t epoch, const void *value,
                                size_t len, int64_t expires_ms, struct blob_error *err);
     /* Appends the value to out. NOT_FOUND: not there, or expired. */
     enum blob_status (*load)(struct session_store *s, const struct uuid *id, struct bytebuf *out, uint64_t *epoch,
                              struct blob_error *err);
-    /* Only while its epoch is expected; it becomes next, which is greater. CONFLICT: another epoch; NOT_FOUND. */
+    /* Replaces a session if its epoch is `expected`. Its epoch becomes `next`, which is greater. CONFLICT: it has
+     * another epoch. NOT_FOUND: there is none. */
     enum blob_status (*replace)(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
                                 const void *value, size_t len, int64_t expires_ms, struct blob_error *err);
-    /* Whatever its epoch. OK also when it is not there. */
+    /* Removes a session, whatever its epoch. OK also when it is not there. */
     enum blob_status (*remove)(struct session_store *s, const struct uuid *id, struct blob_error *err);
     /* Drops what expired before now_ms (a store with TTLs of its own does nothing). */
     enum blob_status (*sweep)(struct session_store *s, int64_t now_ms, struct blob_error *err);
@@ -125,8 +126,8 @@ struct session_store_ops {
 
     /* Tells the other nodes that id has a newer writer, of this epoch. Best effort: fencing does not depend on it. */
     void (*announce)(struct session_store *s, const struct uuid *id, uint64_t epoch);
-    /* Who is called for announcements of other nodes: once, before join. fn NULL ends it: when it returns, no call is
-     * under way and none follows; not from within fn. */
+    /* Says who is called for announcements of other nodes. Called once, before join, and with fn NULL to end it: when
+     * that returns, no call of fn is under way and none follows. It must not be called from within fn. */
     void (*listen)(struct session_store *s, session_notice_fn *fn, void *arg);
     /* Takes or renews a named lease for ttl_ms. CONFLICT: another node holds it. */
     enum blob_status (*lease)(struct session_store *s, const char *name, int64_t ttl_ms, struct blob_error *err);
@@ -137,37 +138,37 @@ struct session_store_ops {
      * the put returned, on the same node, shows it. */
     enum blob_status (*index_put)(struct session_store *s, const struct index_row *row, struct blob_error *err);
     /*
-     * index_put, then replace, in one: for less than both cost apart. Each has its own result, put->st and what is
-     * returned, and neither depends on the other's; but nobody sees the session replaced and the row not yet put. NULL:
-     * they are called one after the other.
+     * Does index_put and then replace in one, for less than both cost apart. Each has a result of its own (put->st, and
+     * what is returned), and neither depends on the other's. But nobody sees the session replaced and the row not yet
+     * put. NULL: the wrapper calls them one after the other.
      */
     enum blob_status (*replace_listed)(struct session_store *s, const struct uuid *id, uint64_t expected, uint64_t next,
                                        const void *value, size_t len, int64_t expires_ms, struct index_put *put,
                                        struct blob_error *err);
     /*
-     * Has a row whose id begins with these INDEX_STEM_CHARS been put by any node within INDEX_RECENT_MS? OK: one has,
-     * perhaps earlier; NOT_FOUND. What replace_listed has put is told from the moment on that the session is seen
-     * replaced. Cheap. NULL without SESSIONS_SHARED.
+     * Has any node put a row whose id begins with these INDEX_STEM_CHARS within INDEX_RECENT_MS? OK: one has, perhaps
+     * a little earlier. NOT_FOUND: none has. A row of replace_listed counts from the moment at which the session is
+     * seen replaced. Cheap. NULL without SESSIONS_SHARED.
      */
     enum blob_status (*index_recent)(struct session_store *s, const char *stem, struct blob_error *err);
     /* OK also when it is not there. */
     enum blob_status (*index_remove)(struct session_store *s, const char *id, struct blob_error *err);
-    /* *count: all that match, whatever skip and top; then fn for each of the page. */
+    /* Sets *count to how many rows match, whatever skip and top are, then calls fn for each row of the page. */
     enum blob_status (*index_list)(struct session_store *s, const struct index_query *q, uint64_t *count,
                                    index_row_fn *fn, void *arg, struct blob_error *err);
-    /* Rows with 0 < expires_ms < now_ms, at most limit. */
+    /* Calls fn for at most limit rows with 0 < expires_ms < now_ms. */
     enum blob_status (*index_expired)(struct session_store *s, int64_t now_ms, size_t limit, index_row_fn *fn,
                                       void *arg, struct blob_error *err);
     /* Is the index whole? NOT_FOUND: it is missing, was not closed cleanly, or is of an earlier time: rebuild it.
      * Cheap: asked before every listing. */
     enum blob_status (*index_whole)(struct session_store *s, struct blob_error *err);
-    /* Puts and removals of this node failed, for which index_whole may say NOT_FOUND, and all of them have been
-     * repeated. NULL: they make no difference. */
+    /* Tells the store that all puts and removals of this node that had failed have been repeated. While they were not,
+     * index_whole may have said NOT_FOUND. NULL: such failures make no difference to it. */
     void (*index_caught_up)(struct session_store *s);
     /* Begins a rebuild: rows put from now on are kept, the others go when it ends. Meanwhile index_list would show what
      * there is, and index_whole is NOT_FOUND. */
     enum blob_status (*index_rebuild_begin)(struct session_store *s, struct blob_error *err);
-    /* Ends it; now index_whole is OK. */
+    /* Ends the rebuild. From now on index_whole is OK. */
     enum blob_status (*index_rebuild_end)(struct session_store *s, struct blob_error *err);
 };
 
@@ -195,9 +196,9 @@ enum blob_status session_replace(struct session_store *s, const struct uuid *id,
                                  struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_remove(struct session_store *s, const struct uuid *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status session_sweep(struct session_store *s, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
-void session_announce(struct session_store *s, const struct uuid *id,
-                      uint64_t epoch);                                          /* nothing without SESSIONS_SHARED */
-void session_listen(struct session_store *s, session_notice_fn *fn, void *arg); /* likewise */
+/* These two do nothing without SESSIONS_SHARED. */
+void session_announce(struct session_store *s, const struct uuid *id, uint64_t epoch);
+void session_listen(struct session_store *s, session_notice_fn *fn, void *arg);
 /* OK at once without SESSIONS_SHARED. */
 enum blob_status session_lease(struct session_store *s, const char *name, int64_t ttl_ms,
                                struct blob_error *err) BLOB_MUST_CHECK;
@@ -206,8 +207,8 @@ enum blob_status index_put(struct session_store *s, const struct index_row *row,
 enum blob_status session_replace_listed(struct session_store *s, const struct uuid *id, uint64_t expected,
                                         uint64_t next, const void *value, size_t len, int64_t expires_ms,
                                         struct index_put *put, struct blob_error *err) BLOB_MUST_CHECK;
-enum blob_status index_recent(struct session_store *s, const char *stem,
-                              struct blob_error *err) BLOB_MUST_CHECK; /* NOT_FOUND at once without SESSIONS_SHARED */
+/* NOT_FOUND at once without SESSIONS_SHARED. */
+enum blob_status index_recent(struct session_store *s, const char *stem, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_remove(struct session_store *s, const char *id, struct blob_error *err) BLOB_MUST_CHECK;
 enum blob_status index_list(struct session_store *s, const struct index_query *q, uint64_t *count, index_row_fn *fn,
                             void *arg, struct blob_error *err) BLOB_MUST_CHECK;

@@ -35,11 +35,11 @@ struct op_metrics *op_metrics_new(struct metrics *metrics, const struct op_metri
                                   size_t count);
 void op_metrics_free(struct op_metrics *m); /* NULL is fine; the metrics themselves stay */
 
-/* metrics: NULL, nothing is counted. Fails, when a test armed name, only: the operation is skipped, but ended all the
- * same. */
+/* With metrics NULL nothing is counted. It fails only when a test armed name: the operation is skipped then, but
+ * timed_op_end() is called all the same. */
 enum blob_status timed_op_begin(struct timed_op *t, struct op_metrics *metrics, unsigned op, const char *name,
                                 struct blob_error *err) BLOB_MUST_CHECK;
-/* Gives st. NOT_FOUND, EXISTS and CONFLICT are answers, not errors. */
+/* Returns st, as it was given. NOT_FOUND, EXISTS and CONFLICT count as answers, not as errors. */
 enum blob_status timed_op_end(const struct timed_op *t, enum blob_status st);
 
 #endif

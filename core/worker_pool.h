@@ -5,11 +5,11 @@
  * free. Lanes take turns, so that one busy upload cannot starve the rest. A job is embedded in what it works on:
  * submitting allocates nothing.
  *
- * Bound: worker_pool_try_submit() refuses once max_queued jobs wait (new requests: the caller answers 503);
- * worker_pool_submit() never refuses (the steps of work already admitted, bounded by the body pool).
+ * Bound: worker_pool_try_submit() refuses once max_queued jobs wait. New requests come by it, and are answered 503
+ * then. worker_pool_submit() never refuses. It is for the steps of work already admitted, which the body pool bounds.
  *
- * Threads: any. Ownership: job and lane are borrowed until run() was called resp. the lane is idle. A job may free
- * itself, its lane, or both in run() as its last act: the pool touches neither the job after calling run(), nor the
+ * Threads: any. Ownership: a job is borrowed until its run() is called, a lane until it is idle. A job may free itself,
+ * its lane, or both in run() as its last act. For that, the pool does not touch a job after it has called run(), nor a
  * lane after the run() of a job whose release_lane is set (nothing may be queued behind such a job).
  */
 #ifndef BLOBD_CORE_WORKER_POOL_H
@@ -29,7 +29,7 @@ struct worker_job {
     bool release_lane; /* the lane's last job: run() may free the lane */
 };
 
-/* Zeroed is ready. Its members are the pool's. */
+/* A zeroed lane is ready for use. Its members are the pool's. */
 struct worker_lane {
     struct worker_job *head, *tail; /* behind the one that is ready or running */
     bool active;                    /* one is ready or running */
@@ -46,7 +46,7 @@ enum blob_status worker_pool_try_submit(struct worker_pool *pool, struct worker_
 bool worker_pool_drain(struct worker_pool *pool, int64_t timeout_ms);
 size_t worker_pool_queued(const struct worker_pool *pool);
 unsigned worker_pool_threads(const struct worker_pool *pool);
-/* Runs what is queued, joins the threads, frees. Nobody else may submit any more but the jobs themselves. */
+/* Runs what is queued, joins the threads and frees the pool. Nobody but the jobs themselves may still submit. */
 void worker_pool_free(struct worker_pool *pool);
 
 #endif

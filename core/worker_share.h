@@ -2,11 +2,11 @@
  * worker_share - a bounded share of a worker pool, for work that strangers can ask for and that the rest must not wait
  * behind.
  *
- * At most limit of its jobs are with the pool at a time; the others wait here, and so take neither a worker nor a place
- * in the pool's queue. Each job is of somebody (a number, such as a client address' hash): those who wait take turns,
- * and of one's jobs the newest goes first. So one who asks for a few is served within a turn, whoever else asks for
- * however many; and where more is asked for than can be done, it is the oldest of those who ask for most that is given
- * up (share_job.drop) once max_waiting wait, not the next to come.
+ * At most limit of its jobs are with the pool at a time. The others wait here, and so take neither a worker nor a place
+ * in the pool's queue. Each job belongs to somebody (a number, such as the hash of a client's address). Those who wait
+ * take turns, and of one's jobs the newest goes first. So a client that asks for a few is served within a turn, however
+ * many the others ask for. Once max_waiting wait, more is asked for than can be done: then the oldest job of the client
+ * that asks for most is given up (share_job.drop), not the next to come.
  *
  * Threads: any. Ownership: a job is borrowed until run() or drop() is called, and may be freed within. The share
  * outlives its jobs, and is freed once the pool has drained.

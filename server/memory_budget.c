@@ -1,10 +1,17 @@
 /*
- * memory_budget - more body memory than the disk and the hash need to keep busy buys nothing but resident pages, so
- * bodies get five parts of 256 (10 MiB of the default: with 8, thirty-two uploads at once waited for each other's
- * pieces; with 20 they were no faster); the rest goes by eighths: 1 for remote downloads,
- * 2 for the cache, 2 for connections, half a one for answers that slow readers leave. What remains is there anyhow
- * (code, stacks, the session store, part buffers of a remote store, the allocator's own). Nothing is reserved: a share
- * bounds, it does not allocate.
+ * memory_budget - the shares of server.max_memory. A share is a bound: nothing is reserved.
+ *
+ *     5/256   request bodies
+ *     1/8     downloads from a remote store
+ *     2/8     the blob cache
+ *     2/8     connections
+ *     1/16    answers that slow readers leave
+ *     rest    what is there anyhow: code, stacks, the session store, part buffers of a remote store, the allocator's
+ *             own
+ *
+ * Bodies get so little because more than the disk and the hash need to keep busy buys nothing but resident pages. Of
+ * the default their share is 10 MiB. With 8, thirty-two uploads at once waited for each other's pieces; with 20 they
+ * were no faster.
  */
 #include "server/memory_budget.h"
 

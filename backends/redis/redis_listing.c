@@ -1,8 +1,8 @@
 /*
- * redis_listing - two ways. One key and no search: the page is a range of a sorted set, whatever the number of files.
- * Else every row of the search text is offered to a page; redis_text has it in memory. The text has ten times fewer
- * bytes than rows would have, and is fetched in few large answers, because what a sorted set or a hash costs is not its
- * bytes but its elements.
+ * redis_listing - finds a page of the index in one of two ways. If it is ordered by one key and nothing is searched
+ * for, the page is a range of a sorted set, whatever the number of files. Otherwise every row of the search text, which
+ * redis_text has in memory, is offered to a page. The text has ten times fewer bytes than rows would have, and is
+ * fetched in few large answers: what a sorted set or a hash costs is not its bytes but its elements.
  */
 #include "backends/redis/redis_listing.h"
 

@@ -1,9 +1,11 @@
 /*
- * redis_text - when is a copy of a segment still right? The text is written at its end only, so a segment that was not
- * the last one when it was fetched changes in one way: its rows are marked dead, and each mark raises its count of dead
- * bytes. One script tells all segments with their counts, the last one's number, and the text's edition. A copy holds
- * while its count does; the last one is fetched every time. All copies go with the edition: when the text was begun
- * anew, or the server was, which may have lost what it had written last and now writes other rows in their place.
+ * redis_text - keeps copies of the segments of the search text, and knows when a copy is still right.
+ *
+ * The text is written at its end only. So a segment that was not the last one when it was fetched changes in one way:
+ * its rows are marked dead, and each mark raises its count of dead bytes. One script tells all segments with their
+ * counts, the last one's number, and the text's edition. A copy is right as long as its count is the same; the last
+ * segment is fetched every time. All copies are dropped when the edition changes: the text was begun anew, or the
+ * server was, which may have lost what it had written last and now writes other rows in their place.
  *
  * Segments are not changed once they are made, and counted: a listing keeps those it needs while it looks at them,
  * without the lock.

@@ -58,14 +58,14 @@ struct blob_cache_options {
 /* Copies opt. metrics may be NULL. */
 struct blob_cache *blob_cache_new(struct blob_store *store, struct file_catalog *catalog, struct logger *log,
                                   struct metrics *metrics, const struct blob_cache_options *opt);
-/* No holds are out, and the catalog is not used meanwhile. NULL is fine. */
+/* To be called when no holds are out and the catalog is not used. NULL is fine. */
 void blob_cache_free(struct blob_cache *cache);
 
-/* asker: the identity that asks, NULL or "" where it is not known.
- * NULL: not there for that identity, or too old: ask blob_cache_load(), from a worker. */
+/* asker is the identity that asks, NULL or "" where it is not known. Gives NULL where the blob is not there for that
+ * identity, or is too old: then ask blob_cache_load(), from a worker. */
 struct blob_entry *blob_cache_get(struct blob_cache *cache, const struct digest *digest, const char *asker,
                                   int64_t now_ms);
-/* What is known of a digest that blob_cache_get() does not have. As that: one short lock, no I/O. */
+/* What is known of a digest that blob_cache_get() does not have. It too takes one short lock and does no I/O. */
 enum blob_recall {
     RECALL_NOTHING,
     RECALL_STALE, /* there was such a blob a moment ago: an entry is too old, or another's */
@@ -91,7 +91,7 @@ void blob_cache_invalidate(struct blob_cache *cache, const struct digest *digest
 /* The same, for one that was read and did not match its digest: remembers it, to be read again (scrubber_recheck).
  * Where more are waiting than it remembers, the next reading will find this one. */
 void blob_cache_suspect(struct blob_cache *cache, const struct digest *digest);
-/* The one that has waited longest, which is then forgotten. false: none has waited for min_age_ms. */
+/* Gives the suspect that has waited longest, which is then forgotten. false: none has waited for min_age_ms. */
 bool blob_cache_next_suspect(struct blob_cache *cache, int64_t min_age_ms, struct digest *out);
 
 #endif

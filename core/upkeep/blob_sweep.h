@@ -7,7 +7,7 @@
  * uploads are read too, once for each 1024 of such blobs: an upload that was cut off before its file may come back to
  * it. On any doubt (a listing failed) nothing is removed. Marks of unnamed.h that have done their duty are cleared.
  *
- * Threads: one at a time. Ownership: borrows all. Units: milliseconds, bytes.
+ * Threads: one at a time. Ownership: everything is borrowed. Units: milliseconds, bytes.
  */
 #ifndef BLOBD_CORE_UPKEEP_BLOB_SWEEP_H
 #define BLOBD_CORE_UPKEEP_BLOB_SWEEP_H

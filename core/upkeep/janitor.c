@@ -1,5 +1,6 @@
 /*
- * janitor - two threads and a calendar; the work itself is in upload_expire, file_catalog, blob_sweep and scrubber.
+ * janitor - the two threads that do it, and when. The work itself is in upload_expire, file_catalog, blob_sweep and
+ * scrubber.
  *
  * The tick has a thread of its own because a sweep may take minutes, and a checkpoint that is due must not wait for
  * it. The sweeper's thread wakes every PAUSE_MS for what cannot wait for the next sweep: an index that is not whole,
@@ -150,8 +151,8 @@ static const struct {
     {"sweeping the store's leftovers", sweep_leftovers},
 };
 
-/* May this node do the shared work of this interval? The lease is renewed at each step, since a step may take long; two
- * nodes at it would cost twice, and harm nothing. */
+/* May this node do the shared work of this interval? The lease is renewed at each step, since a step may take long. If
+ * two nodes did the work at once, that would be wasteful but safe. */
 static enum blob_status lead(struct janitor *j, bool *leading, struct blob_error *err)
 {
     enum blob_status st = session_lease(j->parts.sessions, "janitor", j->opt.sweep_interval_ms, err);

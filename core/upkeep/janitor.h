@@ -8,8 +8,8 @@
  *      file names (of uploads cut off while completing) when they are older than an upload may become, too,
  *   4. lets the store remove its own leftovers,
  * and between sweeps reads blobs again that a download has found wrong, and all of them, one after the other, where
- * scrub_bytes_per_s asks for it. On shared sessions,
- * steps 2 to 4 and scrubbing are done by the one node that holds the lease "janitor" for this interval.
+ * scrub_bytes_per_s asks for it. On shared sessions, steps 2 to 4 and scrubbing are done by the one node that holds the
+ * lease "janitor" for this interval.
  *
  * Steps 2 to 4 go by the wall clock. It is compared with the steady one each second: after it was set, either way, they
  * wait until it has been steady for sweep_interval_ms.
@@ -60,10 +60,11 @@ struct janitor *janitor_new(const struct janitor_parts *parts, const struct jani
 enum blob_status janitor_start(struct janitor *j, struct blob_error *err) BLOB_MUST_CHECK;
 /* Ends what is under way at its next step and joins; within a second unless a store hangs. Fine when not started. */
 void janitor_stop(struct janitor *j);
-/* Stopped before. NULL is fine. */
+/* To be called after janitor_stop(). NULL is fine. */
 void janitor_free(struct janitor *j);
 
-/* One sweep, steps 1 to 4, as of now_ms. The first failure, when the other steps were done all the same. */
+/* Does one sweep, steps 1 to 4, as of now_ms. A step that fails does not stop the others; the first failure is given.
+ */
 enum blob_status janitor_sweep(struct janitor *j, int64_t now_ms, struct blob_error *err) BLOB_MUST_CHECK;
 
 #endif

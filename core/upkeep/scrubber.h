@@ -33,17 +33,18 @@ struct scrubber *scrubber_new(struct blob_store *store, struct blob_cache *cache
                               struct metrics *metrics);
 void scrubber_free(struct scrubber *s);
 
-/* Reads up to max_bytes more. *read: how many (0 at the end of a round); *round_ended: every blob was met since the
- * last time. A failure leaves the blob at hand out, to be met in the next round; without one it is the listing that
- * failed, and the next step tries that again. Either way no round has ended. */
+/* Reads up to max_bytes more, and tells in *read how many these were (0 at the end of a round). *round_ended says that
+ * every blob was met since the last time. After a failure no round has ended: the blob at hand is left out and met
+ * again in the next round; if there is none at hand, it was the listing that failed, and the next step tries that
+ * again. */
 enum blob_status scrubber_step(struct scrubber *s, uint64_t max_bytes, uint64_t *read, bool *round_ended,
                                struct blob_error *err) BLOB_MUST_CHECK;
-/* As scrubber_step, but of what blob_cache_suspect() was told of only; *idle: there is none. */
+/* Does the same, but only with the blobs that blob_cache_suspect() was told of. *idle says that there is none. */
 enum blob_status scrubber_recheck(struct scrubber *s, uint64_t max_bytes, uint64_t *read, bool *idle,
                                   struct blob_error *err) BLOB_MUST_CHECK;
 /* Tells fn of each blob from now on. */
 void scrubber_watch(struct scrubber *s, scrub_seen_fn *fn, void *arg);
-/* Found since it was made. */
+/* How many damaged blobs were found since the scrubber was made. */
 uint64_t scrubber_damaged(const struct scrubber *s);
 
 #endif

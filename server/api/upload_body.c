@@ -1,10 +1,10 @@
 /*
- * upload_body - invariants.
+ * upload_body - a body's pieces on their way from the loop to its upload's lane, and the answer back.
  *
- * One job of a body is queued or running at most (`scheduled`), in the upload's lane, so what only jobs touch needs no
- * lock. The lock guards the queue of pieces and the flags that decide whether a job is needed; whoever changes those
- * looks, under the same lock, whether to submit one. Once the last job has posted `done`, `scheduled` stays set, so no
- * other follows.
+ * Invariants. One job of a body is queued or running at most (`scheduled`), in the upload's lane, so what only jobs
+ * touch needs no lock. The lock guards the queue of pieces and the flags that decide whether a job is needed; whoever
+ * changes those looks, under the same lock, whether to submit one. Once the last job has posted `done`, `scheduled`
+ * stays set, so no other follows.
  *
  * Tasks run on the loop in the order they were posted. `stop` may be posted by another upload's begin or by shutdown,
  * at any time before `done` is handled; the answer, which frees everything, waits for it.

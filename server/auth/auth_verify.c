@@ -1,7 +1,7 @@
 /*
- * auth_verify - the memory is a table of sets of four, found by the key's first bytes: the key is a hash, so nobody can
- * aim at a set, and what is pushed out early is asked again. Connections to the PBX are kept: as many curl handles as
- * questions may be under way lie ready.
+ * auth_verify - remembered answers are kept in a 4-way set-associative cache. A set is found by the first bytes of the
+ * key. The key is a hash, so nobody can aim at a set, and what is pushed out early is asked again. Connections to the
+ * PBX are kept: as many curl handles lie ready as questions may be under way.
  */
 #include "server/auth/auth_verify.h"
 

@@ -28,6 +28,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +265,7 @@ struct hurry {
     int64_t since_us;
     pthread_t thread;
     bool waits;
+    atomic_bool over;
 };
 
 static void *hurry_run(void *arg)
@@ -271,10 +273,11 @@ static void *hurry_run(void *arg)
     struct hurry *h = arg;
     int number;
     for (;;) {
-        if (sigwait(&h->set, &number) != 0 || (number != SIGTERM && number != SIGINT) ||
-            clock_steady_us() - h->since_us < SAME_SIGNAL_US)
+        int rc = sigwait(&h->set, &number);
+        if (atomic_load(&h->over))
+            return NULL;
+        if (rc != 0 || (number != SIGTERM && number != SIGINT) || clock_steady_us() - h->since_us < SAME_SIGNAL_US)
             continue;
-        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
         log_line(h->p->log, LOG_WARN, NULL, "stopped at once: signal %d again", number);
         _exit(EXIT_SUCCESS);
     }
@@ -289,7 +292,8 @@ static void hurry_begin(struct hurry *h)
 static void hurry_end(struct hurry *h)
 {
     if (h->waits) {
-        pthread_cancel(h->thread);
+        atomic_store(&h->over, true);
+        pthread_kill(h->thread, SIGTERM); /* it waits for that one, and nobody else gets it */
         pthread_join(h->thread, NULL);
     }
 }

@@ -52,9 +52,9 @@ enum blob_status s3_upload_read_header(struct s3_store *s, const struct s3_key *
     size_t got;
     for (unsigned attempt = 0; attempt < 2; attempt++) {
         enum blob_status st = s3_get_range(s->client, key->text, 0, sizeof header, header, &got, NULL, err);
-        if (st != BLOB_OK)
+        if (st != BLOB_OK && st != BLOB_E_INVALID) /* INVALID: it is empty */
             return st;
-        if (got == sizeof header && s3_staged_read_header(header, out, keep, keep_len) == BLOB_OK)
+        if (st == BLOB_OK && got == sizeof header && s3_staged_read_header(header, out, keep, keep_len) == BLOB_OK)
             return BLOB_OK;
     }
     return blob_fail(err, BLOB_E_CORRUPT, 0, "S3 %s arrives damaged, or is no state of an upload", key->text);

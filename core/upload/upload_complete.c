@@ -234,7 +234,8 @@ static bool was_overtaken(struct upload_append *a, enum blob_status st, struct u
     *code = upload_load(a->svc, &a->id, NULL, &now, err);
     if (*code != API_OK)
         return true;
-    if (now.epoch == a->s.epoch)
+    /* CONFLICT is the store's own word for it: that request has the bytes, and is about to move the session. */
+    if (now.epoch == a->s.epoch && st != BLOB_E_CONFLICT)
         return false;
     if (now.state == SESSION_COMPLETED && digest_equal(&now.digest, &a->expected))
         *code = upload_complete_again(a->svc, &now, result, err);
@@ -259,7 +260,7 @@ enum api_code upload_complete_finish(struct upload_append *a, struct upload_resu
     if (a->fenced)
         return api_fail(err, API_UPLOAD_SUPERSEDED, "a newer request continues this upload");
     enum api_code code = a->s.rehash && a->mode == APPEND_WRITE ? verify_staged(a, err) : API_OK;
-    if (code == API_UNKNOWN && was_overtaken(a, BLOB_E_CONFLICT, result, &code, err)) /* who else cut them short */
+    if (code == API_UNKNOWN && was_overtaken(a, BLOB_E_NOT_FOUND, result, &code, err)) /* who else cut them short */
         return code;
     struct session next = a->s;
     if (code == API_OK)

@@ -37,7 +37,7 @@ static void test_killed_and_restarted(void)
     int64_t began = clock_steady_us();
     for (int i = 0; i < 100; i++)
         CU_ASSERT_EQUAL(session_insert(s, &id, 1, "a", 1, later(), NULL), BLOB_E_UNAVAILABLE);
-    CU_ASSERT(clock_steady_us() - began < TIMEOUT_MS * 1000);
+    CU_ASSERT(clock_steady_us() - began < 4 * TIMEOUT_MS * 1000); /* not one time-out each */
     CU_ASSERT_EQUAL(session_store_check(s, NULL), BLOB_E_UNAVAILABLE);
     redis_server_restart(&server);
     int64_t took = wait_for(s, 3000);
@@ -285,9 +285,11 @@ static void test_row_script_known(void)
     struct index_put put = {.row = &some_row};
     struct uuid id;
     struct session_store *s = joined_with_row(&id, &put);
-    CHECK(redis_server_command(&server, "SCRIPT FLUSH"));
-    CHECK(redis_server_command(&server, "CLIENT KILL TYPE normal"));
-    CU_ASSERT(!redis_knows(REDIS_SCRIPT_INDEX_PUT));
+    /* The store's own thread may be back, and have it loaded, before it is looked for. */
+    for (int i = 0; i < 50 && redis_knows(REDIS_SCRIPT_INDEX_PUT); i++) {
+        CHECK(redis_server_command(&server, "SCRIPT FLUSH"));
+        CHECK(redis_server_command(&server, "CLIENT KILL TYPE normal"));
+    }
     CU_ASSERT_EQUAL(session_replace(s, &id, 2, 3, "c", 1, later(), NULL), BLOB_OK);
     CU_ASSERT(redis_knows(REDIS_SCRIPT_REPLACE) && redis_knows(REDIS_SCRIPT_INDEX_PUT));
     session_store_close(s);

@@ -449,6 +449,21 @@ static bool room_is_short(int root_fd)
     return fstatvfs(root_fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < ROOM_BYTES;
 }
 
+/* Nothing can tell which it is, and the operator may know whether the power was cut. */
+static void keep_torn(const struct replay *r)
+{
+    struct blob_error why = {.text = "they are kept as " DISK_DAMAGED "/journal-<number>"};
+    if (r->journal.torn == 0)
+        return;
+    enum blob_status st = journal_log_set_aside(r->root_fd, &r->journal, DISK_DAMAGED, &why);
+    log_line(
+        r->log, LOG_ERROR, NULL,
+        "recovery: journal segment %" PRIu64 " cannot be read to its end, and segment %" PRIu64
+        " behind it has entries: unless the power was cut, the segment is damaged, and what was acknowledged after "
+        "that place and not checkpointed yet is lost; %s%s",
+        r->journal.torn, r->journal.behind, st == BLOB_OK ? "" : "they cannot be kept: ", why.text);
+}
+
 enum blob_status disk_replay(int root_fd, struct logger *log, uint64_t *next_segment, struct blob_error *err)
 {
     struct replay r = {.root_fd = root_fd, .log = log};
@@ -468,6 +483,8 @@ enum blob_status disk_replay(int root_fd, struct logger *log, uint64_t *next_seg
     }
     if (st == BLOB_OK)
         st = tree_sync(root_fd, "storage root", err);
+    if (st == BLOB_OK)
+        keep_torn(&r);
     if (st == BLOB_OK)
         *next_segment = r.journal.next_segment ? r.journal.next_segment : 1;
     journal_log_release(&r.journal);

@@ -104,12 +104,19 @@ struct journal_log {
     struct journal_entry *entries; /* in order */
     size_t count, cap;
     uint64_t next_segment; /* 0: there is no journal */
+    /* The number of a segment whose entries end before its end, although a later one, behind, has entries: 0: none.
+     * Then either the power was cut before any of them was acknowledged, or the segment is damaged. */
+    uint64_t torn, behind;
     struct journal_map *maps;
     size_t map_count;
 };
 
 /* Reads what is to be replayed; none is not an error. The segments are mapped until release. */
 enum blob_status journal_log_read(int root_fd, struct journal_log *out, struct blob_error *err) BLOB_MUST_CHECK;
+/* Where a segment is torn: keeps it and those behind it, as `into`/journal-<number>, for whoever wants to look into
+ * them; else the journal would write over them. After what was read has been carried out and synced. */
+enum blob_status journal_log_set_aside(int root_fd, const struct journal_log *log, const char *into,
+                                       struct blob_error *err) BLOB_MUST_CHECK;
 /*
  * Gives the disk back the segments that hold nothing to be replayed, all but one of what there are: on a disk that is
  * full, recovery goes on in their room.

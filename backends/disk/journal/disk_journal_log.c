@@ -135,6 +135,20 @@ static enum blob_status read_segment(struct journal_log *log, const struct journ
     }
 }
 
+/* Does a segment behind the one whose entries end too soon have any? */
+static void note_torn(struct journal_log *log, const struct journal_map *torn, const struct journal_map *last)
+{
+    for (const struct journal_map *map = torn + 1; map <= last; map++) {
+        struct journal_reader reader;
+        struct entry_header h;
+        if (!journal_reader_begin(&reader, map->data, map->size) || !journal_reader_take(&reader, reader.first, &h))
+            continue;
+        log->torn = torn->number;
+        log->behind = map->number;
+        return;
+    }
+}
+
 static enum blob_status read_segments(struct journal_log *log, struct blob_error *err)
 {
     if (log->map_count == 0)
@@ -146,10 +160,13 @@ static enum blob_status read_segments(struct journal_log *log, struct blob_error
         first--;
     enum blob_status st = BLOB_OK;
     bool sealed = true;
-    for (const struct journal_map *map = first; st == BLOB_OK && sealed && map <= last; map++) {
+    const struct journal_map *map = first;
+    for (; st == BLOB_OK && sealed && map <= last; map++) {
         sealed = false;
         st = read_segment(log, map, &sealed, err);
     }
+    if (st == BLOB_OK && !sealed)
+        note_torn(log, map - 1, last);
     return st;
 }
 
@@ -173,6 +190,24 @@ void journal_log_release(struct journal_log *log)
     free(log->maps);
     free(log->entries);
     *log = (struct journal_log){0};
+}
+
+/* ---- what may be damaged ---- */
+
+enum blob_status journal_log_set_aside(int root_fd, const struct journal_log *log, const char *into,
+                                       struct blob_error *err)
+{
+    if (mkdirat(root_fd, into, 0750) != 0 && errno != EEXIST)
+        return blob_fail(err, blob_status_from_errno(errno), errno, "make %s", into);
+    for (size_t i = 0; i < log->map_count; i++) {
+        const struct journal_map *map = &log->maps[i];
+        char from[sizeof JOURNAL_DIR + sizeof map->name], to[64];
+        snprintf(from, sizeof from, JOURNAL_DIR "/%s", map->name);
+        snprintf(to, sizeof to, "%.20s/journal-%llu", into, (unsigned long long)map->number);
+        if (map->number >= log->torn && renameat(root_fd, from, root_fd, to) != 0)
+            return blob_fail(err, blob_status_from_errno(errno), errno, "move %s to %s", from, to);
+    }
+    return BLOB_OK;
 }
 
 /* ---- giving room ---- */

@@ -193,6 +193,60 @@ static void test_round_trip(void)
     CU_ASSERT_EQUAL(entries_read(root_fd), 0);
 }
 
+/* The file of a number of segment; flips a bit in the middle of what it holds. */
+static void flip_in_segment(uint64_t number)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        uint8_t header[JOURNAL_BLOCK], byte;
+        struct segment_header h;
+        int fd = segment_fd(i);
+        if (pread(fd, header, sizeof header, 0) == sizeof header && disk_segment_header_decode(header, &h) &&
+            h.number == number) {
+            CHECK(pread(fd, &byte, 1, SEGMENT / 4) == 1);
+            byte ^= 4;
+            put_at(fd, &byte, 1, SEGMENT / 4);
+        }
+        close(fd);
+    }
+}
+
+static void expect_torn(uint64_t torn, uint64_t behind, bool all)
+{
+    struct journal_log log;
+    CU_ASSERT_EQUAL_FATAL(journal_log_read(root_fd, &log, NULL), BLOB_OK);
+    CU_ASSERT_TRUE(log.torn == torn && log.behind == behind);
+    CU_ASSERT_EQUAL(log.count == expected_count, all);
+    journal_log_release(&log);
+}
+
+/* What ends too soon, with entries behind it in a later segment, is told, and can be kept. */
+static void test_torn_amid(void)
+{
+    struct journal_log log;
+    struct stat sb;
+    reset_root();
+    expected_count = 0;
+    struct disk_journal *j = journal_open(1);
+    for (unsigned i = 0; i < 1500; i++)
+        append(j, i % 40 == 0 ? 130000 : i * 37 % 600, i % 7 == 0);
+    uint64_t last = disk_journal_end(j) >> 32;
+    CU_ASSERT_TRUE_FATAL(last >= 5);
+    expect_torn(0, 0, true);
+    flip_in_segment(last); /* the end of what there is: as a cut leaves it */
+    expect_torn(0, 0, false);
+    flip_in_segment(last);
+    expect_torn(0, 0, true);
+    flip_in_segment(3);
+    expect_torn(3, 4, false);
+    CU_ASSERT_EQUAL_FATAL(journal_log_read(root_fd, &log, NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(journal_log_set_aside(root_fd, &log, "damaged", NULL), BLOB_OK);
+    CU_ASSERT_EQUAL(fstatat(root_fd, "damaged/journal-3", &sb, 0), 0);
+    CU_ASSERT_EQUAL(fstatat(root_fd, "damaged/journal-4", &sb, 0), 0);
+    CU_ASSERT_NOT_EQUAL(fstatat(root_fd, "damaged/journal-2", &sb, 0), 0);
+    journal_log_release(&log);
+    disk_journal_close(j);
+}
+
 static void test_every_truncation(void)
 {
     make_image();
@@ -522,6 +576,7 @@ static void test_sample(void)
 int main(void)
 {
     CU_TestInfo format[] = {{"what was appended is read, through several segments", test_round_trip},
+                            {"damaged in the middle, it is told and kept", test_torn_amid},
                             {"cut anywhere, what is in front is read", test_every_truncation},
                             {"changed anywhere, what is in front is read", test_every_flip},
                             {"nobody makes an entry who does not know the key", test_forged},

@@ -21,10 +21,15 @@ def run_environment():
             "BLOBD_RUN_ADMIN_PORT": str(free_port()), "BLOBD_RUN_VAR": str(temp_dir())}
 
 
+def default_interrupt():
+    """Whoever runs the tests in the background may have SIGINT ignored, and no shell can trap what was ignored at its start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(env, **kw):
     """scripts/run in the background; returns it and the tour it printed."""
     proc = subprocess.Popen([str(REPO / "scripts" / "run")], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, **kw)
+                            stderr=subprocess.STDOUT, text=True, **kw, preexec_fn=default_interrupt)
     tour, printed = [], []
     for line in proc.stdout:
         printed.append(line)

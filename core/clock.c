@@ -3,7 +3,11 @@
 
 #include "core/check.h"
 
+#include <fcntl.h>
 #include <time.h>
+#include <unistd.h>
+
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
 #define READ_TRIES  10
 #define READ_MAX_US 100000
@@ -52,4 +56,15 @@ int64_t clock_wall_offset_us(void)
         wall_us = clock_wall_us();
     } while (clock_steady_us() - before_us > READ_MAX_US && ++tries < READ_TRIES);
     return wall_us - before_us;
+}
+
+void clock_boot_id(char id[CLOCK_BOOT_ID_MAX])
+{
+    id[0] = '\0';
+    int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = read(fd, id, CLOCK_BOOT_ID_MAX - 1);
+    id[n == CLOCK_BOOT_ID_MAX - 1 ? n : 0] = '\0';
+    close(fd);
 }

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#define CLOCK_BOOT_ID_MAX 37
+
 /* Milliseconds or microseconds since the epoch (UTC). May step. */
 int64_t clock_wall_ms(void);
 int64_t clock_wall_us(void);
@@ -15,6 +17,8 @@ int64_t clock_wall_ms_after(int64_t last_ms);
 int64_t clock_steady_us(void);
 /* Milliseconds since this machine was started, also while it slept. Never steps. */
 int64_t clock_boot_ms(void);
+/* Which start of the machine this is; "" where the kernel does not tell: then no two are the same. */
+void clock_boot_id(char id[CLOCK_BOOT_ID_MAX]);
 /* Microseconds by which the wall clock is ahead of the steady one. */
 int64_t clock_wall_offset_us(void);
 

@@ -6,34 +6,19 @@
 #include "core/log.h"
 #include "core/node_clock.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#define KEY          "clock/last"
-#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
-#define VALUE_MAX    192
-#define LEAD         ",\"lead_ms\":" /* not in records of before */
-#define LEAD_MAX_MS  (INT64_C(2) * 24 * 3600 * 1000)
-
-/* "" where the system does not tell: then no two starts are the same. */
-static void read_boot_id(char id[UUID_CHARS + 1])
-{
-    id[0] = '\0';
-    int fd = open(BOOT_ID_FILE, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    ssize_t n = read(fd, id, UUID_CHARS);
-    id[n == UUID_CHARS ? n : 0] = '\0';
-    close(fd);
-}
+#define KEY         "clock/last"
+#define VALUE_MAX   192
+#define LEAD        ",\"lead_ms\":" /* not in records of before */
+#define LEAD_MAX_MS (INT64_C(2) * 24 * 3600 * 1000)
 
 enum blob_status clock_record_keep(struct blob_store *store, int64_t now_ms, int64_t lead_ms, struct blob_error *err)
 {
-    char boot_id[UUID_CHARS + 1], value[VALUE_MAX];
-    read_boot_id(boot_id);
+    char boot_id[CLOCK_BOOT_ID_MAX], value[VALUE_MAX];
+    clock_boot_id(boot_id);
     int len = snprintf(value, sizeof value,
                        "{\"v\":1,\"wall_ms\":%" PRId64 ",\"boot_ms\":%" PRId64 ",\"boot\":\"%s\"" LEAD "%" PRId64 "}",
                        now_ms, clock_boot_ms(), boot_id, lead_ms);
@@ -41,7 +26,7 @@ enum blob_status clock_record_keep(struct blob_store *store, int64_t now_ms, int
 }
 
 static bool parse(const void *value, size_t len, struct clock_known *out, int64_t *boot_ms,
-                  char boot_id[UUID_CHARS + 1])
+                  char boot_id[CLOCK_BOOT_ID_MAX])
 {
     char text[VALUE_MAX];
     int end = 0;
@@ -64,7 +49,7 @@ enum blob_status clock_record_recall(struct blob_store *store, struct clock_know
     struct bytebuf value;
     struct clock_known known = {0};
     int64_t boot_ms = 0;
-    char then[UUID_CHARS + 1], now[UUID_CHARS + 1];
+    char then[CLOCK_BOOT_ID_MAX], now[CLOCK_BOOT_ID_MAX];
     bytebuf_init(&value);
     enum blob_status st = record_get(store, KEY, &value, err);
     if (st == BLOB_OK && (value.failed || !parse(value.data, value.len, &known, &boot_ms, then)))
@@ -72,7 +57,7 @@ enum blob_status clock_record_recall(struct blob_store *store, struct clock_know
     bytebuf_release(&value);
     if (st != BLOB_OK)
         return st;
-    read_boot_id(now);
+    clock_boot_id(now);
     int64_t passed_ms = clock_boot_ms() - boot_ms;
     known.exact = now[0] != '\0' && strcmp(then, now) == 0 && passed_ms >= 0;
     if (known.exact)

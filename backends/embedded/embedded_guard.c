@@ -5,6 +5,8 @@
  */
 #include "backends/embedded/embedded_guard.h"
 
+#include "core/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,14 +19,8 @@
 /* The note of files that are open under this boot; "" when the kernel does not tell. */
 static void open_note(char note[NOTE_MAX])
 {
-    char boot[40] = "";
-    FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (f) {
-        if (!fgets(boot, sizeof boot, f))
-            boot[0] = '\0';
-        fclose(f);
-    }
-    boot[strcspn(boot, "\n")] = '\0';
+    char boot[CLOCK_BOOT_ID_MAX];
+    clock_boot_id(boot);
     snprintf(note, NOTE_MAX, "open %s\n", *boot ? boot : "?");
 }
 

@@ -4,7 +4,6 @@
 #include "server/api/exchange.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct exchange *exchange_new(struct http_request *req, const struct endpoint *ep, const struct route *route)
 {

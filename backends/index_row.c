@@ -17,23 +17,14 @@
 
 #include "core/check.h"
 
-#include <string.h>
-
 #define ROW_VERSION 1
-
-static void add_text(struct bytebuf *out, const char *text)
-{
-    size_t len = strlen(text);
-    bytebuf_u8(out, (uint8_t)len);
-    bytebuf_add(out, text, len);
-}
 
 void index_row_encode(const struct index_row *row, struct bytebuf *out)
 {
     bytebuf_u8(out, ROW_VERSION);
-    add_text(out, row->id);
-    add_text(out, row->name);
-    add_text(out, row->owner);
+    bytebuf_short_text(out, row->id);
+    bytebuf_short_text(out, row->name);
+    bytebuf_short_text(out, row->owner);
     bytebuf_u64(out, row->size);
     bytebuf_u64(out, (uint64_t)row->created_ms);
     bytebuf_u64(out, (uint64_t)row->expires_ms);
@@ -41,26 +32,14 @@ void index_row_encode(const struct index_row *row, struct bytebuf *out)
     bytebuf_add(out, row->value, row->value_len);
 }
 
-static void read_text(struct byteview *in, char *text, size_t size)
-{
-    size_t len = byteview_u8(in);
-    const void *bytes = byteview_bytes(in, len);
-    if (!bytes || len >= size) {
-        in->failed = true;
-        return;
-    }
-    memcpy(text, bytes, len);
-    text[len] = '\0';
-}
-
 enum blob_status index_row_decode(struct byteview *in, struct index_row *row)
 {
     struct index_row got;
     if (byteview_u8(in) != ROW_VERSION)
         return BLOB_E_CORRUPT;
-    read_text(in, got.id, sizeof got.id);
-    read_text(in, got.name, sizeof got.name);
-    read_text(in, got.owner, sizeof got.owner);
+    byteview_short_text(in, got.id, sizeof got.id);
+    byteview_short_text(in, got.name, sizeof got.name);
+    byteview_short_text(in, got.owner, sizeof got.owner);
     got.size = byteview_u64(in);
     got.created_ms = (int64_t)byteview_u64(in);
     got.expires_ms = (int64_t)byteview_u64(in);

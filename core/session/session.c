@@ -35,8 +35,6 @@
  */
 #include "core/session/session.h"
 
-#include "core/check.h"
-
 #include <string.h>
 
 #define SESSION_VERSION  1
@@ -56,26 +54,6 @@ void session_init(struct session *s, int64_t now_ms)
     hash_init(&s->chunk.before);
     s->appends_known = true;
     s->append_from = NO_APPEND;
-}
-
-static void put_string(struct bytebuf *out, const char *text)
-{
-    size_t len = strlen(text);
-    CHECK(len <= 255);
-    bytebuf_u8(out, (uint8_t)len);
-    bytebuf_add(out, text, len);
-}
-
-static void get_string(struct byteview *v, char *out, size_t cap)
-{
-    size_t len = byteview_u8(v);
-    const void *p = byteview_bytes(v, len);
-    if (v->failed || len >= cap) {
-        v->failed = true;
-        return;
-    }
-    memcpy(out, p, len);
-    out[len] = '\0';
 }
 
 static void get_bytes(struct byteview *v, void *out, size_t len)
@@ -163,15 +141,15 @@ void session_encode(const struct session *s, struct bytebuf *out)
     bytebuf_u8(out, SESSION_VERSION);
     bytebuf_add(out, s->id.text, UUID_CHARS);
     bytebuf_u8(out, (uint8_t)((s->temporary ? FLAG_TEMPORARY : 0) | (s->tried ? FLAG_TRIED : 0)));
-    put_string(out, s->owner);
-    put_string(out, s->filename);
+    bytebuf_short_text(out, s->owner);
+    bytebuf_short_text(out, s->filename);
     bytebuf_u64(out, (uint64_t)s->created_ms);
     bytebuf_add(out, s->token_key, sizeof s->token_key);
     session_encode_progress(s, out);
     bytebuf_u64(out, s->mark.offset);
     bytebuf_u32(out, s->mark.state_len);
     bytebuf_add(out, s->mark.state, s->mark.state_len);
-    put_string(out, s->node);
+    bytebuf_short_text(out, s->node);
     bytebuf_u64(out, (uint64_t)s->lease_until_ms);
     bytebuf_u64(out, s->writer_epoch);
     bytebuf_u8(out, (uint8_t)s->state);
@@ -211,13 +189,13 @@ enum blob_status session_decode(const void *data, size_t len, uint64_t epoch, st
     unsigned flags = byteview_u8(&v);
     s.temporary = flags & FLAG_TEMPORARY;
     s.tried = flags & FLAG_TRIED;
-    get_string(&v, s.owner, sizeof s.owner);
-    get_string(&v, s.filename, sizeof s.filename);
+    byteview_short_text(&v, s.owner, sizeof s.owner);
+    byteview_short_text(&v, s.filename, sizeof s.filename);
     s.created_ms = (int64_t)byteview_u64(&v);
     get_bytes(&v, s.token_key, sizeof s.token_key);
     get_progress(&v, &s);
     get_mark(&v, &s.mark);
-    get_string(&v, s.node, sizeof s.node);
+    byteview_short_text(&v, s.node, sizeof s.node);
     s.lease_until_ms = (int64_t)byteview_u64(&v);
     s.writer_epoch = byteview_u64(&v);
     unsigned state = byteview_u8(&v);

@@ -209,3 +209,23 @@ uint64_t byteview_u64(struct byteview *v)
 {
     return byteview_little_endian(v, 8);
 }
+
+void bytebuf_short_text(struct bytebuf *b, const char *text)
+{
+    size_t len = strlen(text);
+    CHECK(len <= UINT8_MAX);
+    bytebuf_u8(b, (uint8_t)len);
+    bytebuf_add(b, text, len);
+}
+
+void byteview_short_text(struct byteview *v, char *out, size_t size)
+{
+    size_t len = byteview_u8(v);
+    const void *bytes = byteview_bytes(v, len);
+    if (v->failed || len >= size) {
+        v->failed = true;
+        return;
+    }
+    memcpy(out, bytes, len);
+    out[len] = '\0';
+}

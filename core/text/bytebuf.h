@@ -32,6 +32,8 @@ void bytebuf_json_string(struct bytebuf *b, const char *text);
 void bytebuf_u8(struct bytebuf *b, uint8_t v);
 void bytebuf_u32(struct bytebuf *b, uint32_t v);
 void bytebuf_u64(struct bytebuf *b, uint64_t v);
+/* A text of at most 255 bytes, behind its length in one byte. */
+void bytebuf_short_text(struct bytebuf *b, const char *text);
 /* Gives the memory (free()); the buffer is empty afterwards. NULL when failed. */
 char *bytebuf_take(struct bytebuf *b, size_t *len);
 
@@ -45,6 +47,8 @@ struct byteview {
 uint8_t byteview_u8(struct byteview *v);
 uint32_t byteview_u32(struct byteview *v);
 uint64_t byteview_u64(struct byteview *v);
+/* A short text into out; fails where it does not fit into size with its NUL. */
+void byteview_short_text(struct byteview *v, char *out, size_t size);
 /* Borrowed; NULL when failed. */
 const void *byteview_bytes(struct byteview *v, size_t len);
 
